@@ -1,0 +1,105 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"syscall"
+)
+
+// ErrNotRunning is returned for a container that has no process.
+var ErrNotRunning = errors.New("container is not running")
+
+// Info tells what an engine is and can do.
+type Info struct {
+	Driver   string          // "lxc"
+	Version  string          // "5.0.2"
+	Features map[string]bool // for lxc_features in /1.0
+}
+
+// Engine starts containers and finds those that run. It keeps no state that a
+// restart of the daemon would lose.
+type Engine interface {
+	Info() Info
+
+	// Start returns when the container's init runs, or with nothing left behind.
+	// Cancelling ctx before that ends the start and cleans up.
+	Start(ctx context.Context, spec Spec) (Process, error)
+
+	// Find adopts a running container, or returns ErrNotRunning. It does not block
+	// on the container: a frozen one is found too.
+	Find(ctx context.Context, id ID, runDir string) (Process, error)
+
+	// Clean removes what a dead container has left: cgroups, sockets, locks. It may
+	// run twice and on a container that never ran.
+	Clean(ctx context.Context, id ID, runDir string) error
+}
+
+// Process is one running container. It is safe for concurrent use.
+type Process interface {
+	PID() int // of init, on the host
+	State(ctx context.Context) (State, error)
+
+	// Wait blocks until the container has stopped and its monitor is gone. Many may
+	// wait; each gets the same answer. It works on adopted containers too.
+	Wait(ctx context.Context) (Exit, error)
+
+	Shutdown(ctx context.Context) error // ask init to end; returns when asked
+	Kill(ctx context.Context) error     // end all processes; returns when stopped
+	Freeze(ctx context.Context) error
+	Unfreeze(ctx context.Context) error
+
+	Exec(ctx context.Context, e ExecSpec) (Exec, error)
+
+	// SetLimits applies what changed between two sets of limits, live.
+	SetLimits(ctx context.Context, old, new Limits) error
+	AllowDevices(ctx context.Context, rules []DeviceRule) error
+	Usage(ctx context.Context) (Usage, error)
+
+	// Plugging into a running container.
+	AddMount(ctx context.Context, m Mount) error
+	RemoveMount(ctx context.Context, target string) error
+	AddNIC(ctx context.Context, n NIC) error
+	// RemoveNIC moves the interface back to the host under the name hostName.
+	RemoveNIC(ctx context.Context, guestName, hostName string) error
+
+	// Console opens the container's console; ErrConsoleBusy when somebody has it.
+	Console(ctx context.Context) (*os.File, error)
+	ConsoleLog(ctx context.Context, clear bool) ([]byte, error)
+
+	// Close forgets the handle; the container goes on.
+	Close() error
+}
+
+// ErrConsoleBusy is returned while another client holds the console.
+var ErrConsoleBusy = errors.New("console is in use")
+
+// ExecSpec is one command inside a container.
+type ExecSpec struct {
+	Command []string
+	Env     []string // complete: nothing is inherited
+	Cwd     string
+	UID     uint32
+	GID     uint32
+
+	// With PTY the command gets a terminal of the container's own devpts and its
+	// master side is the Exec's Terminal. Without, the three files are its
+	// standard streams; the caller keeps and closes its ends.
+	PTY           bool
+	Width, Height int
+	Stdin         *os.File
+	Stdout        *os.File
+	Stderr        *os.File
+}
+
+// Exec is a command under way.
+type Exec interface {
+	PID() int // on the host
+	Terminal() io.ReadWriteCloser
+	Resize(width, height int) error
+	Signal(sig syscall.Signal) error
+	// Wait returns the exit status: 0-255, 128+n after signal n, 127 when the
+	// command was not found, 126 when it cannot be executed.
+	Wait(ctx context.Context) (int, error)
+}

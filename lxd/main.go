@@ -1,0 +1,4 @@
+// Command lxd is the daemon and its administration verbs.
+package main
+
+func main() {}
