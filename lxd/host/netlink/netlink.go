@@ -1,0 +1,35 @@
+package netlink
+
+import (
+	"fmt"
+
+	"sett/shared/errs"
+)
+
+// MaxName is the longest name of an interface.
+const MaxName = 15
+
+func fmtErr(what, name string, err error) error {
+	return fmt.Errorf("%s network interface %s: %w", what, name, err)
+}
+
+// CheckName refuses what the kernel takes for no interface name, and what would
+// not survive in file names and firewall rules.
+func CheckName(name string) error {
+	if len(name) < 2 {
+		return errs.Invalid("Network interface is too short (minimum 2 characters)")
+	}
+	if len(name) > MaxName {
+		return errs.Invalid("Network interface is too long (maximum 15 characters)")
+	}
+	for _, c := range name {
+		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_' || c == '.' {
+			continue
+		}
+		return errs.Invalid("Network interface name %q may hold letters, digits, '-', '_' and '.' only", name)
+	}
+	if name == ".." {
+		return errs.Invalid("Network interface name %q is not usable", name)
+	}
+	return nil
+}
