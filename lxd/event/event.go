@@ -1,0 +1,165 @@
+// Package event is the daemon's bus: what happened, told to whoever listens.
+//
+// Publishing never blocks. A listener that falls behind loses its subscription
+// rather than holding up the daemon; it sees its channel close.
+package event
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"sett/lxd/entity"
+)
+
+// Type is a kind of event, as clients ask for it.
+type Type string
+
+// The types of events.
+const (
+	TypeLifecycle Type = "lifecycle"
+	TypeOperation Type = "operation"
+	TypeLogging   Type = "logging"
+)
+
+// Types are all that a client may listen to.
+func Types() []Type { return []Type{TypeLogging, TypeOperation, TypeLifecycle} }
+
+// Event is one thing that happened. Metadata is what goes out as JSON.
+type Event struct {
+	Type      Type
+	Timestamp time.Time
+	Location  string
+	Project   string // empty: not of a project
+	Metadata  any
+}
+
+// Requestor says who asked for what happened.
+type Requestor struct {
+	Username string `json:"username" yaml:"username"`
+	Protocol string `json:"protocol" yaml:"protocol"`
+	Address  string `json:"address" yaml:"address"`
+}
+
+// Lifecycle is the metadata of a lifecycle event.
+type Lifecycle struct {
+	Action    string         `json:"action" yaml:"action"`
+	Source    string         `json:"source" yaml:"source"`
+	Context   map[string]any `json:"context,omitempty" yaml:"context,omitempty"`
+	Requestor *Requestor     `json:"requestor,omitempty" yaml:"requestor,omitempty"`
+}
+
+// Logging is the metadata of a logging event.
+type Logging struct {
+	Message string            `json:"message" yaml:"message"`
+	Level   string            `json:"level" yaml:"level"`
+	Context map[string]string `json:"context" yaml:"context"`
+}
+
+// Bus hands events to subscribers. The zero value is not ready; use NewBus.
+type Bus struct {
+	mu       sync.Mutex
+	subs     map[*Subscription]struct{}
+	now      func() time.Time
+	location string
+}
+
+// NewBus makes a bus whose events carry the member's name as their location.
+func NewBus(location string) *Bus {
+	return &Bus{subs: map[*Subscription]struct{}{}, now: time.Now, location: location}
+}
+
+// Filter says which events a subscriber wants.
+type Filter struct {
+	Types       []Type // empty: all
+	Project     string // events of this project and those of none
+	AllProjects bool
+}
+
+func (f Filter) match(e Event) bool {
+	if len(f.Types) > 0 && !slices.Contains(f.Types, e.Type) {
+		return false
+	}
+	return f.AllProjects || f.Project == "" || e.Project == "" || e.Project == f.Project
+}
+
+// Subscription is one listener.
+type Subscription struct {
+	bus    *Bus
+	filter Filter
+	c      chan Event
+	closed bool
+}
+
+// backlog is how far a listener may fall behind. Events are small; a client that
+// is this late will not catch up.
+const backlog = 1024
+
+// Subscribe starts listening. Close the subscription when done.
+func (b *Bus) Subscribe(f Filter) *Subscription {
+	s := &Subscription{bus: b, filter: f, c: make(chan Event, backlog)}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.subs[s] = struct{}{}
+	return s
+}
+
+// C gives the events. It is closed when the listener was too slow, or by Close.
+func (s *Subscription) C() <-chan Event { return s.c }
+
+// Close stops listening. It may be called twice.
+func (s *Subscription) Close() {
+	s.bus.mu.Lock()
+	defer s.bus.mu.Unlock()
+	s.drop()
+}
+
+func (s *Subscription) drop() {
+	if !s.closed {
+		s.closed = true
+		delete(s.bus.subs, s)
+		close(s.c)
+	}
+}
+
+// Publish tells all who listen. It fills in time and place where they are missing.
+func (b *Bus) Publish(e Event) {
+	if e.Timestamp.IsZero() {
+		e.Timestamp = b.now()
+	}
+	if e.Location == "" {
+		e.Location = b.location
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for s := range b.subs {
+		if !s.filter.match(e) {
+			continue
+		}
+		select {
+		case s.c <- e:
+		default:
+			s.drop()
+		}
+	}
+}
+
+// Wants reports whether anybody listens to a type, so that costly events need
+// not be made for nobody.
+func (b *Bus) Wants(t Type) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for s := range b.subs {
+		if len(s.filter.Types) == 0 || slices.Contains(s.filter.Types, t) {
+			return true
+		}
+	}
+	return false
+}
+
+// Lifecycle publishes that something happened to an object.
+func (b *Bus) Lifecycle(action string, ref entity.Ref, by *Requestor, ctx map[string]any) {
+	b.Publish(Event{Type: TypeLifecycle, Project: ref.Project, Metadata: Lifecycle{
+		Action: action, Source: ref.URL(), Context: ctx, Requestor: by,
+	}})
+}
