@@ -1,0 +1,221 @@
+package rest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/gorilla/websocket"
+
+	"sett/lxd/auth"
+	"sett/lxd/entity"
+	"sett/shared/errs"
+)
+
+// Project is what the chain knows of the project of a request.
+type Project struct {
+	Name     string // as the request named it
+	Features map[string]bool
+}
+
+// Effective is the project that holds things of a feature: the project itself
+// where it has the feature, else the default one.
+func (p Project) Effective(feature string) string {
+	if feature == "" || p.Features[feature] {
+		return p.Name
+	}
+	return entity.DefaultProject
+}
+
+// Request is what a handler gets. Only the chain makes one.
+type Request struct {
+	route   *Route
+	http    *http.Request
+	w       http.ResponseWriter
+	values  []string
+	query   url.Values
+	caller  auth.Caller
+	project Project
+	ref     entity.Ref
+}
+
+// Caller is who asks.
+func (r *Request) Caller() auth.Caller { return r.caller }
+
+// Project is the project that the request names, as far as projects matter here.
+func (r *Request) Project() Project { return r.project }
+
+// Effective is the name of the project that holds what the route is about.
+func (r *Request) Effective() string { return r.project.Effective(r.route.Feature) }
+
+// Ref is the object of the path.
+func (r *Request) Ref() entity.Ref { return r.ref }
+
+// Name is the last value of the path.
+func (r *Request) Name() string { return r.Value(len(r.values) - 1) }
+
+// Value is the n-th value of the path, unescaped.
+func (r *Request) Value(n int) string {
+	if n < 0 || n >= len(r.values) {
+		return ""
+	}
+	return r.values[n]
+}
+
+// Query reads a parameter of the URL.
+func (r *Request) Query(name string) string { return r.query.Get(name) }
+
+// HasQuery reports whether a parameter was given at all.
+func (r *Request) HasQuery(name string) bool { return r.query.Has(name) }
+
+// Header reads a header.
+func (r *Request) Header(name string) string { return r.http.Header.Get(name) }
+
+// Path is the path as the client sent it, for answers that name URLs.
+func (r *Request) Path() string { return r.http.URL.EscapedPath() }
+
+// Body is the raw body, for routes that stream.
+func (r *Request) Body() io.Reader { return r.http.Body }
+
+// ContentLength is the length of the body, or -1.
+func (r *Request) ContentLength() int64 { return r.http.ContentLength }
+
+// HTTP gives the request itself to handlers that need more, such as multipart uploads.
+func (r *Request) HTTP() *http.Request { return r.http }
+
+// Recursion is the level that ?recursion= asks for; what is not a number is 0.
+func (r *Request) Recursion() int {
+	n, err := strconv.Atoi(r.Query("recursion"))
+	if err != nil || n < 0 {
+		return 0
+	}
+	return n
+}
+
+func (r *Request) allProjects() bool {
+	v := r.Query("all-projects")
+	return r.route.Lists && (v == "true" || v == "1")
+}
+
+// AllProjects reads ?all-projects= and refuses it together with a project. Where
+// it is true the handler shows only what Caller().CanSee.
+func (r *Request) AllProjects() (bool, error) {
+	all := r.allProjects()
+	if all && r.HasQuery("project") {
+		return false, errs.Invalid("Cannot specify a project when requesting all projects")
+	}
+	return all, nil
+}
+
+// Filter parses ?filter=.
+func (r *Request) Filter() (Filter, error) { return ParseFilter(r.Query("filter")) }
+
+// Decode reads the JSON body into v.
+func Decode[T any](r *Request) (T, error) {
+	var v T
+	b, err := r.body()
+	if err != nil {
+		return v, err
+	}
+	return v, unmarshal(b, &v)
+}
+
+// DecodeOnto reads the JSON body on top of what v holds: fields that the body
+// lacks stay, maps merge by their top-level keys. It is what PATCH means.
+func DecodeOnto[T any](r *Request, v *T) error {
+	b, err := r.body()
+	if err != nil {
+		return err
+	}
+	return unmarshal(b, v)
+}
+
+// DecodeFields reads the JSON body as an object and keeps its fields raw, for
+// handlers that must tell an absent field from an empty one.
+func DecodeFields[T any](r *Request) (T, map[string]json.RawMessage, error) {
+	var v T
+	b, err := r.body()
+	if err != nil {
+		return v, nil, err
+	}
+	if err := unmarshal(b, &v); err != nil {
+		return v, nil, err
+	}
+	var m map[string]json.RawMessage
+	return v, m, unmarshal(b, &m)
+}
+
+func (r *Request) body() ([]byte, error) {
+	b, err := io.ReadAll(r.http.Body)
+	var tooBig *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooBig):
+		return nil, errs.TooLarge("The request body is larger than %d bytes", tooBig.Limit)
+	case err != nil:
+		return nil, errs.Invalid("Cannot read the request body: %v", err)
+	case len(bytes.TrimSpace(b)) == 0:
+		return nil, errs.Invalid("The request needs a JSON body")
+	}
+	return b, nil
+}
+
+func unmarshal(b []byte, v any) error {
+	err := json.Unmarshal(b, v)
+	var typ *json.UnmarshalTypeError
+	switch {
+	case errors.As(err, &typ) && typ.Field != "":
+		return errs.Invalid("Invalid JSON: field %q cannot be a %s", typ.Field, typ.Value)
+	case err != nil:
+		return errs.Invalid("Invalid JSON: %v", err)
+	}
+	return nil
+}
+
+// CheckETag compares If-Match, when the client sent it, with a subject.
+func (r *Request) CheckETag(subject any) error {
+	want := strings.Trim(r.Header("If-Match"), `"`)
+	if want == "" {
+		return nil
+	}
+	have, err := ETag(subject)
+	if err != nil {
+		return err
+	}
+	if have != want {
+		return errs.Precondition("ETag doesn't match: %s vs %s", want, have)
+	}
+	return nil
+}
+
+// Upgrade turns the request into a websocket. After it the handler must return Upgraded.
+func (r *Request) Upgrade() (*websocket.Conn, error) {
+	u := websocket.Upgrader{
+		ReadBufferSize: 32 << 10, WriteBufferSize: 32 << 10,
+		CheckOrigin: sameOrigin,
+	}
+	c, err := u.Upgrade(r.w, r.http, nil)
+	if err != nil {
+		return nil, errs.Invalid("Websocket upgrade: %v", err)
+	}
+	return c, nil
+}
+
+// sameOrigin lets through programs, which send no Origin, and pages of our own.
+// Without it any web page could talk to a browser's logged-in session.
+func sameOrigin(r *http.Request) bool {
+	o := r.Header.Get("Origin")
+	if o == "" {
+		return true
+	}
+	u, err := url.Parse(o)
+	return err == nil && strings.EqualFold(u.Host, r.Host)
+}
+
+// Context is the context of the HTTP request: it ends when the client goes.
+func (r *Request) Context() context.Context { return r.http.Context() }

@@ -1,0 +1,223 @@
+package rest
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"slices"
+	"time"
+
+	"sett/lxd/auth"
+	"sett/lxd/entity"
+	"sett/shared/errs"
+	"sett/shared/log"
+)
+
+// Deps are what the chain asks others for. The composition root supplies them.
+type Deps struct {
+	Log *slog.Logger
+	// Authenticate says who stands behind a connection. An unknown caller is no
+	// error: the route decides whether that will do.
+	Authenticate func(r *http.Request) (auth.Caller, error)
+	// Project loads a project, or returns a not-found error.
+	Project func(ctx context.Context, name string) (Project, error)
+	// Gate refuses requests while the daemon starts or stops; nil lets all pass.
+	Gate func(r *Route) error
+	// Forward hands the request to the member where its object lives and reports
+	// whether it did; nil while there is but one member.
+	Forward func(w http.ResponseWriter, r *Request) (bool, error)
+}
+
+// Server is the API: an http.Handler over a table of routes.
+type Server struct {
+	deps   Deps
+	root   tree
+	routes []Route
+}
+
+// New makes a server. Routes that lack what the chain needs are bugs and panic.
+func New(deps Deps, routes []Route) *Server {
+	s := &Server{deps: deps, routes: routes}
+	for i := range routes {
+		r := &s.routes[i]
+		if r.Need == auth.NeedUnset || r.Handler == nil || r.Summary == "" {
+			panic(fmt.Sprintf("route %s %s lacks a need, a handler or a summary", r.Method, r.Path))
+		}
+		s.root.add(r)
+	}
+	return s
+}
+
+// Routes lists all routes, for tests and references.
+func (s *Server) Routes() []Route { return slices.Clone(s.routes) }
+
+// ServeHTTP walks the chain.
+func (s *Server) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
+	start := time.Now()
+	id := requestID()
+	l := s.deps.Log.With("request", id)
+	ctx := log.With(hr.Context(), l)
+	hr = hr.WithContext(ctx)
+	cw := &countingWriter{ResponseWriter: w}
+
+	defer func() {
+		if p := recover(); p != nil {
+			if p == http.ErrAbortHandler {
+				panic(p)
+			}
+			l.Error("Panic in a request", "method", hr.Method, "path", hr.URL.Path, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			if !cw.started() {
+				writeError(cw, errs.Internal("Internal error, the log has more under request %s", id))
+			}
+		}
+		l.Debug("Handled request", "method", hr.Method, "path", hr.URL.Path, "status", cw.status, "bytes", cw.n, "took", time.Since(start))
+	}()
+
+	if err := s.serve(cw, hr); err != nil {
+		if errs.KindOf(err) == errs.KindInternal && !errors.Is(err, context.Canceled) {
+			l.Warn("Request failed", "method", hr.Method, "path", hr.URL.Path, "err", err)
+		}
+		if !cw.started() {
+			writeError(cw, err)
+		}
+	}
+}
+
+func (s *Server) serve(w http.ResponseWriter, hr *http.Request) error {
+	if hr.Method == http.MethodOptions {
+		w.WriteHeader(http.StatusOK)
+		return nil
+	}
+	node, vals := s.root.find(segments(hr.URL.EscapedPath()), nil)
+	if node == nil || !verbs[hr.Method] {
+		return errs.NotFound("not found")
+	}
+	route := node.route[hr.Method]
+	if route == nil {
+		return errs.NotImplemented("not implemented")
+	}
+	if s.deps.Gate != nil {
+		if err := s.deps.Gate(route); err != nil {
+			return err
+		}
+	}
+	caller, err := s.deps.Authenticate(hr)
+	if err != nil {
+		return err
+	}
+	r := &Request{route: route, http: hr, w: w, values: vals, query: hr.URL.Query(), caller: caller}
+	if err := s.project(hr.Context(), r); err != nil {
+		return err
+	}
+	if err := s.authorize(r); err != nil {
+		return err
+	}
+	if s.deps.Forward != nil {
+		if done, err := s.deps.Forward(w, r); done || err != nil {
+			return err
+		}
+	} else if t := r.Query("target"); t != "" && route.Where == OnTarget {
+		return errs.Invalid("Target only allowed when clustered")
+	}
+	if !route.Body.Stream {
+		limit := route.Body.Limit
+		if limit == 0 {
+			limit = DefaultBodyLimit
+		}
+		hr.Body = http.MaxBytesReader(w, hr.Body, limit)
+	}
+	resp, err := route.Handler(hr.Context(), r)
+	if err != nil {
+		return err
+	}
+	if resp == nil {
+		return errs.Internal("%s %s answered nothing", route.Method, route.Path)
+	}
+	return resp.write(w, hr)
+}
+
+// project fills in the project and the reference. A restricted caller learns
+// nothing of projects that are not its own, not even whether they exist.
+func (s *Server) project(ctx context.Context, r *Request) error {
+	name := ""
+	if r.route.Scope == InProject {
+		name = r.Query("project")
+		if name == "" {
+			name = entity.DefaultProject
+		}
+		if r.route.Need != auth.Public && !r.caller.CanSee(name) && !r.allProjects() {
+			return errs.Forbidden("not authorized")
+		}
+		p, err := s.deps.Project(ctx, name)
+		if err != nil {
+			return err
+		}
+		r.project = p
+	}
+	if r.route.Kind != "" && len(r.values) >= r.route.Kind.Names() {
+		r.ref = entity.New(r.route.Kind, "", r.values[:r.route.Kind.Names()]...)
+		if r.route.Scope == InProject {
+			r.ref.Project = r.project.Effective(r.route.Feature)
+		}
+	}
+	return nil
+}
+
+// authorize asks whether the caller may. A view of all projects is for everybody
+// who is known: the handler shows each caller the projects it can see.
+func (s *Server) authorize(r *Request) error {
+	need := r.route.Need
+	if r.allProjects() {
+		need = auth.Trusted
+	}
+	return auth.Allow(r.caller, need, r.project.Name)
+}
+
+func requestID() string {
+	var b [6]byte
+	_, _ = rand.Read(b[:])
+	return hex.EncodeToString(b[:])
+}
+
+// countingWriter remembers what went out, for the log and to know whether an
+// error can still be told.
+type countingWriter struct {
+	http.ResponseWriter
+	status int
+	n      int64
+	hijack bool
+}
+
+func (c *countingWriter) started() bool { return c.status != 0 || c.hijack }
+
+func (c *countingWriter) WriteHeader(code int) {
+	if c.status == 0 {
+		c.status = code
+	}
+	c.ResponseWriter.WriteHeader(code)
+}
+
+func (c *countingWriter) Write(b []byte) (int, error) {
+	if c.status == 0 {
+		c.status = http.StatusOK
+	}
+	n, err := c.ResponseWriter.Write(b)
+	c.n += int64(n)
+	return n, err
+}
+
+// Unwrap lets http.ResponseController reach flush and hijack.
+func (c *countingWriter) Unwrap() http.ResponseWriter { return c.ResponseWriter }
+
+// Hijack is what websockets need.
+func (c *countingWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	c.hijack = true
+	return http.NewResponseController(c.ResponseWriter).Hijack()
+}
