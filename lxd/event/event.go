@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"sett/lxd/entity"
+	"sett/shared/api"
 )
 
 // Type is a kind of event, as clients ask for it.
@@ -17,9 +18,9 @@ type Type string
 
 // The types of events.
 const (
-	TypeLifecycle Type = "lifecycle"
-	TypeOperation Type = "operation"
-	TypeLogging   Type = "logging"
+	TypeLifecycle Type = api.EventTypeLifecycle
+	TypeOperation Type = api.EventTypeOperation
+	TypeLogging   Type = api.EventTypeLogging
 )
 
 // Types are all that a client may listen to.
@@ -35,26 +36,13 @@ type Event struct {
 }
 
 // Requestor says who asked for what happened.
-type Requestor struct {
-	Username string `json:"username" yaml:"username"`
-	Protocol string `json:"protocol" yaml:"protocol"`
-	Address  string `json:"address" yaml:"address"`
-}
+type Requestor = api.EventLifecycleRequestor
 
 // Lifecycle is the metadata of a lifecycle event.
-type Lifecycle struct {
-	Action    string         `json:"action" yaml:"action"`
-	Source    string         `json:"source" yaml:"source"`
-	Context   map[string]any `json:"context,omitempty" yaml:"context,omitempty"`
-	Requestor *Requestor     `json:"requestor,omitempty" yaml:"requestor,omitempty"`
-}
+type Lifecycle = api.EventLifecycle
 
 // Logging is the metadata of a logging event.
-type Logging struct {
-	Message string            `json:"message" yaml:"message"`
-	Level   string            `json:"level" yaml:"level"`
-	Context map[string]string `json:"context" yaml:"context"`
-}
+type Logging = api.EventLogging
 
 // Bus hands events to subscribers. The zero value is not ready; use NewBus.
 type Bus struct {
