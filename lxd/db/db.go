@@ -1,0 +1,214 @@
+package db
+
+import (
+	"context"
+	"database/sql"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"sett/shared/errs"
+)
+
+// Options are what a DB may be told. The zero value serves.
+type Options struct {
+	// Timeout bounds View and Update whose context has no deadline. Without one a
+	// read of a cluster that lost its quorum would hang for ever. Default 15 s.
+	Timeout time.Duration
+	// Member is the id of our row in nodes. When it is set, each transaction of
+	// Update leaves a mark in nodes_commits, so that after a lost connection the
+	// outcome of a commit can be known instead of guessed.
+	Member func() int64
+	// Log hears of retries and of transactions that take too long.
+	Log *slog.Logger
+	// Slow is how long a transaction may take before Log hears of it. Default 1 s.
+	Slow time.Duration
+}
+
+// DB is an open database. It is made by Open and may be used by many at once.
+type DB struct {
+	sql  *sql.DB
+	opts Options
+
+	// writer admits one Update at a time: writers of one member that collide in the
+	// database waste each other's work, and dqlite has no way to wait for a lock.
+	writer chan struct{}
+
+	plans    sync.Map // planKey -> *plan
+	checked  sync.Map // Stmt -> Mode
+	nChecked atomic.Int64
+}
+
+// Open makes a DB of an open database/sql pool. Close closes the pool too.
+func Open(pool *sql.DB, opts Options) *DB {
+	if opts.Timeout == 0 {
+		opts.Timeout = 15 * time.Second
+	}
+	if opts.Slow == 0 {
+		opts.Slow = time.Second
+	}
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.DiscardHandler)
+	}
+	return &DB{sql: pool, opts: opts, writer: make(chan struct{}, 1)}
+}
+
+// Close closes the database; transactions that run are waited for.
+func (d *DB) Close() error { return d.sql.Close() }
+
+// View runs fn on a consistent snapshot that it cannot change. fn may run more than
+// once. A single statement needs no View: pass the DB itself to Select and its kin.
+func (d *DB) View(ctx context.Context, fn func(context.Context, *Tx) error) error {
+	ctx, cancel, err := d.enter(ctx)
+	if err != nil {
+		return err
+	}
+	defer cancel()
+	return d.retry(ctx, func() error {
+		_, err := d.attempt(ctx, &Tx{db: d}, fn)
+		return err
+	})
+}
+
+// Update runs fn in a transaction that is committed when fn returns nil. fn may run
+// more than once, and only the last run counts. What must happen only after the
+// commit, such as publishing an event, goes to Tx.AfterCommit.
+func (d *DB) Update(ctx context.Context, fn func(context.Context, *Tx) error) error {
+	ctx, cancel, err := d.enter(ctx)
+	if err != nil {
+		return err
+	}
+	defer cancel()
+	hooks, err := d.update(ctx, fn)
+	if err != nil {
+		return err
+	}
+	for _, h := range hooks {
+		h()
+	}
+	return nil
+}
+
+func (d *DB) update(ctx context.Context, fn func(context.Context, *Tx) error) ([]func(), error) {
+	select {
+	case d.writer <- struct{}{}:
+		defer func() { <-d.writer }()
+	case <-ctx.Done():
+		return nil, giveUp(ctx, nil)
+	}
+	var done, unsure *Tx // unsure: the last attempt whose commit has an unknown outcome
+	err := d.retry(ctx, func() error {
+		done = &Tx{db: d, write: true, unsure: unsure}
+		committing, err := d.attempt(ctx, done, fn)
+		unsure = done.unsure
+		if err != nil && committing && classOf(err) != classBusy {
+			unsure = done
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return done.hooks, nil
+}
+
+// attempt runs fn once. committing tells that an error came from the commit itself.
+func (d *DB) attempt(ctx context.Context, tx *Tx, fn func(context.Context, *Tx) error) (committing bool, err error) {
+	conn, err := d.sql.Conn(ctx)
+	if err != nil {
+		return false, wrap(err)
+	}
+	started := time.Now()
+	clean := false // the connection is fit for the next user
+	defer func() {
+		if !clean {
+			spoil(conn)
+		}
+		_ = conn.Close()
+		if took := time.Since(started); took > d.opts.Slow {
+			d.opts.Log.Warn("Slow database transaction", "took", took, "write", tx.write)
+		}
+	}()
+
+	begin := "BEGIN"
+	if tx.write {
+		// Take the write lock first: a transaction that began by reading could not
+		// be made a writer once somebody else has written.
+		begin = "BEGIN IMMEDIATE"
+	}
+	if _, err := conn.ExecContext(ctx, begin); err != nil {
+		return false, wrap(err)
+	}
+	tx.conn = conn
+	err = tx.run(ctx, fn)
+	tx.conn = nil
+
+	// The end of a transaction is not cut short by the caller's context: half a
+	// commit would be an unknown outcome.
+	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
+	defer cancel()
+	if err == nil && tx.write && !tx.settled {
+		_, err = conn.ExecContext(end, "COMMIT")
+		if err == nil {
+			clean = true
+			return true, nil
+		}
+		committing, err = true, wrap(err)
+	}
+	if _, rerr := conn.ExecContext(end, "ROLLBACK"); rerr == nil {
+		clean = true
+	}
+	return committing, err
+}
+
+// endTimeout is how long a COMMIT or ROLLBACK may take.
+const endTimeout = 10 * time.Second
+
+// Waits between attempts, doubled each time up to the most, with jitter so that
+// members that collided don't collide again.
+const (
+	firstWait = 2 * time.Millisecond
+	mostWait  = 200 * time.Millisecond
+)
+
+// retry repeats f while the database is busy or its leader is away.
+func (d *DB) retry(ctx context.Context, f func() error) error {
+	wait := firstWait
+	for n := 1; ; n++ {
+		err := f()
+		c := classOf(err)
+		if err == nil || c != classBusy && c != classLost {
+			if err != nil && ctx.Err() != nil {
+				return giveUp(ctx, err)
+			}
+			return err
+		}
+		d.opts.Log.Debug("Database transaction must be repeated", "attempt", n, "err", err)
+		t := time.NewTimer(wait/2 + rand.N(wait))
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return giveUp(ctx, err)
+		case <-t.C:
+		}
+		wait = min(2*wait, mostWait)
+	}
+}
+
+type inTx struct{}
+
+// enter gives ctx a deadline and refuses transactions inside of transactions: the
+// inner one would wait for the outer one's place in the queue of writers.
+func (d *DB) enter(ctx context.Context) (context.Context, context.CancelFunc, error) {
+	if ctx.Value(inTx{}) == d {
+		return nil, nil, errs.Internal("A database transaction was begun inside of another one")
+	}
+	ctx = context.WithValue(ctx, inTx{}, d)
+	if _, ok := ctx.Deadline(); ok {
+		return ctx, func() {}, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, d.opts.Timeout)
+	return ctx, cancel, nil
+}
