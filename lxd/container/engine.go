@@ -38,6 +38,7 @@ type Engine interface {
 
 // Process is one running container. It is safe for concurrent use.
 type Process interface {
+	ID() ID
 	PID() int // of init, on the host
 	State(ctx context.Context) (State, error)
 
@@ -56,6 +57,9 @@ type Process interface {
 	SetLimits(ctx context.Context, old, new Limits) error
 	AllowDevices(ctx context.Context, rules []DeviceRule) error
 	Usage(ctx context.Context) (Usage, error)
+	// Interfaces lists the guest's network interfaces, sorted by index. It starts no
+	// process and does not ask the guest: a frozen one answers too.
+	Interfaces(ctx context.Context) ([]Interface, error)
 
 	// Plugging into a running container.
 	AddMount(ctx context.Context, m Mount) error
@@ -96,10 +100,12 @@ type ExecSpec struct {
 // Exec is a command under way.
 type Exec interface {
 	PID() int // on the host
+	// Terminal is nil without PTY. Read answers io.EOF when the last process that
+	// holds the terminal is gone. The caller closes it.
 	Terminal() io.ReadWriteCloser
 	Resize(width, height int) error
 	Signal(sig syscall.Signal) error
 	// Wait returns the exit status: 0-255, 128+n after signal n, 127 when the
-	// command was not found, 126 when it cannot be executed.
+	// command was not found, 126 when it cannot be executed. Many may wait.
 	Wait(ctx context.Context) (int, error)
 }

@@ -1,9 +1,13 @@
 package container
 
 import (
+	"strings"
+	"syscall"
 	"time"
 
 	"sett/lxd/host/idmap"
+	"sett/lxd/host/seccomp"
+	"sett/shared/errs"
 )
 
 // ID names a container on this host. Daemon and Project keep equal names in two
@@ -13,6 +17,24 @@ type ID struct {
 	Daemon  string // short and stable for one LXD_DIR
 	Project string
 	Name    string
+}
+
+// String is for logs and errors.
+func (id ID) String() string {
+	if id.Project == "" || id.Project == "default" {
+		return id.Name
+	}
+	return id.Project + "/" + id.Name
+}
+
+// Check refuses ids that cannot stand in a path.
+func (id ID) Check() error {
+	for _, s := range []string{id.Daemon, id.Project, id.Name} {
+		if s == "" || s == "." || s == ".." || strings.ContainsAny(s, "/\x00\n\t \"'") {
+			return errs.Invalid("Container id %q, %q, %q has a part that is empty or cannot stand in a file name", id.Daemon, id.Project, id.Name)
+		}
+	}
+	return nil
 }
 
 // Spec is all that is needed to start one container.
@@ -30,12 +52,14 @@ type Spec struct {
 
 	Nesting     bool              // allow containers inside: fresh proc and sysfs, keyctl, ...
 	LXCFS       string            // root of a running lxcfs, or empty
-	Seccomp     string            // path of a seccomp policy, or empty
+	Seccomp     seccomp.Policy    // the zero value is the default policy
+	AppArmor    string            // name of a loaded profile, or empty
 	Sysctl      map[string]string // linux.sysctl.*
 	Rlimits     map[string]string // limits.kernel.*, "soft:hard"
 	Limits      Limits
-	DeviceRules []DeviceRule // beyond the default set
-	DropCaps    []string     // on top of the engine's default for privileged containers
+	DeviceRules []DeviceRule   // beyond the default set
+	DropCaps    []string       // on top of the engine's default for privileged containers
+	HaltSignal  syscall.Signal // asks init to end; 0: chosen by what init understands
 	OOMScoreAdj *int
 	RawLXC      string // lines for liblxc, appended last
 
@@ -118,6 +142,35 @@ type Usage struct {
 	SwapPeak    int64
 	MemoryTotal int64 // the limit, or what the host has
 	Processes   int64
+}
+
+// Interface is a network interface as the guest sees it now.
+type Interface struct {
+	Name      string
+	HostName  string // its peer on the host, when the peer lies there
+	HWAddr    string
+	MTU       int
+	Up        bool   // administratively
+	State     string // "up" or "down", by flags and carrier
+	Type      string // "broadcast", "loopback", "point-to-point", "unknown"
+	Addresses []Address
+	Counters  Counters
+}
+
+// Address is one address of an Interface.
+type Address struct {
+	Family  string // "inet" or "inet6"
+	Address string
+	Netmask string // prefix length
+	Scope   string // "global", "link", "local"
+}
+
+// Counters are the traffic of an Interface, seen from inside.
+type Counters struct {
+	BytesReceived, BytesSent        int64
+	PacketsReceived, PacketsSent    int64
+	ErrorsReceived, ErrorsSent      int64
+	DroppedInbound, DroppedOutbound int64
 }
 
 // State of a container as its engine sees it.
