@@ -198,7 +198,11 @@ func (i Info) validate(name, v string) error {
 		return nil
 	}
 	if err := i.check(v); err != nil {
-		return errs.Invalid("Invalid value for %q: %v", name, err)
+		k := errs.KindOf(err)
+		if k == errs.KindInternal {
+			k = errs.KindInvalid
+		}
+		return errs.Wrap(k, fmt.Errorf("Invalid value for %q: %w", name, err))
 	}
 	return nil
 }
