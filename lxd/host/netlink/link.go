@@ -1,0 +1,256 @@
+package netlink
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+
+	nl "github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"sett/shared/errs"
+)
+
+// EnsureBridge makes a bridge, or leaves one that is there; made tells which. An
+// interface of another kind under that name is a conflict.
+func EnsureBridge(name string, hwaddr net.HardwareAddr, mtu int) (made bool, err error) {
+	l, err := link(name)
+	if err == nil {
+		if l.Type() != "bridge" {
+			return false, errs.Conflict("Network interface %q exists already and is not a bridge", name)
+		}
+		return false, nil
+	}
+	if !errs.Is(err, errs.KindNotFound) {
+		return false, err
+	}
+	a := nl.NewLinkAttrs()
+	a.Name, a.HardwareAddr = name, hwaddr
+	// A bridge that was never told its MTU follows its ports; told at birth, it keeps it.
+	a.MTU = mtu
+	if err := nl.LinkAdd(&nl.Bridge{LinkAttrs: a}); err != nil {
+		return false, fmtErr("create", name, err)
+	}
+	return true, nil
+}
+
+// Veth describes a pair of interfaces to be made.
+type Veth struct {
+	Host, Peer             string
+	HostHWAddr, PeerHWAddr net.HardwareAddr // nil: the kernel picks
+	MTU                    int              // of both; 0: the kernel's default
+	TxQueueLen             int              // of both; 0: the kernel's default
+}
+
+// CreateVeth makes a pair. A taken name is a conflict.
+func CreateVeth(v Veth) error {
+	a := nl.NewLinkAttrs()
+	a.Name, a.HardwareAddr, a.MTU = v.Host, v.HostHWAddr, v.MTU
+	p := &nl.Veth{LinkAttrs: a, PeerName: v.Peer, PeerHardwareAddr: v.PeerHWAddr, PeerMTU: uint32(v.MTU)}
+	if v.TxQueueLen > 0 {
+		p.TxQLen, p.PeerTxQLen = v.TxQueueLen, v.TxQueueLen
+	}
+	err := nl.LinkAdd(p)
+	if errors.Is(err, unix.EEXIST) {
+		return errs.Conflict("Network interface %q or %q exists already", v.Host, v.Peer)
+	}
+	if err != nil {
+		return fmtErr("create", v.Host, err)
+	}
+	return nil
+}
+
+// Delete removes an interface; for one end of a veth pair the other goes too.
+func Delete(name string) error {
+	l, err := link(name)
+	if errs.Is(err, errs.KindNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := nl.LinkDel(l); err != nil && !errors.Is(err, unix.ENODEV) {
+		return fmtErr("delete", name, err)
+	}
+	return nil
+}
+
+// DeleteBridge removes a bridge, and nothing else that bears its name.
+func DeleteBridge(name string) error {
+	l, err := link(name)
+	if errs.Is(err, errs.KindNotFound) || err == nil && l.Type() != "bridge" {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return Delete(name)
+}
+
+func change(what, name string, f func(nl.Link) error) error {
+	l, err := link(name)
+	if err != nil {
+		return err
+	}
+	if err := f(l); err != nil {
+		return fmtErr(what, name, err)
+	}
+	return nil
+}
+
+// SetUp brings an interface up.
+func SetUp(name string) error { return change("bring up", name, nl.LinkSetUp) }
+
+// SetDown brings an interface down.
+func SetDown(name string) error { return change("bring down", name, nl.LinkSetDown) }
+
+// SetMTU sets the largest packet.
+func SetMTU(name string, mtu int) error {
+	return change("set the MTU of", name, func(l nl.Link) error {
+		if l.Attrs().MTU == mtu {
+			return nil
+		}
+		return nl.LinkSetMTU(l, mtu)
+	})
+}
+
+// SetHWAddr sets the MAC address, if it differs.
+func SetHWAddr(name string, a net.HardwareAddr) error {
+	return change("set the MAC address of", name, func(l nl.Link) error {
+		if l.Attrs().HardwareAddr.String() == a.String() {
+			return nil
+		}
+		return nl.LinkSetHardwareAddr(l, a)
+	})
+}
+
+// SetTxQueueLen sets the length of the transmit queue.
+func SetTxQueueLen(name string, n int) error {
+	return change("set the queue length of", name, func(l nl.Link) error { return nl.LinkSetTxQLen(l, n) })
+}
+
+// Rename renames an interface, which is down afterwards.
+func Rename(name, to string) error {
+	return change("rename", name, func(l nl.Link) error {
+		if err := nl.LinkSetDown(l); err != nil {
+			return err
+		}
+		return nl.LinkSetName(l, to)
+	})
+}
+
+// Attach makes an interface a port of a bridge.
+func Attach(name, bridge string) error {
+	b, err := link(bridge)
+	if err != nil {
+		return err
+	}
+	return change("attach to "+bridge, name, func(l nl.Link) error {
+		if l.Attrs().MasterIndex == b.Attrs().Index {
+			return nil
+		}
+		return nl.LinkSetMaster(l, b)
+	})
+}
+
+// Detach takes an interface off its bridge. One that is gone is off.
+func Detach(name string) error {
+	err := change("detach", name, nl.LinkSetNoMaster)
+	if errs.Is(err, errs.KindNotFound) {
+		return nil
+	}
+	return err
+}
+
+// Master names the bridge that an interface is a port of, or "".
+func Master(name string) (string, error) {
+	l, err := link(name)
+	if err != nil || l.Attrs().MasterIndex == 0 {
+		return "", err
+	}
+	m, err := nl.LinkByIndex(l.Attrs().MasterIndex)
+	if err != nil {
+		return "", fmtErr("find the bridge of", name, err)
+	}
+	return m.Attrs().Name, nil
+}
+
+// Isolate keeps a bridge port from talking to other isolated ports.
+func Isolate(name string, on bool) error {
+	return change("isolate", name, func(l nl.Link) error { return nl.LinkSetIsolated(l, on) })
+}
+
+// IsBridge tells whether a bridge of that name exists.
+func IsBridge(name string) bool {
+	l, err := link(name)
+	return err == nil && l.Type() == "bridge"
+}
+
+// MTU returns the largest packet of an interface.
+func MTU(name string) (int, error) {
+	l, err := link(name)
+	if err != nil {
+		return 0, err
+	}
+	return l.Attrs().MTU, nil
+}
+
+// SyncAddresses gives an interface exactly these global addresses, and touches
+// none that is right: connections over it go on.
+func SyncAddresses(name string, want []netip.Prefix) error {
+	l, err := link(name)
+	if err != nil {
+		return err
+	}
+	have, err := nl.AddrList(l, nl.FAMILY_ALL)
+	if err != nil {
+		return fmtErr("list addresses of", name, err)
+	}
+	keep := map[string]bool{}
+	for _, p := range want {
+		keep[p.String()] = true
+	}
+	for _, a := range have {
+		if !keep[a.IPNet.String()] && !a.IP.IsLinkLocalUnicast() {
+			if err := nl.AddrDel(l, &a); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
+				return fmtErr("remove an address from", name, err)
+			}
+		}
+	}
+	for _, p := range want {
+		a := &nl.Addr{IPNet: ipNet(p)}
+		if p.Addr().Is6() {
+			// Without this the address is tentative until a port is up, and a DHCP server
+			// cannot bind to it.
+			a.Flags = unix.IFA_F_NODAD
+		}
+		if err := nl.AddrReplace(l, a); err != nil {
+			return fmtErr("add an address to", name, err)
+		}
+	}
+	return nil
+}
+
+func ipNet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
+
+// GlobalAddresses lists the addresses of an interface that others can reach it by.
+func GlobalAddresses(name string) ([]netip.Prefix, error) {
+	l, err := link(name)
+	if err != nil {
+		return nil, err
+	}
+	addrs, err := nl.AddrList(l, nl.FAMILY_ALL)
+	if err != nil {
+		return nil, fmtErr("list addresses of", name, err)
+	}
+	var out []netip.Prefix
+	for _, a := range addrs {
+		ip, ok := netip.AddrFromSlice(a.IP)
+		if ones, _ := a.Mask.Size(); ok && !a.IP.IsLinkLocalUnicast() {
+			out = append(out, netip.PrefixFrom(ip.Unmap(), ones))
+		}
+	}
+	return out, nil
+}

@@ -1,0 +1,103 @@
+package netlink
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+
+	nl "github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// SyncRoutes gives an interface exactly these static routes. Routes that the
+// kernel or a routing daemon made are left alone.
+func SyncRoutes(name string, want []netip.Prefix) error {
+	l, err := link(name)
+	if err != nil {
+		return err
+	}
+	keep := map[netip.Prefix]bool{}
+	for _, p := range want {
+		keep[p.Masked()] = true
+	}
+	have, err := staticRoutes(l)
+	if err != nil {
+		return fmtErr("list routes of", name, err)
+	}
+	for _, r := range have {
+		if p, ok := prefix(r.Dst); ok && !keep[p] {
+			if err := nl.RouteDel(&r); err != nil && !errors.Is(err, unix.ESRCH) {
+				return fmtErr("remove a route from", name, err)
+			}
+		}
+	}
+	for p := range keep {
+		r := &nl.Route{LinkIndex: l.Attrs().Index, Dst: ipNet(p), Protocol: unix.RTPROT_STATIC}
+		if p.Addr().Is4() {
+			r.Scope = nl.SCOPE_LINK
+		}
+		if err := nl.RouteReplace(r); err != nil {
+			return fmtErr("add route "+p.String()+" to", name, err)
+		}
+	}
+	return nil
+}
+
+func staticRoutes(l nl.Link) ([]nl.Route, error) {
+	return nl.RouteListFiltered(nl.FAMILY_ALL,
+		&nl.Route{LinkIndex: l.Attrs().Index, Protocol: unix.RTPROT_STATIC}, nl.RT_FILTER_OIF|nl.RT_FILTER_PROTOCOL)
+}
+
+// Busy lists the prefixes that the host's addresses and routes use, except those
+// of the interface besides. Default routes are left out.
+func Busy(ctx context.Context, besides string) ([]netip.Prefix, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	skip := -1
+	if l, err := link(besides); err == nil {
+		skip = l.Attrs().Index
+	}
+	addrs, err := nl.AddrList(nil, nl.FAMILY_ALL)
+	if err != nil {
+		return nil, fmtErr("list addresses of", "the host", err)
+	}
+	seen := map[netip.Prefix]bool{}
+	var out []netip.Prefix
+	add := func(n *net.IPNet) {
+		if p, ok := prefix(n); ok && p.Bits() > 0 && !seen[p] {
+			seen[p] = true
+			out = append(out, p)
+		}
+	}
+	for _, a := range addrs {
+		if a.LinkIndex != skip {
+			add(a.IPNet)
+		}
+	}
+	// Table 0 in a filter means all tables: policy routing keeps subnets busy too.
+	routes, err := nl.RouteListFiltered(nl.FAMILY_ALL, &nl.Route{Table: unix.RT_TABLE_UNSPEC}, nl.RT_FILTER_TABLE)
+	if err != nil {
+		return nil, fmtErr("list routes of", "the host", err)
+	}
+	for _, r := range routes {
+		if r.LinkIndex != skip {
+			add(r.Dst)
+		}
+	}
+	return out, nil
+}
+
+func prefix(n *net.IPNet) (netip.Prefix, bool) {
+	if n == nil {
+		return netip.Prefix{}, false
+	}
+	a, ok := netip.AddrFromSlice(n.IP)
+	if !ok {
+		return netip.Prefix{}, false
+	}
+	a = a.Unmap()
+	ones, _ := n.Mask.Size()
+	return netip.PrefixFrom(a, ones).Masked(), true
+}
