@@ -1,0 +1,256 @@
+//go:build system
+
+package bridge
+
+import (
+	"context"
+	"crypto/rand"
+	"log/slog"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"sett/lxd/host/netlink"
+	"sett/lxd/host/netnstest"
+	"sett/lxd/host/nft"
+	"sett/lxd/network/driver"
+	"sett/lxd/network/driver/drivertest"
+	"sett/shared/errs"
+)
+
+func TestMain(m *testing.M) { netnstest.Main(m) }
+
+func name(*testing.T) string { return "t" + strings.ToLower(rand.Text()[:10]) }
+
+func newDriver(t *testing.T) *Driver {
+	d := New(slog.New(slog.NewTextHandler(t.Output(), nil)))
+	t.Cleanup(func() { d.Close() })
+	return d
+}
+
+func TestBridgePassesTheSuite(t *testing.T) {
+	t.Parallel()
+	drivertest.Run(t, drivertest.Subject{New: func(t *testing.T) driver.Driver { return newDriver(t) }, Name: name})
+}
+
+// folder can be entered by the user that dnsmasq becomes.
+func folder(t *testing.T) string {
+	dir := t.TempDir()
+	if err := os.Chmod(filepath.Dir(dir), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(dir, "net")
+}
+
+func start(t *testing.T, d *Driver, c map[string]string) driver.Spec {
+	t.Helper()
+	s := driver.Spec{Name: name(t), Dir: folder(t), Seed: "test"}
+	var err error
+	s.Config, err = d.Fill(t.Context(), driver.Spec{Name: s.Name, Config: c}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Start(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := New(slog.Default()).Delete(context.Background(), s); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+func pid(t *testing.T, s driver.Spec) int {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(s.Dir, "dnsmasq.pid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// eventually waits for what another process does.
+func eventually(t *testing.T, what string, f func() bool) {
+	t.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	limit := time.After(15 * time.Second)
+	for !f() {
+		select {
+		case <-limit:
+			t.Fatalf("never happened: %s", what)
+		case <-tick.C:
+		}
+	}
+}
+
+func TestServerSurvivesTheDaemonAndIsAdopted(t *testing.T) {
+	t.Parallel()
+	d := newDriver(t)
+	s := start(t, d, nil)
+	first := pid(t, s)
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	d = newDriver(t)
+	if err := d.Start(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	if pid(t, s) != first {
+		t.Error("the server was replaced")
+	}
+	// Adopted means watched: it comes back when it dies.
+	if err := syscall.Kill(first, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the server is started again", func() bool {
+		b, _ := os.ReadFile(filepath.Join(s.Dir, "dnsmasq.pid"))
+		n, err := strconv.Atoi(strings.TrimSpace(string(b)))
+		return err == nil && n != first && syscall.Kill(n, 0) == nil
+	})
+	// Another configuration means another server.
+	second := pid(t, s)
+	next := s
+	next.Config = map[string]string{"ipv4.address": s.Config["ipv4.address"], "ipv6.address": "none", "raw.dnsmasq": "log-queries"}
+	if err := d.Update(t.Context(), s, next); err != nil {
+		t.Fatal(err)
+	}
+	if pid(t, s) == second {
+		t.Error("the server goes on as before")
+	}
+}
+
+func TestStaleNumberIsNotBelieved(t *testing.T) {
+	t.Parallel()
+	d := newDriver(t)
+	dir := folder(t)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	// Ourselves: if the driver believed the file, the test would end here.
+	if err := os.WriteFile(filepath.Join(dir, "dnsmasq.pid"), []byte(strconv.Itoa(os.Getpid())), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Stop(t.Context(), driver.Spec{Name: name(t), Dir: dir}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestFailedStartLeavesNothing(t *testing.T) {
+	t.Parallel()
+	d := newDriver(t)
+	s := driver.Spec{Name: name(t), Dir: folder(t), Seed: "x", Config: map[string]string{
+		"ipv4.address": "10.9.8.1/24", "ipv6.address": "none", "bridge.external_interfaces": "nosuchnic0"}}
+	if err := d.Start(t.Context(), s); !errs.Is(err, errs.KindNotFound) {
+		t.Fatalf("got %v", err)
+	}
+	if netlink.Exists(s.Name) {
+		t.Error("the bridge is still there")
+	}
+	s.Config = map[string]string{"ipv4.address": "10.9.8.1/24", "ipv6.address": "none", "raw.dnsmasq": "no-such-option"}
+	if err := d.Start(t.Context(), s); !errs.Is(err, errs.KindInvalid) || !strings.Contains(err.Error(), "raw.dnsmasq") {
+		t.Errorf("got %v", err)
+	}
+	if err := netlink.CreateVeth(netlink.Veth{Host: s.Name, Peer: name(t)}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { netlink.Delete(s.Name) })
+	delete(s.Config, "raw.dnsmasq")
+	if err := d.Start(t.Context(), s); !errs.Is(err, errs.KindConflict) {
+		t.Errorf("a taken name: %v", err)
+	}
+	if err := d.Stop(t.Context(), s); err != nil {
+		t.Error(err)
+	}
+	if !netlink.Exists(s.Name) {
+		t.Error("Stop removed an interface that is no bridge")
+	}
+}
+
+func TestOtherChainsStay(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	theirs := nft.Chain{Family: "inet", Table: "lxd", Name: "theirs." + name(t), Rules: []string{"counter accept"}}
+	if err := nft.Replace(ctx, []nft.Chain{theirs}); err != nil {
+		t.Fatal(err)
+	}
+	d := newDriver(t)
+	s := start(t, d, map[string]string{"ipv6.address": "none"})
+	have, err := nft.Chains(ctx, "inet", "lxd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range chainNames(s.Name) {
+		if !have[n] {
+			t.Errorf("chain %s is missing", n)
+		}
+	}
+	if err := d.Stop(ctx, s); err != nil {
+		t.Fatal(err)
+	}
+	have, _ = nft.Chains(ctx, "inet", "lxd")
+	for _, n := range chainNames(s.Name) {
+		if have[n] {
+			t.Errorf("chain %s stayed", n)
+		}
+	}
+	if !have[theirs.Name] {
+		t.Error("somebody else's chain is gone")
+	}
+}
+
+func TestExternalInterfacesComeAndGo(t *testing.T) {
+	t.Parallel()
+	d := newDriver(t)
+	a, b := name(t), name(t)
+	if err := netlink.CreateVeth(netlink.Veth{Host: a, Peer: b}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { netlink.Delete(a) })
+	s := start(t, d, map[string]string{"ipv6.address": "none", "bridge.external_interfaces": a, "ipv4.routes": "10.250.1.0/24"})
+	if m, _ := netlink.Master(a); m != s.Name {
+		t.Errorf("%s is a port of %q", a, m)
+	}
+	busy, err := netlink.Busy(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := false
+	for _, p := range busy {
+		found = found || p == netip.MustParsePrefix("10.250.1.0/24")
+	}
+	if !found {
+		t.Errorf("the route is not there: %v", busy)
+	}
+	next := s
+	next.Config = map[string]string{"ipv4.address": s.Config["ipv4.address"], "ipv6.address": "none"}
+	if err := d.Update(t.Context(), s, next); err != nil {
+		t.Fatal(err)
+	}
+	if m, _ := netlink.Master(a); m != "" {
+		t.Errorf("%s is still a port of %q", a, m)
+	}
+}
+
+func TestServerBelongsToNobody(t *testing.T) {
+	t.Parallel()
+	s := start(t, newDriver(t), nil)
+	out, err := exec.Command("ps", "-o", "user=", "-p", strconv.Itoa(pid(t, s))).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.TrimSpace(string(out)) == "root" {
+		t.Error("the server runs as root")
+	}
+}

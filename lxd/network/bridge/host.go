@@ -1,0 +1,120 @@
+package bridge
+
+import (
+	"net"
+	"net/netip"
+	"path/filepath"
+
+	"sett/lxd/config"
+	"sett/lxd/host/netlink"
+	"sett/lxd/host/sysctl"
+	"sett/lxd/network/driver"
+	"sett/shared/errs"
+	"sett/shared/undo"
+)
+
+// setLink brings the interface itself to what the Spec says.
+func setLink(s driver.Spec, mac net.HardwareAddr, mtu int) error {
+	if err := netlink.SetHWAddr(s.Name, mac); err != nil {
+		return err
+	}
+	if err := netlink.SetMTU(s.Name, mtu); err != nil {
+		return err
+	}
+	conf6 := filepath.Join("net/ipv6/conf", s.Name)
+	_, ok6 := prefix(keyIPv6, s.Config)
+	off := "1"
+	if ok6 {
+		off = "0"
+	}
+	// A bridge announces addresses and believes no announcements; and it is the only
+	// one with its address, so that asking whether that is taken (DAD) would only delay it.
+	for _, kv := range [][2]string{{"disable_ipv6", off}, {"autoconf", "0"}, {"accept_dad", "0"}} {
+		if err := sysctl.SetIfPresent(filepath.Join(conf6, kv[0]), kv[1]); err != nil {
+			return err
+		}
+	}
+	return netlink.SetUp(s.Name)
+}
+
+// ports attaches the host's interfaces that the network is to have.
+func ports(s driver.Spec, u *undo.Stack) error {
+	for _, p := range list(keyExternal.Get(s.Config)) {
+		st, err := netlink.Master(p)
+		if err != nil {
+			return err
+		}
+		if st == s.Name {
+			continue
+		}
+		if st != "" {
+			return errs.Invalid("Network interface %q is a port of %q already", p, st)
+		}
+		// Addresses of a port do not work any more, and the host may be reached by them.
+		addrs, err := netlink.GlobalAddresses(p)
+		if err != nil {
+			return err
+		}
+		if len(addrs) > 0 {
+			return errs.Invalid("Only unconfigured network interfaces can be bridged: %q has address %s", p, addrs[0])
+		}
+		if err := netlink.Attach(p, s.Name); err != nil {
+			return err
+		}
+		u.Push(func() error { return netlink.Detach(p) })
+		if err := netlink.SetUp(p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func setAddresses(s driver.Spec) error {
+	var addrs, routes []netip.Prefix
+	for _, f := range []struct{ addr, routes config.Key[string] }{{keyIPv4, keyIPv4Routes}, {keyIPv6, keyIPv6Routes}} {
+		p, ok := prefix(f.addr, s.Config)
+		if !ok {
+			continue
+		}
+		addrs = append(addrs, p)
+		for _, r := range list(f.routes.Get(s.Config)) {
+			n, err := netip.ParsePrefix(r)
+			if err != nil {
+				return errs.Invalid("Invalid value for %q: %v", f.routes.Name(), err)
+			}
+			routes = append(routes, n)
+		}
+	}
+	if err := netlink.SyncAddresses(s.Name, addrs); err != nil {
+		return err
+	}
+	return netlink.SyncRoutes(s.Name, routes)
+}
+
+// forward has the host route packets for the families that have an address.
+func forward(s driver.Spec) error {
+	if _, ok := prefix(keyIPv4, s.Config); ok && keyIPv4Routing.Get(s.Config) {
+		if err := sysctl.Set("net/ipv4/ip_forward", "1"); err != nil {
+			return err
+		}
+	}
+	if _, ok := prefix(keyIPv6, s.Config); !ok || !keyIPv6Routing.Get(s.Config) {
+		return nil
+	}
+	// A host that forwards ignores router advertisements, unless told otherwise for
+	// each interface: without this the host may lose its own IPv6 default route.
+	names, err := sysctl.Names("net/ipv6/conf")
+	if err != nil {
+		return err
+	}
+	for _, n := range names {
+		key := filepath.Join("net/ipv6/conf", n, "accept_ra")
+		if v, err := sysctl.Get(key); err != nil || v != "1" {
+			continue
+		}
+		if err := sysctl.SetIfPresent(key, "2"); err != nil {
+			return err
+		}
+	}
+	return sysctl.SetIfPresent("net/ipv6/conf/all/forwarding", "1")
+}
