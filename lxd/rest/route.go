@@ -80,6 +80,15 @@ type Route struct {
 	EarlyOK, LateOK bool
 }
 
+// As completes a route that has what several methods of a path share.
+func (r Route) As(method, summary string, need auth.Need, h Handler, more ...func(*Route)) Route {
+	r.Method, r.Summary, r.Need, r.Handler = method, summary, need, h
+	for _, f := range more {
+		f(&r)
+	}
+	return r
+}
+
 // Alias returns copies of routes under another prefix, as /1.0/containers is one
 // of /1.0/instances.
 func Alias(routes []Route, from, to string) []Route {

@@ -1,0 +1,85 @@
+# Sett: build, check, test, run. 'make help' lists the targets.
+
+SHELL   := /bin/bash
+.DEFAULT_GOAL := build
+
+DESTDIR ?=
+PREFIX  ?= /usr/local
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+
+TAGS    := libsqlite3
+# libsqlite3 stands in everything that compiles the daemon: without it go-sqlite3 brings a second
+# copy of SQLite into a process that has one through libdqlite already.
+GOBUILD := go build -trimpath -tags $(TAGS)
+STAMP   := -X sett/shared/version.Build=$(VERSION)
+
+# System tests, the run script and the installation need root; nothing else does.
+AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=PATH,HOME,GOFLAGS,GOPROXY env)
+
+.PHONY: help deps build bin/lxd bin/lxd-shim bin/lxc run check fmt vet arch unit cross tidy test system install clean clean-run doc
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+deps: ## Install what this machine lacks (apt), and root's subordinate ids
+	@test/lib/deps.sh
+
+build: bin/lxd bin/lxd-shim bin/lxc ## Build bin/lxd, bin/lxd-shim and bin/lxc
+
+# Go decides what is out of date, so these rules always run; a build with nothing to do is quick.
+bin/lxd:
+	@$(GOBUILD) -ldflags '$(STAMP)' -o $@ ./lxd
+
+# Stays in memory beside every running container: no symbols, no debug data.
+bin/lxd-shim:
+	@if [ -d lxd/lxd-shim ]; then $(GOBUILD) -ldflags '-s -w' -o $@ ./lxd/lxd-shim; fi
+
+bin/lxc:
+	@if [ -d lxc ]; then CGO_ENABLED=0 go build -trimpath -ldflags '$(STAMP)' -o $@ ./lxc; fi
+
+run: deps build ## Start a daemon of its own and a Debian 12 container in it
+	@$(AS_ROOT) test/run/run.sh
+
+clean-run: ## Remove all that 'make run' made, its cached image excepted
+	@$(AS_ROOT) test/run/run.sh --remove
+
+# --- check: no root, no network -------------------------------------------------------------
+
+check: fmt vet arch unit cross tidy ## Formatting, vet, architecture, unit tests (no root, no network)
+
+fmt:
+	@out=$$(gofmt -l lxd lxc shared client test doc 2>/dev/null); \
+	if [ -n "$$out" ]; then echo "Not formatted (run gofmt -w):"; echo "$$out"; exit 1; fi
+
+vet:
+	@go vet -tags "$(TAGS) system" ./...
+
+arch:
+	@go test -tags $(TAGS) ./lxd
+
+unit:
+	@go test -race -tags $(TAGS) $$(go list -tags $(TAGS) ./... | grep -v '^sett/lxd$$')
+
+# The client side must stay free of cgo and of Linux.
+cross:
+	@for os in darwin windows; do \
+		CGO_ENABLED=0 GOOS=$$os GOARCH=arm64 go build $$(for d in lxc client shared; do [ -d $$d ] && echo ./$$d/...; done) || exit 1; \
+	done
+
+tidy:
+	@go mod tidy -diff
+
+# --- test: check, then the real thing as root -----------------------------------------------
+
+test: check system ## check, then the system tests with real containers (root)
+
+system: build
+	@$(AS_ROOT) test/lib/system.sh
+
+# --- installation ----------------------------------------------------------------------------
+
+install: build ## Install below $(DESTDIR)$(PREFIX), with the systemd units
+	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' test/lib/install.sh
+
+clean: ## Remove what was built (a running 'make run' is kept; see clean-run)
+	rm -rf bin
