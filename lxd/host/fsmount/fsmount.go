@@ -1,0 +1,139 @@
+// Package fsmount mounts the file systems that storage pools live on, and reads what
+// is mounted.
+package fsmount
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Mount is one line of the kernel's table.
+type Mount struct {
+	Root    string // the part of the file system that is seen
+	Target  string
+	Options string // of the mount
+	FSType  string
+	Source  string
+	Super   string // options of the file system
+}
+
+// List reads the table of this process's mount namespace.
+func List() ([]Mount, error) {
+	f, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	var out []Mount
+	s := bufio.NewScanner(f)
+	s.Buffer(make([]byte, 64<<10), 1<<20)
+	for s.Scan() {
+		if m, ok := parse(s.Text()); ok {
+			out = append(out, m)
+		}
+	}
+	return out, s.Err()
+}
+
+func parse(line string) (Mount, bool) {
+	front, back, ok := strings.Cut(line, " - ")
+	f, b := strings.Fields(front), strings.Fields(back)
+	if !ok || len(f) < 6 || len(b) < 2 {
+		return Mount{}, false
+	}
+	m := Mount{Root: unescape(f[3]), Target: unescape(f[4]), Options: f[5], FSType: b[0], Source: unescape(b[1])}
+	if len(b) > 2 {
+		m.Super = b[2]
+	}
+	return m, true
+}
+
+// unescape undoes the kernel's \040 and the like.
+func unescape(s string) string {
+	if !strings.Contains(s, `\`) {
+		return s
+	}
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\\' && i+3 < len(s) && s[i+1] >= '0' && s[i+1] <= '3' {
+			b.WriteByte((s[i+1]-'0')<<6 | (s[i+2]-'0')<<3 | (s[i+3] - '0'))
+			i += 3
+			continue
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}
+
+// At returns what is mounted on target, the topmost if there are several.
+func At(target string) (Mount, bool, error) {
+	all, err := List()
+	if err != nil {
+		return Mount{}, false, err
+	}
+	for i := len(all) - 1; i >= 0; i-- {
+		if all[i].Target == target {
+			return all[i], true, nil
+		}
+	}
+	return Mount{}, false, nil
+}
+
+// Do mounts a file system. options are those of the file system, joined by commas.
+func Do(source, target, fstype string, flags uintptr, options string) error {
+	if err := unix.Mount(source, target, fstype, flags, options); err != nil {
+		return fmt.Errorf("mount %s on %s as %s: %w", source, target, fstype, err)
+	}
+	return nil
+}
+
+// Bind shows the folder source, without what is mounted below it, at target too.
+func Bind(source, target string) error {
+	if err := unix.Mount(source, target, "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("bind %s to %s: %w", source, target, err)
+	}
+	return nil
+}
+
+// Undo unmounts all that is mounted on target. It is no error if that is nothing.
+func Undo(target string) error {
+	for {
+		err := unix.Unmount(target, unix.UMOUNT_NOFOLLOW)
+		switch {
+		case err == nil:
+			continue
+		case errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT):
+			return nil
+		default:
+			return fmt.Errorf("unmount %s: %w", target, err)
+		}
+	}
+}
+
+// Flags splits mount options into flags and what is left for the file system.
+func Flags(options string) (uintptr, string) {
+	known := map[string]uintptr{
+		"ro": unix.MS_RDONLY, "nosuid": unix.MS_NOSUID, "nodev": unix.MS_NODEV, "noexec": unix.MS_NOEXEC,
+		"sync": unix.MS_SYNCHRONOUS, "noatime": unix.MS_NOATIME, "nodiratime": unix.MS_NODIRATIME,
+		"relatime": unix.MS_RELATIME, "strictatime": unix.MS_STRICTATIME, "lazytime": unix.MS_LAZYTIME,
+		"dirsync": unix.MS_DIRSYNC, "silent": unix.MS_SILENT, "defaults": 0, "rw": 0,
+	}
+	var flags uintptr
+	var rest []string
+	for o := range strings.SplitSeq(options, ",") {
+		if o = strings.TrimSpace(o); o == "" {
+			continue
+		}
+		if f, ok := known[o]; ok {
+			flags |= f
+			continue
+		}
+		rest = append(rest, o)
+	}
+	return flags, strings.Join(rest, ",")
+}

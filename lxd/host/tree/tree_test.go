@@ -1,0 +1,160 @@
+package tree_test
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"sett/lxd/host/tree"
+)
+
+func must(t *testing.T, errors ...error) {
+	t.Helper()
+	for _, err := range errors {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func stat(t *testing.T, path string) unix.Stat_t {
+	t.Helper()
+	var st unix.Stat_t
+	must(t, unix.Lstat(path, &st))
+	return st
+}
+
+func TestCopyKeepsWhatAFileIs(t *testing.T) {
+	t.Parallel()
+	src, dst := t.TempDir(), t.TempDir()
+	old := time.Unix(1e9, 12345)
+	p := func(n string) string { return filepath.Join(src, n) }
+	q := func(n string) string { return filepath.Join(dst, n) }
+	must(t, os.MkdirAll(p("d/e"), 0o750), os.WriteFile(p("d/f"), []byte("hello"), 0o644), unix.Chmod(p("d/f"), 0o4751),
+		os.Link(p("d/f"), p("hard")), os.Symlink("/etc/passwd", p("link")), unix.Mkfifo(p("fifo"), 0o600))
+	f, err := os.Create(p("sparse"))
+	must(t, err)
+	_, err = f.WriteAt([]byte("end"), 8<<20)
+	must(t, err, f.Truncate(16<<20), f.Close())
+	xattrs := unix.Setxattr(p("d/f"), "user.colour", []byte("blue"), 0) == nil
+	must(t, os.Chtimes(p("d/f"), old, old), os.Chtimes(p("d"), old, old))
+
+	must(t, tree.Copy(t.Context(), dst, src))
+
+	if b, err := os.ReadFile(q("d/f")); err != nil || string(b) != "hello" {
+		t.Errorf("content %q, %v", b, err)
+	}
+	a, b, d := stat(t, q("d/f")), stat(t, q("hard")), stat(t, q("d"))
+	if a.Ino != b.Ino || a.Nlink != 2 {
+		t.Error("the hard link is lost")
+	}
+	if a.Mode&0o7777 != 0o4751 || a.Mtim.Nano() != old.UnixNano() || d.Mtim.Nano() != old.UnixNano() {
+		t.Errorf("mode %o, times %v", a.Mode, a.Mtim)
+	}
+	if l, err := os.Readlink(q("link")); err != nil || l != "/etc/passwd" {
+		t.Errorf("link %q, %v", l, err)
+	}
+	if s := stat(t, q("sparse")); s.Size != 16<<20 || s.Blocks*512 > 1<<20 {
+		t.Errorf("sparse: %d bytes in %d blocks", s.Size, s.Blocks)
+	}
+	if fi, err := os.Lstat(q("fifo")); err != nil || fi.Mode().Type() != fs.ModeNamedPipe {
+		t.Errorf("pipe: %v, %v", fi, err)
+	}
+	if xattrs {
+		buf := make([]byte, 10)
+		if n, err := unix.Getxattr(q("d/f"), "user.colour", buf); err != nil || string(buf[:n]) != "blue" {
+			t.Errorf("attribute %q, %v", buf[:max(n, 0)], err)
+		}
+	}
+}
+
+func TestCopyEndsWithItsContext(t *testing.T) {
+	t.Parallel()
+	src, dst := t.TempDir(), t.TempDir()
+	must(t, os.WriteFile(filepath.Join(src, "f"), nil, 0o600))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := tree.Copy(ctx, dst, src); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// deepen nests folders until no path reaches the last one.
+func deepen(t *testing.T, root string, n int) {
+	t.Helper()
+	fd, err := unix.Open(root, unix.O_DIRECTORY|unix.O_RDONLY, 0)
+	must(t, err)
+	name := strings.Repeat("d", 100)
+	for range n {
+		must(t, unix.Mkdirat(fd, name, 0o700))
+		next, err := unix.Openat(fd, name, unix.O_DIRECTORY|unix.O_RDONLY, 0)
+		must(t, err)
+		unix.Close(fd)
+		fd = next
+	}
+	unix.Close(fd)
+}
+
+func TestNoNestingIsTooDeepToRemove(t *testing.T) {
+	t.Parallel()
+	root := filepath.Join(t.TempDir(), "x")
+	must(t, os.Mkdir(root, 0o700))
+	deepen(t, root, 1500)
+	if err := tree.Copy(t.Context(), t.TempDir(), root); err == nil {
+		t.Error("copied a tree without a bottom")
+	}
+	must(t, tree.Remove(t.Context(), root))
+	if _, err := os.Lstat(root); !os.IsNotExist(err) {
+		t.Errorf("still there: %v", err)
+	}
+	must(t, tree.Remove(t.Context(), root))
+}
+
+func TestNoLinkLeadsOutside(t *testing.T) {
+	t.Parallel()
+	host, src, dst := t.TempDir(), t.TempDir(), t.TempDir()
+	must(t, os.WriteFile(filepath.Join(host, "secret"), []byte("x"), 0o600), os.Symlink(host, filepath.Join(src, "d")))
+	must(t, tree.Copy(t.Context(), dst, src))
+	if fi, err := os.Lstat(filepath.Join(dst, "d")); err != nil || fi.Mode().Type() != fs.ModeSymlink {
+		t.Errorf("%v, %v", fi, err)
+	}
+	must(t, tree.Remove(t.Context(), src))
+	if _, err := os.Stat(filepath.Join(host, "secret")); err != nil {
+		t.Error("the host's file is gone")
+	}
+	if err := tree.Copy(t.Context(), t.TempDir(), filepath.Join(dst, "d")); err == nil {
+		t.Error("the root itself was followed")
+	}
+	if err := tree.Remove(t.Context(), filepath.Join(dst, "d")); err == nil {
+		t.Error("a link was removed as a folder")
+	}
+}
+
+func BenchmarkCopy(b *testing.B) {
+	src := os.Getenv("SETT_TREE")
+	if src == "" {
+		b.Skip("SETT_TREE names no tree")
+	}
+	base := os.Getenv("SETT_TREE_DST")
+	for i := 0; b.Loop(); i++ {
+		dst, err := os.MkdirTemp(base, "copy")
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := tree.Copy(b.Context(), dst, src); err != nil {
+			b.Fatal(err)
+		}
+		b.StopTimer()
+		if err := tree.Remove(b.Context(), dst); err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+	}
+}
