@@ -1,0 +1,98 @@
+package client
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+
+	"sett/shared/api"
+)
+
+// ServerClient asks and configures the server itself.
+type ServerClient interface {
+	GetServer() (*api.Server, string, error)
+	GetServerResources() (*api.Resources, error)
+	UpdateServer(server api.ServerPut, ETag string) error
+	// HasExtension tells whether the server announces a feature.
+	HasExtension(extension string) bool
+	// IsClustered tells whether the server is a member of a cluster.
+	IsClustered() bool
+	// RequireAuthenticated tells whether the server knows this client.
+	RequireAuthenticated() error
+	// GetMetrics returns the server's metrics as text.
+	GetMetrics() (string, error)
+}
+
+func itoa(n int) string { return strconv.Itoa(n) }
+
+// GetServer returns what the server tells about itself.
+func (r *ProtocolLXD) GetServer() (*api.Server, string, error) {
+	s, etag, err := fetch[api.Server](r, "/1.0")
+	if err != nil {
+		return nil, "", err
+	}
+	r.mu.Lock()
+	r.core.server = s
+	r.mu.Unlock()
+	return s, etag, nil
+}
+
+// GetServerResources returns the hardware of the server.
+func (r *ProtocolLXD) GetServerResources() (*api.Resources, error) {
+	res, _, err := fetch[api.Resources](r, "/1.0/resources")
+	return res, err
+}
+
+// UpdateServer replaces the server's configuration.
+func (r *ProtocolLXD) UpdateServer(server api.ServerPut, etag string) error {
+	return r.exec(http.MethodPut, "/1.0", server, etag)
+}
+
+func (r *ProtocolLXD) known() *api.Server {
+	r.mu.Lock()
+	s := r.core.server
+	r.mu.Unlock()
+	if s != nil {
+		return s
+	}
+	s, _, _ = r.GetServer()
+	return s
+}
+
+// HasExtension tells whether the server announces a feature.
+func (r *ProtocolLXD) HasExtension(extension string) bool {
+	s := r.known()
+	return s != nil && slices.Contains(s.APIExtensions, extension)
+}
+
+// need refuses what the server does not announce.
+func (r *ProtocolLXD) need(extension string) error {
+	if r.HasExtension(extension) {
+		return nil
+	}
+	return fmt.Errorf("The server is missing the required %q API extension", extension)
+}
+
+// IsClustered tells whether the server is a member of a cluster.
+func (r *ProtocolLXD) IsClustered() bool {
+	s := r.known()
+	return s != nil && s.Environment.ServerClustered
+}
+
+// RequireAuthenticated tells whether the server knows this client.
+func (r *ProtocolLXD) RequireAuthenticated() error {
+	s, _, err := r.GetServer()
+	if err != nil {
+		return err
+	}
+	if s.Auth != "trusted" {
+		return api.StatusErrorf(http.StatusForbidden, "The server does not trust this client")
+	}
+	return nil
+}
+
+// GetMetrics returns the server's metrics as text.
+func (r *ProtocolLXD) GetMetrics() (string, error) {
+	return r.text("/1.0/metrics")
+}
