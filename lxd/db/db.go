@@ -17,9 +17,11 @@ type Options struct {
 	// Timeout bounds View and Update whose context has no deadline. Without one a
 	// read of a cluster that lost its quorum would hang for ever. Default 15 s.
 	Timeout time.Duration
-	// Member is the id of our row in nodes. When it is set, each transaction of
-	// Update leaves a mark in nodes_commits, so that after a lost connection the
-	// outcome of a commit can be known instead of guessed.
+	// Member returns the id of our row in nodes. When it is set and not 0, each
+	// transaction of Update leaves a mark in nodes_commits, so that after a lost
+	// connection the outcome of a commit can be known instead of guessed. That is for
+	// members of a cluster: a node that stands alone has no connection to lose, and
+	// saves the statement.
 	Member func() int64
 	// Log hears of retries and of transactions that take too long.
 	Log *slog.Logger

@@ -35,10 +35,13 @@ const (
 // run calls fn, with the marks around it in a transaction of Update. It holds the
 // write lock, so an attempt before it either left its mark by now or never will.
 func (t *Tx) run(ctx context.Context, fn func(context.Context, *Tx) error) error {
-	if !t.write || t.db.opts.Member == nil {
+	member := int64(0)
+	if t.write && t.db.opts.Member != nil {
+		member = t.db.opts.Member()
+	}
+	if member == 0 {
 		return fn(ctx, t)
 	}
-	member := t.db.opts.Member()
 	if t.unsure != nil {
 		marks, err := Select[string](ctx, t, stmtFindMark, member)
 		if err != nil {
