@@ -1,0 +1,137 @@
+//go:build system
+
+package system
+
+import (
+	"context"
+	"fmt"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+func TestContainersOutliveTheDaemon(t *testing.T) {
+	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
+		t.Run(sig.String(), func(t *testing.T) {
+			h := newHost(t)
+			h.setUp("dir")
+			stays, ends := h.name("stays"), h.name("ends")
+			h.launch(stays)
+			h.launch(ends)
+			pid, endsPID := h.initPID(stays), h.initPID(ends)
+			ip := h.ipv4(stays)
+
+			h.stop(sig)
+			if err := syscall.Kill(pid, 0); err != nil {
+				t.Fatalf("the container died with the daemon: %v", err)
+			}
+			// One container stops while nobody looks.
+			if err := syscall.Kill(endsPID, syscall.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+			h.eventually("the container to die", func() bool { return syscall.Kill(endsPID, 0) != nil })
+			h.start()
+
+			if s := h.state(stays); s != "RUNNING" {
+				t.Errorf("after the restart the container is %s", s)
+			}
+			if got := h.initPID(stays); got != pid {
+				t.Errorf("init was %d and is %d", pid, got)
+			}
+			if got := h.ipv4(stays); !got.Equal(ip) {
+				t.Errorf("the address was %s and is %s", ip, got)
+			}
+			if out := h.lxc("exec", stays, "--", "hostname"); out != stays+"\n" {
+				t.Errorf("hostname says %q", out)
+			}
+			h.eventually("the dead container to be noticed", func() bool { return h.state(ends) == "STOPPED" })
+			h.eventually("one interface to be left on the bridge", func() bool {
+				return len(dirNames("/sys/class/net/"+h.bridge()+"/brif")) == 1
+			})
+			h.lxc("start", ends)
+			h.waitBooted(ends)
+
+			// An adopted container is watched: its end is seen.
+			h.try("exec", stays, "--", "poweroff")
+			h.eventually("end of the adopted container", func() bool { return h.state(stays) == "STOPPED" })
+			h.lxc("stop", ends)
+			h.noTraces(stays)
+			h.noTraces(ends)
+		})
+	}
+}
+
+// TestKillDuringWork kills the daemon at many moments of create, start and delete.
+// After each restart the instance is whole or gone.
+func TestKillDuringWork(t *testing.T) {
+	for _, driver := range drivers {
+		t.Run(driver, func(t *testing.T) {
+			h := newHost(t)
+			h.setUp(driver)
+			// Spread over the time that the work takes; create is the longest of them.
+			for i, after := range []time.Duration{1, 5, 10, 20, 35, 60, 100, 160, 250} {
+				after *= time.Millisecond
+				c := h.name(fmt.Sprintf("k%d", i))
+				h.killWhile(after, "launch", "tiny", c)
+				switch s := h.state(c); s {
+				case "":
+				case "STOPPED", "RUNNING":
+					if s == "STOPPED" {
+						h.lxc("start", c)
+					}
+					h.waitBooted(c)
+				default:
+					t.Errorf("killed %s into launch, the instance is %s", after, s)
+				}
+				if h.state(c) == "" {
+					h.launch(c) // the name and all that hung on it are free again
+				}
+				h.killWhile(after, "stop", "--force", c)
+				h.eventually("a settled state", func() bool { s := h.state(c); return s == "RUNNING" || s == "STOPPED" })
+				if h.state(c) == "RUNNING" {
+					h.lxc("stop", "--force", c)
+				}
+				h.killWhile(after, "delete", c)
+				if h.state(c) != "" {
+					// Whole still: it starts.
+					h.lxc("start", c)
+					h.waitBooted(c)
+					h.lxc("delete", "--force", c)
+				}
+				h.noTraces(c)
+			}
+		})
+	}
+}
+
+// killWhile runs a client command, kills the daemon some time after and starts it
+// again. What the client says does not matter.
+func (h *host) killWhile(after time.Duration, args ...string) {
+	h.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, h.client, args...)
+	cmd.Env = h.environ()
+	if err := cmd.Start(); err != nil {
+		h.t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() { _ = cmd.Wait(); close(done) }()
+	<-time.After(after)
+	h.seen()
+	h.stop(syscall.SIGKILL)
+	<-done
+	h.start()
+	h.seen()
+}
+
+func TestOneDaemonPerFolder(t *testing.T) {
+	h := newHost(t)
+	r := h.run(h.bin.lxd(), "--logfile", h.logFile()+".2")
+	if r.code == 0 || !strings.Contains(r.stderr, h.lxdDir()) {
+		t.Errorf("a second daemon: exit %d, %q", r.code, r.stderr)
+	}
+	h.lxc("list")
+}
