@@ -4,10 +4,12 @@ package fsmount
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -100,13 +102,27 @@ func Bind(source, target string) error {
 	return nil
 }
 
+// busyFor is how long Undo waits for a busy file system.
+const busyFor = 2 * time.Second
+
 // Undo unmounts all that is mounted on target. It is no error if that is nothing.
-func Undo(target string) error {
-	for {
+//
+// A busy one is tried again for a while: a program that this process is just starting
+// has copies of our descriptors until its exec.
+func Undo(ctx context.Context, target string) error {
+	until := time.Now().Add(busyFor)
+	for pause := time.Millisecond; ; {
 		err := unix.Unmount(target, unix.UMOUNT_NOFOLLOW)
 		switch {
 		case err == nil:
 			continue
+		case errors.Is(err, unix.EBUSY) && time.Now().Before(until):
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(pause):
+				pause *= 2
+			}
 		case errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT):
 			return nil
 		default:
