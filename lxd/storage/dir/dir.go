@@ -147,7 +147,7 @@ func (p *pool) UnmountPool(ctx context.Context) error {
 	if err := p.Close(ctx); err != nil {
 		return err
 	}
-	return fsmount.Undo(p.Root)
+	return fsmount.Undo(ctx, p.Root)
 }
 
 func (p *pool) UpdatePool(_ context.Context, c map[string]string, _ []string) error {

@@ -24,13 +24,23 @@ type Backend interface {
 	// Clone makes dst, which is not there, from src. src may be in use. When it
 	// fails dst may be there in part.
 	Clone(ctx context.Context, dst, src string) error
-	// Seal makes a snapshot read-only, Unseal undoes it; neither needs to do anything.
+	// Seal makes a snapshot read-only, Unseal undoes it so that it can be moved; neither
+	// needs to do anything.
 	Seal(path string) error
 	Unseal(path string) error
 	// Remove removes a folder with all that is below.
 	Remove(ctx context.Context, path string) error
 	// SetQuota limits a folder to so many bytes, 0 for no limit.
 	SetQuota(ctx context.Context, path string, bytes int64) error
+}
+
+// Instant is a Backend that does some things in one step that cannot be interrupted,
+// so that they need no hidden name. done is false when it cannot do it for this folder.
+type Instant interface {
+	// SnapshotNow makes dst a read-only clone of src.
+	SnapshotNow(dst, src string) (done bool, err error)
+	// RemoveNow removes a folder. What is not there is no error.
+	RemoveNow(path string) (done bool, err error)
 }
 
 // Trees are the volume operations of a driver whose volumes are folders below one
@@ -167,11 +177,7 @@ func (t *Trees) removeVolumeOrFolder(ctx context.Context, path string, holdsSnap
 			return err
 		}
 		for _, e := range es {
-			snap := filepath.Join(path, e.Name())
-			if err := t.Back.Unseal(snap); err != nil {
-				return err
-			}
-			if err := t.Back.Remove(ctx, snap); err != nil {
+			if err := t.Back.Remove(ctx, filepath.Join(path, e.Name())); err != nil {
 				return err
 			}
 		}
@@ -179,6 +185,9 @@ func (t *Trees) removeVolumeOrFolder(ctx context.Context, path string, holdsSnap
 	}
 	return t.Back.Remove(ctx, path)
 }
+
+// Background runs a job after the removals that wait; Close waits for it too.
+func (t *Trees) Background(job func()) { t.garbage.add(job) }
 
 // Close waits until the garbage is gone, for no longer than ctx allows.
 func (t *Trees) Close(ctx context.Context) error { return t.garbage.wait(ctx) }
@@ -408,15 +417,28 @@ func (t *Trees) snapshot(ctx context.Context, snap Volume, src string) error {
 	var u undo.Stack
 	u.OnError = t.report
 	defer u.Run()
-	tmp := t.begin(&u)
-	if err := t.Back.Clone(ctx, tmp, src); err != nil {
-		return fmt.Errorf("make snapshot %s: %w", snap.Name, Explain(err))
-	}
 	holder := filepath.Join(t.Root, snap.SnapshotsDir())
 	if err := mkdir(holder, typeMode); err != nil {
 		return err
 	}
 	u.Push(func() error { _ = os.Remove(holder); return nil }) // stays if it holds others
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if now, ok := t.Back.(Instant); ok {
+		done, err := now.SnapshotNow(t.Path(snap), src)
+		if err != nil {
+			return fmt.Errorf("make snapshot %s: %w", snap.Name, Explain(err))
+		}
+		if done {
+			u.Commit()
+			return nil
+		}
+	}
+	tmp := t.begin(&u)
+	if err := t.Back.Clone(ctx, tmp, src); err != nil {
+		return fmt.Errorf("make snapshot %s: %w", snap.Name, Explain(err))
+	}
 	return t.finish(ctx, &u, tmp, snap)
 }
 
@@ -433,9 +455,6 @@ func (t *Trees) DeleteSnapshot(_ context.Context, snap Volume) error {
 		return err
 	}
 	if ok {
-		if err := t.Back.Unseal(t.Path(snap)); err != nil {
-			return err
-		}
 		if err := t.discard(t.Path(snap)); err != nil {
 			return err
 		}
@@ -509,17 +528,19 @@ func (t *Trees) finish(ctx context.Context, u *undo.Stack, tmp string, v Volume)
 	if err := os.Chmod(tmp, volumeMode); err != nil {
 		return err
 	}
-	if v.IsSnapshot() {
-		if err := t.Back.Seal(tmp); err != nil {
-			return err
-		}
-	}
 	if err := move(tmp, t.Path(v)); err != nil {
-		_ = t.Back.Unseal(tmp)
 		if errors.Is(err, fs.ErrExist) {
 			return errs.Conflict("Storage volume %q already exists", v.Name)
 		}
 		return err
+	}
+	// What is sealed cannot be moved any more. A snapshot that a killed daemon left
+	// unsealed is as good: nobody writes to it.
+	if v.IsSnapshot() {
+		if err := t.Back.Seal(t.Path(v)); err != nil {
+			u.Push(func() error { return t.discard(t.Path(v)) })
+			return err
+		}
 	}
 	u.Commit()
 	t.garbage.done(filepath.Base(tmp))
@@ -528,6 +549,14 @@ func (t *Trees) finish(ctx context.Context, u *undo.Stack, tmp string, v Volume)
 
 // discard moves a folder out of the way and has it removed in the background.
 func (t *Trees) discard(path string) error {
+	if now, ok := t.Back.(Instant); ok {
+		if done, err := now.RemoveNow(path); done || err != nil {
+			return err
+		}
+	}
+	if err := t.Back.Unseal(path); err != nil {
+		return ignoreMissing(err)
+	}
 	to := t.trashPath()
 	if err := os.Rename(path, to); err != nil {
 		return ignoreMissing(err)
@@ -545,11 +574,7 @@ func (t *Trees) purge(path string) {
 	}
 	t.garbage.add(func() {
 		defer t.garbage.done(name)
-		err := t.Back.Unseal(path)
-		if err == nil {
-			err = t.Back.Remove(context.Background(), path)
-		}
-		if err != nil {
+		if err := t.Back.Remove(context.Background(), path); err != nil {
 			t.report(fmt.Errorf("remove %s: %w", path, err))
 		}
 	})
