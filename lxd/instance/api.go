@@ -1,0 +1,362 @@
+package instance
+
+import (
+	"context"
+	"encoding/json"
+	"maps"
+	"strings"
+	"time"
+
+	"sett/lxd/entity"
+	"sett/lxd/event"
+	"sett/lxd/op"
+	"sett/lxd/rest"
+	"sett/shared/api"
+	"sett/shared/errs"
+)
+
+// handleList answers at three levels: URLs, instances, instances with their state.
+// Each level costs the same few statements however many instances there are.
+func (s *Service) handleList(ctx context.Context, r *rest.Request) (rest.Response, error) {
+	all, err := r.AllProjects()
+	if err != nil {
+		return nil, err
+	}
+	filter, err := r.Filter()
+	if err != nil {
+		return nil, err
+	}
+	project := r.Project().Name
+	if all {
+		project = ""
+	}
+	prefix := strings.TrimSuffix(r.Path(), "/")
+	if strings.HasSuffix(prefix, "/virtual-machines") || r.Query("instance-type") == string(api.InstanceTypeVM) {
+		if r.Recursion() == 0 {
+			return rest.Sync([]string{}), nil
+		}
+		return rest.Sync([]api.Instance{}), nil
+	}
+	if r.Recursion() == 0 && filter.Empty() {
+		names, err := s.names(ctx, project)
+		if err != nil {
+			return nil, err
+		}
+		urls := []string{}
+		for _, n := range names {
+			if r.Caller().CanSee(n.Project) {
+				urls = append(urls, rest.URLs(prefix, n.Project, []string{n.Name})...)
+			}
+		}
+		return rest.Sync(urls), nil
+	}
+	insts, err := s.List(ctx, project)
+	if err != nil {
+		return nil, err
+	}
+	seen := insts[:0]
+	for _, i := range insts {
+		if r.Caller().CanSee(i.Project) {
+			seen = append(seen, i)
+		}
+	}
+	if r.Recursion() < 2 {
+		objs := make([]api.Instance, len(seen))
+		for n, i := range seen {
+			objs[n] = s.render(i)
+		}
+		if objs, err = rest.Keep(filter, objs); err != nil {
+			return nil, err
+		}
+		if r.Recursion() == 0 {
+			urls := []string{}
+			for _, o := range objs {
+				urls = append(urls, rest.URLs(prefix, o.Project, []string{o.Name})...)
+			}
+			return rest.Sync(urls), nil
+		}
+		return rest.Sync(objs), nil
+	}
+	full, err := s.full(ctx, seen)
+	if err != nil {
+		return nil, err
+	}
+	if full, err = rest.Keep(filter, full); err != nil {
+		return nil, err
+	}
+	return rest.Sync(full), nil
+}
+
+func (s *Service) handleCreate(ctx context.Context, r *rest.Request) (rest.Response, error) {
+	if r.Header("Content-Type") == "application/octet-stream" {
+		return nil, errs.NotImplemented("Importing a backup is not implemented")
+	}
+	if r.Query("target") != "" {
+		return nil, errs.Invalid("Target only allowed when clustered")
+	}
+	req, err := rest.Decode[api.InstancesPost](r)
+	if err != nil {
+		return nil, err
+	}
+	p, err := s.PlanCreate(ctx, r.Project().Name, req)
+	if err != nil {
+		return nil, err
+	}
+	by := r.Caller().Requestor()
+	o, err := s.operation(ctx, r, p.Instance, "Creating instance", func(ctx context.Context, _ *op.Operation) error {
+		return s.Create(ctx, p, by)
+	})
+	if err != nil {
+		p.Drop()
+		return nil, err
+	}
+	return o, nil
+}
+
+// operation starts an operation on an instance and makes the answer.
+func (s *Service) operation(ctx context.Context, r *rest.Request, i *Instance, what string, run func(context.Context, *op.Operation) error) (rest.Response, error) {
+	o, err := s.Ops.Start(ctx, op.Spec{Description: what, Project: i.Project, Resources: []entity.Ref{i.Ref()},
+		MoreResources: map[string][]string{"containers": {"/1.0/containers/" + i.Name}}, Requestor: r.Caller().Requestor(), Run: run})
+	if err != nil {
+		return nil, err
+	}
+	return rest.Async(o.URL(), o.API()), nil
+}
+
+func (s *Service) handleGet(ctx context.Context, r *rest.Request) (rest.Response, error) {
+	i, err := s.Load(ctx, r.Project().Name, r.Value(0))
+	if err != nil {
+		return nil, err
+	}
+	if r.Recursion() == 0 {
+		return rest.SyncETag(s.render(i), etag(i)), nil
+	}
+	full, err := s.full(ctx, []*Instance{i})
+	if err != nil {
+		return nil, err
+	}
+	return rest.SyncETag(full[0], etag(i)), nil
+}
+
+func (s *Service) handlePut(ctx context.Context, r *rest.Request) (rest.Response, error) {
+	i, err := s.Load(ctx, r.Project().Name, r.Value(0))
+	if err != nil {
+		return nil, err
+	}
+	if err := r.CheckETag(etag(i)); err != nil {
+		return nil, err
+	}
+	b, err := rest.Decode[api.InstancePut](r)
+	if err != nil {
+		return nil, err
+	}
+	if b.Restore != "" {
+		return nil, errs.NotImplemented("Restoring snapshots is not implemented")
+	}
+	if b.Profiles == nil {
+		b.Profiles = []string{"default"}
+	}
+	by := r.Caller().Requestor()
+	return s.operation(ctx, r, i, "Updating instance", func(ctx context.Context, _ *op.Operation) error {
+		return s.Update(ctx, i, change(b), by)
+	})
+}
+
+func change(b api.InstancePut) Change {
+	return Change{Architecture: b.Architecture, Description: b.Description, Ephemeral: b.Ephemeral, Config: b.Config, Devices: b.Devices, Profiles: b.Profiles}
+}
+
+func (s *Service) handlePatch(ctx context.Context, r *rest.Request) (rest.Response, error) {
+	i, err := s.Load(ctx, r.Project().Name, r.Value(0))
+	if err != nil {
+		return nil, err
+	}
+	if err := r.CheckETag(etag(i)); err != nil {
+		return nil, err
+	}
+	// The body goes on top of a copy of what there is: fields that it lacks stay.
+	b := s.render(i.clone()).InstancePut
+	b.Config, b.Devices = maps.Clone(b.Config), maps.Clone(b.Devices)
+	raw := struct {
+		*api.InstancePut
+		Restore *json.RawMessage `json:"restore"`
+	}{InstancePut: &b}
+	if err := rest.DecodeOnto(r, &raw); err != nil {
+		return nil, err
+	}
+	if raw.Restore != nil {
+		return nil, errs.Invalid("Restore can't be done with PATCH; use PUT")
+	}
+	return rest.Empty(), s.Update(ctx, i, change(b), r.Caller().Requestor())
+}
+
+func (s *Service) handlePost(ctx context.Context, r *rest.Request) (rest.Response, error) {
+	i, err := s.Load(ctx, r.Project().Name, r.Value(0))
+	if err != nil {
+		return nil, err
+	}
+	b, err := rest.Decode[api.InstancePost](r)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case b.Migration, b.Pool != "", b.Project != "" && b.Project != i.Project, b.Target != nil:
+		return nil, errs.NotImplemented("Moving instances to other pools, projects or servers is not implemented")
+	}
+	// What is wrong with the request is told before an operation begins.
+	if err := CheckName(b.Name); err != nil {
+		return nil, err
+	}
+	if _, err := s.Load(ctx, i.Project, b.Name); err == nil {
+		return nil, errs.Conflict("Name %q already in use", b.Name)
+	}
+	by := r.Caller().Requestor()
+	return s.operation(ctx, r, i, "Renaming instance", func(ctx context.Context, _ *op.Operation) error {
+		return s.Rename(ctx, i.Project, i.Name, b.Name, by)
+	})
+}
+
+func (s *Service) handleDelete(ctx context.Context, r *rest.Request) (rest.Response, error) {
+	i, err := s.Load(ctx, r.Project().Name, r.Value(0))
+	if err != nil {
+		return nil, err
+	}
+	if st := s.State(i.ID); st != Stopped && st != Errored {
+		return nil, errs.Invalid("Instance is running")
+	}
+	by := r.Caller().Requestor()
+	return s.operation(ctx, r, i, "Deleting instance", func(ctx context.Context, _ *op.Operation) error {
+		return s.Delete(ctx, i.Project, i.Name, by)
+	})
+}
+
+func (s *Service) handleState(ctx context.Context, r *rest.Request) (rest.Response, error) {
+	i, err := s.Load(ctx, r.Project().Name, r.Value(0))
+	if err != nil {
+		return nil, err
+	}
+	states, err := s.states(ctx, []*Instance{i})
+	if err != nil {
+		return nil, err
+	}
+	return rest.Sync(states[0]), nil
+}
+
+// actions are what PUT state knows, with the words of their operations.
+var actions = map[string]string{"start": "Starting instance", "stop": "Stopping instance", "restart": "Restarting instance",
+	"freeze": "Freezing instance", "unfreeze": "Unfreezing instance"}
+
+func (s *Service) handleStatePut(ctx context.Context, r *rest.Request) (rest.Response, error) {
+	i, err := s.Load(ctx, r.Project().Name, r.Value(0))
+	if err != nil {
+		return nil, err
+	}
+	req, err := decodeState(r)
+	if err != nil {
+		return nil, err
+	}
+	by := r.Caller().Requestor()
+	return s.operation(ctx, r, i, actions[req.Action], func(ctx context.Context, _ *op.Operation) error {
+		return s.act(ctx, i, req, by)
+	})
+}
+
+func decodeState(r *rest.Request) (api.InstanceStatePut, error) {
+	req := api.InstanceStatePut{Timeout: -1}
+	if err := rest.DecodeOnto(r, &req); err != nil {
+		return req, err
+	}
+	return req, checkState(req)
+}
+
+func checkState(req api.InstanceStatePut) error {
+	if actions[req.Action] == "" {
+		return errs.Invalid("Unknown action %q (use start, stop, restart, freeze or unfreeze)", req.Action)
+	}
+	if req.Stateful {
+		return errs.NotImplemented("Stateful stop and start are not implemented")
+	}
+	return nil
+}
+
+func (s *Service) act(ctx context.Context, i *Instance, req api.InstanceStatePut, by *event.Requestor) error {
+	o := StopOptions{Force: req.Force, Timeout: time.Duration(req.Timeout) * time.Second}
+	switch req.Action {
+	case "start":
+		if s.State(i.ID) == Frozen { // as LXD does
+			return s.Unfreeze(ctx, i.Project, i.Name, by)
+		}
+		return s.Start(ctx, i.Project, i.Name, by)
+	case "stop":
+		return s.Stop(ctx, i.Project, i.Name, o, by)
+	case "restart":
+		return s.Restart(ctx, i.Project, i.Name, o, by)
+	case "freeze":
+		return s.Freeze(ctx, i.Project, i.Name, by)
+	default:
+		return s.Unfreeze(ctx, i.Project, i.Name, by)
+	}
+}
+
+// handleStateAll acts on every instance of the project that is in a fitting state.
+func (s *Service) handleStateAll(ctx context.Context, r *rest.Request) (rest.Response, error) {
+	b, err := rest.Decode[api.InstancesPut](r)
+	if err != nil {
+		return nil, err
+	}
+	if b.State == nil {
+		return nil, errs.Invalid("The request has no state")
+	}
+	req := *b.State
+	if err := checkState(req); err != nil {
+		return nil, err
+	}
+	insts, err := s.List(ctx, r.Project().Name)
+	if err != nil {
+		return nil, err
+	}
+	fits := map[string][]State{"start": {Stopped}, "stop": {Running, Frozen}, "restart": {Running}, "freeze": {Running}, "unfreeze": {Frozen}}
+	var todo []*Instance
+	var refs []entity.Ref
+	for _, i := range insts {
+		for _, st := range fits[req.Action] {
+			if s.State(i.ID) == st {
+				todo, refs = append(todo, i), append(refs, i.Ref())
+			}
+		}
+	}
+	by := r.Caller().Requestor()
+	o, err := s.Ops.Start(ctx, op.Spec{Description: actions[req.Action], Project: r.Project().Name, Resources: refs, Requestor: by,
+		Run: func(ctx context.Context, _ *op.Operation) error { return s.actAll(ctx, todo, req, by) }})
+	if err != nil {
+		return nil, err
+	}
+	return rest.Async(o.URL(), o.API()), nil
+}
+
+func (s *Service) actAll(ctx context.Context, todo []*Instance, req api.InstanceStatePut, by *event.Requestor) error {
+	results := make([]error, len(todo))
+	free := make(chan struct{}, 4)
+	done := make(chan struct{})
+	for n, i := range todo {
+		go func() {
+			free <- struct{}{}
+			results[n] = s.act(ctx, i, req, by)
+			<-free
+			done <- struct{}{}
+		}()
+	}
+	for range todo {
+		<-done
+	}
+	text := ""
+	for n, err := range results {
+		if err != nil {
+			text += "\n - Instance " + todo[n].Name + ": " + err.Error()
+		}
+	}
+	if text != "" {
+		return errs.Internal("Some instances did not follow:%s", text)
+	}
+	return nil
+}

@@ -1,0 +1,128 @@
+package instance
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+
+	"sett/lxd/device"
+	"sett/lxd/profile"
+	"sett/shared/errs"
+)
+
+// CheckConfig validates the keys of a profile or an instance.
+func (s *Service) CheckConfig(c map[string]string) error { return s.keys.Validate(c) }
+
+// CheckDevices validates devices one by one.
+func (s *Service) CheckDevices(ctx context.Context, project string, devs map[string]map[string]string) error {
+	for _, n := range slices.Sorted(maps.Keys(devs)) {
+		if err := s.Devices.Validate(ctx, s.Services, project, n, devs[n]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkEffective is the one place that judges an instance as it would become,
+// profiles included. Whatever writes instances comes through here.
+func (s *Service) checkEffective(ctx context.Context, i *Instance) error {
+	cfg := i.ExpandedConfig()
+	if err := s.keys.Validate(cfg); err != nil {
+		return err
+	}
+	if Privileged.Get(cfg) && s.UnprivilegedOnly {
+		return errs.Forbidden("Privileged instances are not allowed on this server (LXD_UNPRIVILEGED_ONLY)")
+	}
+	devs := i.ExpandedDevices()
+	if err := s.CheckDevices(ctx, i.Project, devs); err != nil {
+		return err
+	}
+	_, root, err := rootDevice(devs)
+	if err != nil {
+		return err
+	}
+	if err := s.Storage.CheckPool(ctx, root["pool"]); err != nil {
+		return err
+	}
+	return checkClashes(devs)
+}
+
+// checkClashes refuses devices that want one place inside.
+func checkClashes(devs map[string]map[string]string) error {
+	paths, nics := map[string]string{}, map[string]string{}
+	for _, n := range slices.Sorted(maps.Keys(devs)) {
+		d := devs[n]
+		var at map[string]string
+		var key string
+		switch d["type"] {
+		case "disk":
+			at, key = paths, d["path"]
+		case "nic":
+			at, key = nics, d["name"]
+		}
+		if key == "" {
+			continue
+		}
+		if other, ok := at[key]; ok {
+			return errs.Invalid("Devices %q and %q both want %q inside the instance", other, n, key)
+		}
+		at[key] = n
+	}
+	return nil
+}
+
+// BeforeProfile refuses a change of a profile that one of its instances could not bear.
+func (s *Service) BeforeProfile(ctx context.Context, old, new profile.Profile) error {
+	users, err := s.usersOf(ctx, old.ID)
+	if err != nil {
+		return err
+	}
+	for _, i := range users {
+		n := withProfile(i, new)
+		if err := s.checkEffective(ctx, n); err != nil {
+			return fmt.Errorf("Instance %q could not take the profile: %w", i.Name, err)
+		}
+		if err := s.checkChange(i, n); err != nil {
+			return fmt.Errorf("Instance %q could not take the profile: %w", i.Name, err)
+		}
+	}
+	return nil
+}
+
+// AfterProfile makes the running instances of a profile follow. All are tried; what
+// went wrong is reported together.
+func (s *Service) AfterProfile(ctx context.Context, old, new profile.Profile) error {
+	users, err := s.usersOf(ctx, old.ID)
+	if err != nil {
+		return err
+	}
+	failed := ""
+	for _, i := range users { // these hold the new profile already
+		if err := s.follow(ctx, withProfile(i, old), i); err != nil {
+			failed += fmt.Sprintf("\n - Instance %q: %v", i.Name, err)
+		}
+	}
+	if failed != "" {
+		return errs.Internal("The profile is stored, but some running instances did not follow:%s", failed)
+	}
+	return nil
+}
+
+// withProfile is an instance with another version of one of its profiles.
+func withProfile(i *Instance, p profile.Profile) *Instance {
+	n := i.clone()
+	for k := range n.Profiles {
+		if n.Profiles[k].ID == p.ID {
+			n.Profiles[k] = p
+		}
+	}
+	return n
+}
+
+var _ profile.Instances = (*Service)(nil)
+
+// kindOf finds the kind of a device, for what depends on it.
+func (s *Service) kindOf(name string, c map[string]string) (device.Kind, error) {
+	return s.Devices.Kind(name, c)
+}

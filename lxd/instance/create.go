@@ -1,0 +1,274 @@
+package instance
+
+import (
+	"context"
+	"maps"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"sett/lxd/db"
+	"sett/lxd/event"
+	"sett/lxd/profile"
+	"sett/shared/api"
+	"sett/shared/errs"
+	"sett/shared/log"
+	"sett/shared/undo"
+)
+
+// Plan is a request for an instance that has been found to be right; what is left
+// is to carry it out.
+type Plan struct {
+	Instance *Instance
+	image    *Image
+	size     int64
+	volume   Volume
+	unlock   func()
+}
+
+// PlanCreate checks a request and reserves the name. Every error that the request
+// itself can cause comes from here, before anything has been made. Whoever gets a
+// plan must Create it, or Drop it.
+func (s *Service) PlanCreate(ctx context.Context, project string, req api.InstancesPost) (*Plan, error) {
+	if err := refuseUnbuilt(req); err != nil {
+		return nil, err
+	}
+	i := &Instance{Project: project, Name: req.Name, Location: s.Member, Architecture: req.Architecture, Ephemeral: req.Ephemeral,
+		Created: time.Now().UTC(), Description: req.Description, Config: map[string]string{}, Devices: map[string]map[string]string{}}
+	maps.Copy(i.Config, req.Config)
+	for n, d := range req.Devices {
+		i.Devices[n] = maps.Clone(d)
+	}
+	for k := range i.Config {
+		if strings.HasPrefix(k, "volatile.sett_") {
+			return nil, errs.Invalid("Configuration key %q is the daemon's own", k)
+		}
+	}
+	if i.Name != "" {
+		if err := CheckName(i.Name); err != nil {
+			return nil, err
+		}
+	}
+	p := &Plan{Instance: i}
+	names := req.Profiles
+	if req.Source.Type == "image" {
+		img, err := s.Images.Resolve(ctx, project, req.Source)
+		if err != nil {
+			return nil, err
+		}
+		if img.Type != "" && img.Type != "container" {
+			return nil, errs.NotImplemented("Image %q is for a virtual machine; virtual machines are not implemented", img.Fingerprint)
+		}
+		p.image = &img
+		if names == nil {
+			names = img.Profiles
+		}
+		for k, v := range img.Properties {
+			if _, ok := i.Config["image."+k]; !ok {
+				i.Config["image."+k] = v
+			}
+		}
+		i.Config[volBaseImage] = img.Fingerprint
+		if i.Architecture == "" {
+			i.Architecture = img.Architecture
+		}
+	}
+	if names == nil {
+		names = []string{profile.Default}
+	}
+	if i.Architecture == "" {
+		i.Architecture = s.Architecture
+	}
+	if err := s.checkArchitecture(i.Architecture); err != nil {
+		return nil, err
+	}
+	ps, err := s.Profiles.LoadMany(ctx, project, names)
+	if err != nil {
+		return nil, err
+	}
+	for a := range ps {
+		for b := range a {
+			if ps[a].ID == ps[b].ID {
+				return nil, errs.Invalid("Profile %q is named twice", ps[a].Name)
+			}
+		}
+	}
+	i.Profiles = ps
+	if err := s.checkEffective(ctx, i); err != nil {
+		return nil, err
+	}
+	var root map[string]string
+	if p.volume, root, err = volume(i); err != nil {
+		return nil, err
+	}
+	if p.size, err = rootSize(root); err != nil {
+		return nil, err
+	}
+	return p, s.reserve(ctx, p)
+}
+
+// refuseUnbuilt names what this build lacks.
+func refuseUnbuilt(req api.InstancesPost) error {
+	switch {
+	case req.Type == api.InstanceTypeVM:
+		return errs.NotImplemented("Virtual machines are not implemented")
+	case req.Type != api.InstanceTypeAny && req.Type != api.InstanceTypeContainer:
+		return errs.Invalid("Invalid instance type %q", req.Type)
+	case req.InstanceType != "":
+		return errs.NotImplemented("Instance types such as %q are not implemented; set limits.cpu and limits.memory", req.InstanceType)
+	case req.Stateful || req.Restore != "":
+		return errs.NotImplemented("Restoring state is not implemented")
+	}
+	switch t := req.Source.Type; t {
+	case "image", "none":
+		return nil
+	case "copy", "migration":
+		return errs.NotImplemented("Creating an instance from source type %q is not implemented", t)
+	case "":
+		return errs.Invalid("The source of the instance has no type; use image or none")
+	default:
+		return errs.Invalid("Unknown source type %q", t)
+	}
+}
+
+// reserve finds a name where none was asked for and locks it.
+func (s *Service) reserve(ctx context.Context, p *Plan) error {
+	i := p.Instance
+	generated := i.Name == ""
+	for try := 0; ; try++ {
+		if generated {
+			i.Name = petName()
+			if try > 20 { // the words are used up
+				i.Name += "-" + strings.ToLower(uuid.NewString()[:6])
+			}
+		}
+		unlock, err := s.lock(i.Ref(), "create")
+		if err != nil && !generated {
+			return err
+		}
+		if err != nil {
+			continue
+		}
+		var w db.Where
+		rows, err := db.SelectWhere[nameRow](ctx, s.DB, stmtNames, w.Eq("projects.name", i.Project).Eq("i.name", i.Name), "")
+		if err == nil && len(rows) == 0 {
+			p.unlock = unlock
+			p.volume.Instance = i.Name
+			return nil
+		}
+		unlock()
+		if err != nil {
+			return err
+		}
+		if !generated {
+			return errs.Conflict("Instance %q already exists", i.Name)
+		}
+	}
+}
+
+// Drop gives up a plan.
+func (p *Plan) Drop() { p.unlock() }
+
+// Create carries out a plan. A daemon that dies on the way finds the pending row
+// when it starts again, and takes everything back.
+func (s *Service) Create(ctx context.Context, p *Plan, by *event.Requestor) error {
+	defer p.unlock()
+	i := p.Instance
+	id := uuid.NewString()
+	i.Config[volUUID] = id
+	i.Config[volInstanceID] = uuid.NewString()
+	i.Config[volApply] = "create"
+	i.Config[volPending] = pendingCreate
+	if err := s.firstMap(i); err != nil {
+		return err
+	}
+
+	var u undo.Stack
+	u.OnError = func(err error) { log.From(ctx).Warn("Could not take back a create", "instance", i.Name, "err", err) }
+	defer u.Run()
+
+	err := s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error { return insert(ctx, tx, s.Node, i) })
+	if err != nil {
+		return err
+	}
+	u.Push(func() error {
+		ctx, cancel := s.cleanup()
+		defer cancel()
+		s.forget(i.ID)
+		return s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
+			_, err := db.Exec(ctx, tx, stmtDelete, i.ID)
+			return err
+		})
+	})
+	if p.image != nil {
+		err = s.Storage.CreateFromImage(ctx, p.volume, p.image.Fingerprint, p.size)
+	} else {
+		err = s.Storage.CreateEmpty(ctx, p.volume, p.size)
+	}
+	if err != nil {
+		return err
+	}
+	u.Push(func() error {
+		ctx, cancel := s.cleanup()
+		defer cancel()
+		return s.Storage.Delete(ctx, p.volume)
+	})
+	for _, d := range []string{s.LogDir(i.Project, i.Name), s.devicesDir(i)} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			return err
+		}
+		u.Push(func() error { return os.RemoveAll(d) })
+	}
+	if err := s.patchConfig(ctx, i, map[string]string{volPending: ""}); err != nil {
+		return err
+	}
+	u.Commit()
+	if p.image != nil {
+		if err := s.Images.Used(ctx, i.Project, p.image.Fingerprint); err != nil {
+			log.From(ctx).Warn("Could not note the use of an image", "image", p.image.Fingerprint, "err", err)
+		}
+	}
+	s.tell("instance-created", i, by, map[string]any{"location": s.Member, "storage-pool": p.volume.Pool, "type": "container"})
+	return nil
+}
+
+// firstMap notes the id map with which the instance will start for the first time.
+func (s *Service) firstMap(i *Instance) error {
+	i.Config[volMapBase] = "0"
+	i.Config[volDiskMap] = "[]" // images hold the guest's own ids
+	if Privileged.Get(i.ExpandedConfig()) {
+		i.Config[volMapNext] = "[]"
+		i.expandedConfig = nil
+		return nil
+	}
+	m, err := s.IDs.Map()
+	if err != nil {
+		return err
+	}
+	i.Config[volMapNext] = m.String()
+	i.expandedConfig = nil
+	return nil
+}
+
+func (s *Service) checkArchitecture(a string) error {
+	if a == s.Architecture || s.Architecture == "x86_64" && a == "i686" || s.Architecture == "aarch64" && a == "armv7l" {
+		return nil
+	}
+	return errs.Invalid("Architecture %q cannot run here: this server is %s", a, s.Architecture)
+}
+
+// rootSize reads the limit of a root disk, 0 for none.
+func rootSize(root map[string]string) (int64, error) {
+	v := root["size"]
+	if v == "" {
+		return 0, nil
+	}
+	n, err := parseMemory(v, 0)
+	if err != nil || strings.HasSuffix(v, "%") {
+		return 0, errs.Invalid("Invalid size %s of the root disk", strconv.Quote(v))
+	}
+	return n, nil
+}

@@ -1,0 +1,149 @@
+package instance
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"sett/lxd/db"
+	"sett/lxd/device"
+	"sett/lxd/entity"
+	"sett/lxd/event"
+	"sett/shared/errs"
+	"sett/shared/undo"
+)
+
+// Delete removes an instance that is stopped, with all that is its own.
+func (s *Service) Delete(ctx context.Context, project, name string, by *event.Requestor) error {
+	i, err := s.Load(ctx, project, name)
+	if err != nil {
+		return err
+	}
+	unlock, err := s.lock(i.Ref(), "delete")
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return s.remove(ctx, i, by)
+}
+
+// remove is Delete for those who hold the lock. It notes what it is about to do, so
+// that a daemon which dies on the way finishes when it starts again.
+func (s *Service) remove(ctx context.Context, i *Instance, by *event.Requestor) error {
+	switch st := s.State(i.ID); st {
+	case Stopped, Errored:
+	default:
+		return errs.Invalid("Instance is running")
+	}
+	if Protected.Get(i.ExpandedConfig()) {
+		return errs.Forbidden("Instance is protected from being deleted (%s)", Protected.Name())
+	}
+	if err := s.patchConfig(ctx, i, map[string]string{volPending: pendingDelete}); err != nil {
+		return err
+	}
+	// From here on it is going; a client that goes away must not leave half of it.
+	ctx = context.WithoutCancel(ctx)
+	if err := s.erase(ctx, i); err != nil {
+		return err
+	}
+	s.tell("instance-deleted", i, by, nil)
+	return nil
+}
+
+// erase takes away everything of an instance, whatever there is of it.
+func (s *Service) erase(ctx context.Context, i *Instance) error {
+	for name, c := range i.ExpandedDevices() {
+		if c["type"] == "disk" && c["path"] == "/" {
+			continue
+		}
+		d, err := s.newDevice(i, name, c, 0, s.mapOf(i), func(context.Context, map[string]string) error { return nil })
+		if errs.Is(err, errs.KindNotFound) || errs.Is(err, errs.KindNotImplemented) {
+			continue // what it referred to is gone; so is what it held there
+		}
+		if err != nil {
+			return fmt.Errorf("device %q: %w", name, err)
+		}
+		if r, ok := d.(device.Remover); ok {
+			if err := r.Remove(ctx); err != nil {
+				return fmt.Errorf("device %q: %w", name, err)
+			}
+		}
+	}
+	if v, _, err := volume(i); err == nil {
+		if err := s.Storage.Delete(ctx, v); err != nil {
+			return err
+		}
+	}
+	for _, d := range []string{s.LogDir(i.Project, i.Name), s.devicesDir(i), s.runDir(i)} {
+		if err := os.RemoveAll(d); err != nil {
+			return err
+		}
+	}
+	err := s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
+		_, err := db.Exec(ctx, tx, stmtDelete, i.ID)
+		return err
+	})
+	if err == nil {
+		s.forget(i.ID)
+	}
+	return err
+}
+
+// Rename gives a stopped instance another name.
+func (s *Service) Rename(ctx context.Context, project, name, to string, by *event.Requestor) error {
+	if err := CheckName(to); err != nil {
+		return err
+	}
+	i, err := s.Load(ctx, project, name)
+	if err != nil {
+		return err
+	}
+	target := entity.New(entity.Instance, project, to)
+	unlock, err := s.Locks.TryLock("rename", i.Ref(), target)
+	if err != nil {
+		return errs.Invalid("Instance %q or %q is busy, try again later", name, to)
+	}
+	defer unlock()
+	if s.State(i.ID) != Stopped {
+		return errs.Invalid("Renaming of running instance not allowed")
+	}
+	if _, err := s.Load(ctx, project, to); err == nil {
+		return errs.Conflict("Name %q already in use", to)
+	} else if !errs.Is(err, errs.KindNotFound) {
+		return err
+	}
+	v, _, err := volume(i)
+	if err != nil {
+		return err
+	}
+	var u undo.Stack
+	defer u.Run()
+	if err := s.Storage.Rename(ctx, v, to); err != nil {
+		return err
+	}
+	u.Push(func() error {
+		ctx, cancel := s.cleanup()
+		defer cancel()
+		v.Instance = to
+		return s.Storage.Rename(ctx, v, name)
+	})
+	for _, f := range []func(string, string) string{s.LogDir, func(p, n string) string { return s.devicesDir(&Instance{Project: p, Name: n}) }} {
+		a, b := f(project, name), f(project, to)
+		if err := os.Rename(a, b); err != nil && !os.IsNotExist(err) {
+			return err
+		}
+		u.Push(func() error { return os.Rename(b, a) })
+	}
+	err = s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
+		if err := db.ExecOne(ctx, tx, stmtRename, to, i.ID); err != nil {
+			return err
+		}
+		return patch(ctx, tx, i.ID, map[string]string{volApply: "rename"})
+	})
+	if err != nil {
+		return err
+	}
+	u.Commit()
+	s.Bus.Lifecycle("instance-renamed", target, by, map[string]any{"old_name": name})
+	return nil
+}

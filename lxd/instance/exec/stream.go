@@ -1,0 +1,132 @@
+package exec
+
+import (
+	"errors"
+	"io"
+	"os"
+	"time"
+
+	"github.com/gorilla/websocket"
+	"golang.org/x/sys/unix"
+)
+
+// chunk is the size of a frame. Larger ones gain nothing once the pipe is as big.
+const chunk = 128 << 10
+
+// bigPipe makes a pipe that holds more than the usual 64 KiB, so that a fast command
+// and a fast client need not take turns.
+func bigPipe() (r, w *os.File, err error) {
+	if r, w, err = os.Pipe(); err != nil {
+		return nil, nil, err
+	}
+	if rc, err := w.SyscallConn(); err == nil {
+		_ = rc.Control(func(fd uintptr) { _, _ = unix.FcntlInt(fd, unix.F_SETPIPE_SZ, 1<<20) })
+	}
+	return r, w, nil
+}
+
+func closeFile(f *os.File) {
+	if f != nil {
+		_ = f.Close()
+	}
+}
+
+// fromClient copies what a websocket sends into w until the stream ends. lost tells
+// whether the client vanished rather than said that it is done.
+func fromClient(c *websocket.Conn, w io.Writer, end func(lost bool)) {
+	buf := make([]byte, chunk)
+	for {
+		typ, r, err := c.NextReader()
+		if err != nil {
+			end(true)
+			return
+		}
+		if typ == websocket.TextMessage {
+			end(false)
+			return
+		}
+		if _, err := io.CopyBuffer(onlyWriter{w}, r, buf); err != nil {
+			end(false) // the command does not read any more
+			drain(c)
+			return
+		}
+	}
+}
+
+// onlyWriter hides ReadFrom, which would bring a buffer of its own.
+type onlyWriter struct{ io.Writer }
+
+// drain reads on, so that the closing of the websocket is noticed and its sender
+// does not block.
+func drain(c *websocket.Conn) {
+	for {
+		if _, _, err := c.NextReader(); err != nil {
+			return
+		}
+	}
+}
+
+// toClient copies a terminal to a websocket until it ends.
+func toClient(c *websocket.Conn, r io.Reader) {
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := r.Read(buf)
+		if n > 0 {
+			if werr := c.WriteMessage(websocket.BinaryMessage, buf[:n]); werr != nil {
+				return
+			}
+		}
+		if err != nil {
+			endStream(c)
+			return
+		}
+	}
+}
+
+// pump copies a pipe to a websocket until its end. Once the command has ended it
+// takes what is in the pipe and waits for no more.
+func pump(c *websocket.Conn, f *os.File, ended <-chan struct{}) {
+	defer endStream(c)
+	buf := make([]byte, chunk)
+	for {
+		n, err := f.Read(buf)
+		if n > 0 {
+			if werr := c.WriteMessage(websocket.BinaryMessage, buf[:n]); werr != nil {
+				_, _ = io.Copy(io.Discard, f) // the command must not block on a lost client
+				return
+			}
+		}
+		switch {
+		case err == nil:
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			leftover(c, f, buf)
+			return
+		default:
+			return
+		}
+	}
+}
+
+// leftover sends what a pipe holds at this moment. A deadline that has passed keeps
+// os.File from reading at all, so this asks the kernel.
+func leftover(c *websocket.Conn, f *os.File, buf []byte) {
+	rc, err := f.SyscallConn()
+	if err != nil {
+		return
+	}
+	for {
+		n := 0
+		var rerr error
+		if err := rc.Control(func(fd uintptr) { n, rerr = unix.Read(int(fd), buf) }); err != nil || rerr != nil || n <= 0 {
+			return
+		}
+		if c.WriteMessage(websocket.BinaryMessage, buf[:n]) != nil {
+			return
+		}
+	}
+}
+
+func endStream(c *websocket.Conn) {
+	_ = c.SetWriteDeadline(time.Now().Add(5 * time.Second))
+	_ = c.WriteMessage(websocket.TextMessage, nil)
+}

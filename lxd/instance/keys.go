@@ -1,0 +1,148 @@
+package instance
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	"sett/lxd/config"
+	"sett/shared/errs"
+	"sett/shared/units"
+)
+
+// Configuration keys of instances.
+var (
+	Autostart         = config.String("boot.autostart", "", config.Live(), config.Check(checkBool), config.Group("boot"), config.Doc("Whether to start the instance when the daemon starts; unset: as it was before"))
+	AutostartDelay    = config.Seconds("boot.autostart.delay", 0, config.Live(), config.Group("boot"), config.Doc("Seconds to wait after starting this instance before the next one starts"))
+	AutostartPriority = config.Int("boot.autostart.priority", 0, config.Live(), config.Group("boot"), config.Doc("Order of autostart, highest first"))
+	ShutdownTimeout   = config.Seconds("boot.host_shutdown_timeout", 30*time.Second, config.Live(), config.Group("boot"), config.Doc("Seconds that the instance has for its shutdown when the host goes down"))
+	StopPriority      = config.Int("boot.stop.priority", 0, config.Live(), config.Group("boot"), config.Doc("Order in which instances stop with the host, highest first"))
+
+	LimitCPU       = config.String("limits.cpu", "", config.Live(), config.Check(checkCPU), config.Group("limits"), config.Doc("How many CPUs the instance may use, or which ones"))
+	LimitMemory    = config.String("limits.memory", "", config.Live(), config.Check(checkMemory), config.Group("limits"), config.Doc("How much memory the instance may use, in bytes, with a unit, or in percent of the host's"))
+	LimitProcesses = config.Int("limits.processes", 0, config.Live(), config.Check(checkPositive), config.Group("limits"), config.Doc("How many processes the instance may have"))
+
+	Privileged = config.Bool("security.privileged", false, config.Group("security"), config.Doc("Run without a user namespace; root in the instance is root on the host"))
+	Nesting    = config.Bool("security.nesting", false, config.Group("security"), config.Doc("Allow containers inside of the instance"))
+	Protected  = config.Bool("security.protection.delete", false, config.Live(), config.Group("security"), config.Doc("Refuse to delete the instance"))
+)
+
+// Volatile keys that the daemon itself reads.
+const (
+	volPower       = "volatile.last_state.power"
+	volDiskMap     = "volatile.last_state.idmap"
+	volMapBase     = "volatile.idmap.base"
+	volMapCurrent  = "volatile.idmap.current"
+	volMapNext     = "volatile.idmap.next"
+	volUUID        = "volatile.uuid"
+	volInstanceID  = "volatile.cloud-init.instance-id"
+	volBaseImage   = "volatile.base_image"
+	volApply       = "volatile.apply_template"
+	volPending     = "volatile.sett_pending" // a create or delete under way, see recover.go
+	pendingCreate  = "create"
+	pendingDelete  = "delete"
+	volatilePrefix = "volatile."
+)
+
+// unbuilt are keys of LXD 5.0 that this build refuses by name.
+var unbuilt = []string{
+	"cloud-init.network-config", "cloud-init.user-data", "cloud-init.vendor-data", "cluster.evacuate",
+	"limits.cpu.allowance", "limits.cpu.priority", "limits.disk.priority", "limits.hugepages.*", "limits.kernel.*",
+	"limits.memory.enforce", "limits.memory.hugepages", "limits.memory.swap", "limits.memory.swap.priority", "limits.network.priority",
+	"linux.kernel_modules", "linux.sysctl.*", "migration.*", "nvidia.*", "raw.*",
+	"security.agent.metrics", "security.csm", "security.devlxd", "security.devlxd.images", "security.idmap.*",
+	"security.protection.shift", "security.secureboot", "security.sev*", "security.syscalls.*", "snapshots.*",
+}
+
+// Keys is the table of all keys that an instance or a profile may hold.
+func Keys() config.Table {
+	ks := []config.Declared{
+		Autostart, AutostartDelay, AutostartPriority, ShutdownTimeout, StopPriority,
+		LimitCPU, LimitMemory, LimitProcesses, Privileged, Nesting, Protected,
+		config.Any("environment.*", config.Live(), config.Group("environment"), config.Doc("Environment variables of init and of commands that are run inside")),
+		config.Any("user.*", config.Live(), config.Group("user"), config.Doc("Free text of the user's")),
+		config.Any("image.*", config.Live(), config.Group("image"), config.Doc("Properties of the image that the instance was made from")),
+		config.Any("volatile.*", config.Live(), config.Volatile(), config.Group("volatile"), config.Doc("What the daemon itself remembers")),
+	}
+	for _, k := range unbuilt {
+		ks = append(ks, config.Unbuilt(k))
+	}
+	return config.NewTable(ks...)
+}
+
+func checkBool(v string) error {
+	_, err := config.ParseBool(v)
+	return err
+}
+
+func checkPositive(v string) error {
+	if n, err := strconv.ParseInt(v, 10, 64); err != nil || n < 1 {
+		return errs.Invalid("%q is not a number above zero", v)
+	}
+	return nil
+}
+
+func checkCPU(v string) error {
+	_, _, err := parseCPU(v)
+	return err
+}
+
+func checkMemory(v string) error {
+	_, err := parseMemory(v, 1<<40)
+	return err
+}
+
+// parseCPU reads limits.cpu: a number of CPUs, or a set as the kernel writes them.
+// A lone number is a number of CPUs; "2-2" is the CPU with the number 2.
+func parseCPU(v string) (count int, set []int, err error) {
+	if n, err := strconv.Atoi(v); err == nil {
+		if n < 1 {
+			return 0, nil, errs.Invalid("%q is not a number of CPUs above zero", v)
+		}
+		return n, nil, nil
+	}
+	seen := map[int]bool{}
+	for _, part := range strings.Split(v, ",") {
+		lo, hi, isRange := strings.Cut(part, "-")
+		a, err1 := strconv.Atoi(lo)
+		b := a
+		var err2 error
+		if isRange {
+			b, err2 = strconv.Atoi(hi)
+		}
+		if err1 != nil || err2 != nil || a < 0 || b < a || b > 8191 {
+			return 0, nil, errs.Invalid("%q is neither a number of CPUs nor a set such as 0-3 or 1,3", v)
+		}
+		for c := a; c <= b; c++ {
+			if !seen[c] {
+				seen[c] = true
+				set = append(set, c)
+			}
+		}
+	}
+	return 0, set, nil
+}
+
+// parseMemory reads limits.memory; total is what a percentage is of.
+func parseMemory(v string, total int64) (int64, error) {
+	if p, ok := strings.CutSuffix(v, "%"); ok {
+		n, err := strconv.ParseInt(p, 10, 64)
+		if err != nil || n < 1 || n > 100 {
+			return 0, errs.Invalid("%q is not a percentage between 1%% and 100%%", v)
+		}
+		return total / 100 * n, nil
+	}
+	n, err := units.ParseByteSizeString(v)
+	if err != nil {
+		return 0, errs.Invalid("%q is not a size", v)
+	}
+	if n < 1 {
+		return 0, errs.Invalid("%q is not a size above zero", v)
+	}
+	return n, nil
+}
+
+func isTrue(v string) bool {
+	b, err := config.ParseBool(v)
+	return err == nil && b
+}

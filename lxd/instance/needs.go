@@ -1,0 +1,61 @@
+package instance
+
+import (
+	"context"
+
+	"sett/lxd/host/idmap"
+	"sett/shared/api"
+)
+
+// Volume names the root volume of an instance.
+type Volume struct {
+	Pool, Project, Instance string
+}
+
+// Storage is what instances need of storage pools. Every method may run twice.
+type Storage interface {
+	// CheckPool refuses pools that are not there or not usable.
+	CheckPool(ctx context.Context, pool string) error
+	// CreateFromImage makes a root volume with the content of an image, unpacking
+	// the image once per pool. size is the limit in bytes, 0 for none.
+	CreateFromImage(ctx context.Context, v Volume, fingerprint string, size int64) error
+	CreateEmpty(ctx context.Context, v Volume, size int64) error
+	Delete(ctx context.Context, v Volume) error // record and data; absence is success
+	Rename(ctx context.Context, v Volume, name string) error
+	// Mount returns the instance's folder; its root file system is rootfs in it.
+	Mount(ctx context.Context, v Volume) (dir string, err error)
+	Unmount(ctx context.Context, v Volume) error
+	SetSize(ctx context.Context, v Volume, size int64) error
+	// Usage returns bytes used, for those volumes where that is known.
+	Usage(ctx context.Context, vs []Volume) (map[Volume]int64, error)
+}
+
+// Image is what an instance takes over from its image.
+type Image struct {
+	Fingerprint  string
+	Architecture string
+	Type         string
+	Properties   map[string]string
+	Profiles     []string
+}
+
+// Images finds images.
+type Images interface {
+	// Resolve finds the image that a source names by fingerprint, alias or
+	// properties, in a project.
+	Resolve(ctx context.Context, project string, src api.InstanceSource) (Image, error)
+	// Used notes that an image has been used now.
+	Used(ctx context.Context, project, fingerprint string) error
+}
+
+// IDs is what instances need of the host's id ranges.
+type IDs interface {
+	// Map is the id map of unprivileged instances, or an error that says what the
+	// host lacks and how to add it.
+	Map() (idmap.Map, error)
+	// Mountable reports whether idmapped mounts work on the file system at a path.
+	Mountable(ctx context.Context, path string) bool
+	// Shift rewrites the ids of a tree on disk from one map to another; an empty
+	// map stands for the guest's own ids.
+	Shift(ctx context.Context, path string, from, to idmap.Map) error
+}

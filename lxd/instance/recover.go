@@ -1,0 +1,223 @@
+package instance
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"sett/lxd/container"
+	"sett/lxd/db"
+	"sett/lxd/host/idmap"
+	"sett/shared/log"
+)
+
+// Recover brings the service in line with the host after a start of the daemon:
+// containers that run are found again, what a dead daemon left half-made or
+// half-deleted is taken back or finished. It answers for the instances of this
+// member only and asks nothing of any other.
+func (s *Service) Recover(ctx context.Context) error {
+	all, err := s.mine(ctx)
+	if err != nil {
+		return err
+	}
+	var wg sync.WaitGroup
+	free := make(chan struct{}, 8)
+	for _, i := range all {
+		pending := i.Config[volPending]
+		if pending == "" && i.Config[volPower] != "RUNNING" {
+			continue
+		}
+		wg.Add(1)
+		free <- struct{}{}
+		go func() {
+			defer func() { <-free; wg.Done() }()
+			if pending != "" {
+				s.finish(ctx, i, pending)
+				return
+			}
+			s.adopt(ctx, i)
+		}()
+	}
+	wg.Wait()
+	return nil
+}
+
+func (s *Service) mine(ctx context.Context) ([]*Instance, error) {
+	var w db.Where
+	return s.load(ctx, s.DB, w.Eq("i.node_id", s.Node))
+}
+
+// finish ends what another life of the daemon began.
+func (s *Service) finish(ctx context.Context, i *Instance, pending string) {
+	l := log.From(ctx)
+	if err := s.erase(ctx, i); err != nil {
+		l.Error("Could not clean up an instance", "instance", i.Name, "after", "an interrupted "+pending, "err", err)
+		_ = s.liveOf(i.ID).set(Errored)
+		return
+	}
+	l.Info("Cleaned up an instance", "instance", i.Name, "after", "an interrupted "+pending)
+	s.tell("instance-deleted", i, nil, nil)
+}
+
+// adopt finds the container of an instance that ran when the daemon last looked.
+func (s *Service) adopt(ctx context.Context, i *Instance) {
+	lg := log.From(ctx)
+	l := s.liveOf(i.ID)
+	if v, _, err := volume(i); err == nil {
+		if dir, err := s.Storage.Mount(ctx, v); err == nil {
+			l.dir = dir
+		} else {
+			lg.Warn("Could not mount the volume of an instance", "instance", i.Name, "err", err)
+		}
+	}
+	p, err := s.Engine.Find(ctx, s.id(i), s.runDir(i))
+	devs := s.adoptDevices(i, p)
+	switch {
+	case errors.Is(err, container.ErrNotRunning):
+		// It ended while nobody watched, or was killed in the middle of its start.
+		l.devs = devs
+		s.release(ctx, i, l)
+		l.devs = nil
+		return
+	case err != nil:
+		lg.Error("Could not find the container of an instance", "instance", i.Name, "err", err)
+		_ = l.set(Errored)
+		return
+	}
+	lim, err := s.limits(i)
+	if err != nil {
+		lg.Warn("Could not read the limits of an instance", "instance", i.Name, "err", err)
+	}
+	s.begin(i, l, p, devs, lim)
+	if st, err := p.State(ctx); err == nil && (st == container.Frozen || st == container.Freezing) {
+		_ = l.set2(Running, Frozen)
+	}
+}
+
+func (s *Service) adoptDevices(i *Instance, p container.Process) []startedDevice {
+	pid := 0
+	if p != nil {
+		pid = p.PID()
+	}
+	var out []startedDevice
+	devs := i.ExpandedDevices()
+	for _, n := range deviceOrder(devs) {
+		if devs[n]["type"] == "disk" && devs[n]["path"] == "/" {
+			continue
+		}
+		if d, err := s.newDevice(i, n, devs[n], pid, s.mapOf(i), nil); err == nil {
+			out = append(out, startedDevice{n, devs[n], d})
+		}
+	}
+	return out
+}
+
+// mapOf is the id map that a running instance has.
+func (s *Service) mapOf(i *Instance) idmap.Map {
+	m, err := idmap.Parse(i.Config[volMapCurrent])
+	if err != nil {
+		return nil
+	}
+	return m
+}
+
+// Autostart starts what is to run: instances with boot.autostart, and those without
+// the key that ran when the host went down. The order is by priority.
+func (s *Service) Autostart(ctx context.Context) {
+	lg := log.From(ctx)
+	all, err := s.mine(ctx)
+	if err != nil {
+		lg.Error("Could not load the instances to start", "err", err)
+		return
+	}
+	all = slices.DeleteFunc(all, func(i *Instance) bool { return !wantsStart(i) || s.State(i.ID) != Stopped })
+	slices.SortStableFunc(all, func(a, b *Instance) int {
+		return int(AutostartPriority.Get(b.ExpandedConfig()) - AutostartPriority.Get(a.ExpandedConfig()))
+	})
+	for _, i := range all {
+		if ctx.Err() != nil {
+			return
+		}
+		if err := s.Start(ctx, i.Project, i.Name, nil); err != nil {
+			lg.Error("Could not start an instance", "instance", i.Name, "err", err)
+			continue
+		}
+		select {
+		case <-time.After(AutostartDelay.Get(i.ExpandedConfig())):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func wantsStart(i *Instance) bool {
+	switch v := Autostart.Get(i.ExpandedConfig()); v {
+	case "":
+		return i.Config[volPower] == "RUNNING"
+	default:
+		return isTrue(v)
+	}
+}
+
+// NeedsDaemon reports whether any instance wants to be started with the host.
+func (s *Service) NeedsDaemon(ctx context.Context) (bool, error) {
+	all, err := s.mine(ctx)
+	return slices.ContainsFunc(all, wantsStart), err
+}
+
+// Shutdown stops all instances because the host goes down, those with the highest
+// boot.stop.priority first; those of one priority together. What was running is to
+// run again after the next start.
+func (s *Service) Shutdown(ctx context.Context, force bool) {
+	lg := log.From(ctx)
+	all, err := s.mine(ctx)
+	if err != nil {
+		lg.Error("Could not load the instances to stop", "err", err)
+		return
+	}
+	groups := map[int64][]*Instance{}
+	for _, i := range all {
+		if s.State(i.ID).alive() {
+			p := StopPriority.Get(i.ExpandedConfig())
+			groups[p] = append(groups[p], i)
+		}
+	}
+	var order []int64
+	for p := range groups {
+		order = append(order, p)
+	}
+	slices.Sort(order)
+	slices.Reverse(order)
+	for _, p := range order {
+		var wg sync.WaitGroup
+		for _, i := range groups[p] {
+			wg.Add(1)
+			go func() {
+				defer wg.Done()
+				s.shutdownOne(ctx, i, force)
+			}()
+		}
+		wg.Wait()
+	}
+}
+
+func (s *Service) shutdownOne(ctx context.Context, i *Instance, force bool) {
+	lg := log.From(ctx)
+	o := StopOptions{Force: force, Timeout: ShutdownTimeout.Get(i.ExpandedConfig())}
+	err := s.Stop(ctx, i.Project, i.Name, o, nil)
+	if err != nil && !force {
+		err = s.Stop(ctx, i.Project, i.Name, StopOptions{Force: true}, nil)
+	}
+	if err != nil {
+		lg.Error("Could not stop an instance", "instance", i.Name, "err", err)
+		return
+	}
+	if i.Ephemeral {
+		return
+	}
+	if err := s.patchConfig(ctx, i, map[string]string{volPower: "RUNNING"}); err != nil {
+		lg.Warn("Could not note that an instance ran", "instance", i.Name, "err", err)
+	}
+}

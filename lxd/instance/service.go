@@ -1,0 +1,211 @@
+package instance
+
+import (
+	"context"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"sett/lxd/config"
+	"sett/lxd/container"
+	"sett/lxd/db"
+	"sett/lxd/device"
+	"sett/lxd/entity"
+	"sett/lxd/event"
+	"sett/lxd/lock"
+	"sett/lxd/op"
+	"sett/lxd/profile"
+	"sett/shared/errs"
+)
+
+// Deps are what the service is built from.
+type Deps struct {
+	DB       *db.DB
+	Bus      *event.Bus
+	Ops      *op.Manager
+	Locks    *lock.Manager
+	Log      *slog.Logger
+	Profiles *profile.Service
+	Engine   container.Engine
+	Devices  *device.Registry
+	Services device.Services // what devices ask of other slices
+	Storage  Storage
+	Images   Images
+	IDs      IDs
+
+	Dir          string // LXD_DIR
+	Daemon       string // short name of this LXD_DIR, for cgroups and sockets
+	Node         int64  // id of this member
+	Member       string // its name in URLs and answers; empty when not clustered
+	Architecture string // of the host
+	LXCFS        func() string
+	// UnprivilegedOnly refuses privileged instances on this server.
+	UnprivilegedOnly bool
+}
+
+// Service holds the rules of instances and watches those that run.
+type Service struct {
+	Deps
+	keys config.Table
+
+	ctx  context.Context // ends with the daemon
+	stop context.CancelFunc
+	wg   sync.WaitGroup
+
+	mu   sync.Mutex
+	live map[int64]*live
+}
+
+// New makes the service. Recover brings it to life.
+func New(ctx context.Context, d Deps) *Service {
+	ctx, stop := context.WithCancel(ctx)
+	if d.LXCFS == nil {
+		d.LXCFS = func() string { return "" }
+	}
+	return &Service{Deps: d, keys: Keys(), ctx: ctx, stop: stop, live: map[int64]*live{}}
+}
+
+// live is what is known of an instance beyond its rows: its state, and the process
+// while there is one.
+type live struct {
+	mu    sync.Mutex
+	state State
+	proc  container.Process
+	devs  []startedDevice // in the order of their start
+	dir   string          // where its volume is mounted
+	// gone is closed when the process has ended and all has been cleaned up.
+	gone chan struct{}
+	// quiet: the end of the process is part of a restart, nobody is told of it.
+	quiet bool
+	cpus  []int // to which it is pinned
+}
+
+type startedDevice struct {
+	name   string
+	config device.Config
+	dev    device.Device
+}
+
+func (s *Service) liveOf(id int64) *live {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.live[id]
+	if l == nil {
+		l = &live{}
+		s.live[id] = l
+	}
+	return l
+}
+
+func (s *Service) forget(id int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.live, id)
+}
+
+func (l *live) get() (State, container.Process) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.state, l.proc
+}
+
+// set moves to another state if the table allows it.
+func (l *live) set(to State) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.state != to && !may(l.state, to) {
+		return errs.Invalid("An instance that is %s cannot become %s", l.state, to)
+	}
+	l.state = to
+	return nil
+}
+
+// State is where an instance stands now.
+func (s *Service) State(id int64) State {
+	st, _ := s.liveOf(id).get()
+	return st
+}
+
+// Process gives the process of an instance that runs, for exec and the like.
+func (s *Service) Process(i *Instance) (container.Process, error) {
+	st, p := s.liveOf(i.ID).get()
+	switch {
+	case st == Frozen:
+		return nil, errs.Invalid("The instance is frozen")
+	case p == nil || st != Running && st != Stopping:
+		return nil, errs.Invalid("The instance is not running")
+	}
+	return p, nil
+}
+
+// lock keeps everybody else from changing an instance. It does not wait: whoever
+// comes second learns what the first one is doing.
+func (s *Service) lock(ref entity.Ref, doing string) (func(), error) {
+	unlock, err := s.Locks.TryLock(doing, ref)
+	if err != nil {
+		h, _ := s.Locks.Holder(ref)
+		return nil, errs.Invalid("Instance %q is busy: %s is under way", ref.Name(), h.Owner)
+	}
+	return unlock, nil
+}
+
+// id names the instance's container to the engine.
+func (s *Service) id(i *Instance) container.ID {
+	return container.ID{Daemon: s.Daemon, Project: i.Project, Name: i.Name}
+}
+
+// folder is how an instance is called in paths: projects other than the default
+// one come in front.
+func folder(project, name string) string {
+	if project == entity.DefaultProject {
+		return name
+	}
+	return project + "_" + name
+}
+
+// LogDir is where the logs of an instance are.
+func (s *Service) LogDir(project, name string) string {
+	return filepath.Join(s.Dir, "logs", folder(project, name))
+}
+
+func (s *Service) runDir(i *Instance) string {
+	return filepath.Join(s.Dir, "run", folder(i.Project, i.Name))
+}
+
+func (s *Service) devicesDir(i *Instance) string {
+	return filepath.Join(s.Dir, "devices", folder(i.Project, i.Name))
+}
+
+// volume finds the root volume of an instance.
+func volume(i *Instance) (Volume, map[string]string, error) {
+	_, root, err := rootDevice(i.ExpandedDevices())
+	if err != nil {
+		return Volume{}, nil, err
+	}
+	return Volume{Pool: root["pool"], Project: i.Project, Instance: i.Name}, root, nil
+}
+
+// cleanup gives steps that must not be left out a context of their own: the one of
+// the request may be the very reason why we clean up.
+func (s *Service) cleanup() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(s.ctx), time.Minute)
+}
+
+// tell publishes a lifecycle event of an instance.
+func (s *Service) tell(action string, i *Instance, by *event.Requestor, more map[string]any) {
+	s.Bus.Lifecycle(action, i.Ref(), by, more)
+}
+
+// Close stops watching. Containers go on.
+func (s *Service) Close() {
+	s.stop()
+	s.wg.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range s.live {
+		if _, p := l.get(); p != nil {
+			_ = p.Close()
+		}
+	}
+}

@@ -1,0 +1,297 @@
+package instance
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"sett/lxd/container"
+	"sett/lxd/db"
+	"sett/lxd/device"
+	"sett/lxd/event"
+	"sett/lxd/host/idmap"
+	"sett/shared/errs"
+	"sett/shared/log"
+	"sett/shared/undo"
+)
+
+// starting is what the steps of a start hand on to each other.
+type starting struct {
+	s    *Service
+	i    *Instance
+	l    *live
+	undo undo.Stack
+	spec container.Spec
+
+	volume  Volume
+	changes map[string]string // volatile keys to be stored, in one go
+	devs    []startedDevice
+}
+
+// Start brings an instance up. It returns when its init runs.
+func (s *Service) Start(ctx context.Context, project, name string, by *event.Requestor) error {
+	i, err := s.Load(ctx, project, name)
+	if err != nil {
+		return err
+	}
+	unlock, err := s.lock(i.Ref(), "start")
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := s.start(ctx, i); err != nil {
+		return err
+	}
+	s.tell("instance-started", i, by, nil)
+	return nil
+}
+
+// start is Start for those who hold the lock.
+func (s *Service) start(ctx context.Context, i *Instance) (err error) {
+	l := s.liveOf(i.ID)
+	if st, _ := l.get(); st != Errored {
+		if err := require(i.Name, "start", st, Stopped); err != nil {
+			return err
+		}
+	} else if err := l.set(Stopped); err != nil {
+		return err
+	}
+	if p := i.Config[volPending]; p != "" {
+		return errs.Invalid("Instance %q is not whole: its %s has not ended", i.Name, p)
+	}
+	if err := s.checkEffective(ctx, i); err != nil {
+		return err
+	}
+	if err := l.set(Starting); err != nil {
+		return err
+	}
+	st := &starting{s: s, i: i, l: l, changes: map[string]string{}}
+	st.undo.OnError = func(err error) { log.From(ctx).Warn("Could not take back a start", "instance", i.Name, "err", err) }
+	defer func() {
+		if err != nil {
+			st.undo.Run()
+			_ = l.set(Stopped)
+		}
+	}()
+	for _, step := range []struct {
+		name string
+		run  func(context.Context) error
+	}{
+		{"prepare", st.prepare}, {"mount the root volume", st.mount}, {"map ids", st.mapIDs},
+		{"start devices", st.devices}, {"set limits", st.limits}, {"store what was decided", st.store},
+		{"start the container", st.run},
+	} {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := step.run(ctx); err != nil {
+			return fmt.Errorf("Failed to %s: %w", step.name, err)
+		}
+	}
+	st.undo.Commit()
+	return nil
+}
+
+// prepare makes the folders and fills in what follows from the configuration alone.
+func (st *starting) prepare(context.Context) error {
+	i, s := st.i, st.s
+	cfg := i.ExpandedConfig()
+	run := s.runDir(i)
+	for _, d := range []string{s.LogDir(i.Project, i.Name), s.devicesDir(i), run} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			return err
+		}
+	}
+	st.undo.Push(func() error { return os.RemoveAll(run) })
+	logs := s.LogDir(i.Project, i.Name)
+	st.spec = container.Spec{
+		ID: s.id(i), Hostname: i.Name, Nesting: Nesting.Get(cfg), LXCFS: s.LXCFS(),
+		LogFile: logs + "/lxc.log", LogLevel: "warn", ConsoleLog: logs + "/console.log", ConsoleSize: 128 << 10, RunDir: run,
+	}
+	if i.Architecture != s.Architecture {
+		st.spec.Arch = i.Architecture
+	}
+	for _, k := range slices.Sorted(maps.Keys(cfg)) {
+		if name, ok := strings.CutPrefix(k, "environment."); ok {
+			st.spec.InitEnv = append(st.spec.InitEnv, name+"="+cfg[k])
+		}
+	}
+	st.changes[volPower] = "RUNNING"
+	return nil
+}
+
+func (st *starting) mount(ctx context.Context) error {
+	var err error
+	if st.volume, _, err = volume(st.i); err != nil {
+		return err
+	}
+	dir, err := st.s.Storage.Mount(ctx, st.volume)
+	if err != nil {
+		return err
+	}
+	st.undo.Push(func() error {
+		ctx, cancel := st.s.cleanup()
+		defer cancel()
+		return st.s.Storage.Unmount(ctx, st.volume)
+	})
+	st.l.mu.Lock()
+	st.l.dir = dir
+	st.l.mu.Unlock()
+	st.spec.Rootfs.Path = dir + "/rootfs"
+	if _, err := os.Lstat(st.spec.Rootfs.Path); err != nil {
+		return errs.Invalid("The instance has no root file system; it was made without an image")
+	}
+	return nil
+}
+
+// mapIDs decides the id map and how the tree on disk gets to it. The ids on disk
+// and the ids in use are recorded apart: with idmapped mounts the disk keeps the
+// guest's own ids for ever.
+func (st *starting) mapIDs(ctx context.Context) error {
+	i := st.i
+	var want idmap.Map
+	if !Privileged.Get(i.ExpandedConfig()) {
+		var err error
+		if want, err = st.s.IDs.Map(); err != nil {
+			return err
+		}
+	}
+	onDisk, err := idmap.Parse(i.Config[volDiskMap])
+	if err != nil {
+		return fmt.Errorf("%s: %w", volDiskMap, err)
+	}
+	root := st.spec.Rootfs.Path
+	target := want
+	if !want.Empty() && st.s.IDs.Mountable(ctx, root) {
+		target = nil
+		st.spec.Rootfs.Idmapped = true
+	}
+	if !onDisk.Equal(target) {
+		if err := st.s.IDs.Shift(ctx, root, onDisk, target); err != nil {
+			return err
+		}
+		// Stored at once: the disk has changed whether or not the start succeeds.
+		if err := st.s.patchConfig(ctx, i, map[string]string{volDiskMap: target.String()}); err != nil {
+			return err
+		}
+	}
+	st.spec.IDMap = want
+	st.changes[volMapBase] = "0"
+	st.changes[volMapCurrent] = want.String()
+	st.changes[volMapNext] = want.String()
+	return nil
+}
+
+func (st *starting) devices(ctx context.Context) error {
+	devs := st.i.ExpandedDevices()
+	for _, name := range deviceOrder(devs) {
+		d := devs[name]
+		if d["type"] == "disk" && d["path"] == "/" {
+			st.spec.Rootfs.ReadOnly = d["readonly"] == "true"
+			continue // the root volume is mounted already
+		}
+		dev, err := st.s.newDevice(st.i, name, d, 0, st.spec.IDMap, st.keep)
+		if err != nil {
+			return err
+		}
+		plug, err := dev.Start(ctx, &st.undo)
+		if err != nil {
+			return fmt.Errorf("device %q: %w", name, err)
+		}
+		st.spec.Mounts = append(st.spec.Mounts, plug.Mounts...)
+		st.spec.NICs = append(st.spec.NICs, plug.NICs...)
+		st.spec.DeviceRules = append(st.spec.DeviceRules, plug.Rules...)
+		st.devs = append(st.devs, startedDevice{name, d, dev})
+	}
+	return nil
+}
+
+// keep collects the volatile keys that devices want stored; store writes them all
+// in one transaction.
+func (st *starting) keep(_ context.Context, changes map[string]string) error {
+	maps.Copy(st.changes, changes)
+	return nil
+}
+
+func (st *starting) limits(context.Context) (err error) {
+	st.spec.Limits, err = st.s.limits(st.i)
+	return err
+}
+
+func (st *starting) store(ctx context.Context) error {
+	now := time.Now().UTC()
+	for k, v := range st.changes {
+		if st.i.Config[k] == v {
+			delete(st.changes, k)
+		}
+	}
+	before := map[string]string{}
+	for k := range st.changes {
+		before[k] = st.i.Config[k]
+	}
+	err := st.s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
+		if err := patch(ctx, tx, st.i.ID, st.changes); err != nil {
+			return err
+		}
+		_, err := db.Exec(ctx, tx, stmtUsed, now, st.i.ID)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	merge(st.i, st.changes)
+	st.undo.Push(func() error {
+		ctx, cancel := st.s.cleanup()
+		defer cancel()
+		return st.s.patchConfig(ctx, st.i, before)
+	})
+	return nil
+}
+
+func (st *starting) run(ctx context.Context) error {
+	proc, err := st.s.Engine.Start(ctx, st.spec)
+	if err != nil {
+		return err
+	}
+	st.s.begin(st.i, st.l, proc, st.devs, st.spec.Limits)
+	return nil
+}
+
+// newDevice makes the device of a configuration. keep stores volatile keys; nil
+// means that each change is stored at once.
+func (s *Service) newDevice(i *Instance, name string, c map[string]string, pid int, ids idmap.Map,
+	keep func(context.Context, map[string]string) error) (device.Device, error) {
+	k, err := s.kindOf(name, c)
+	if err != nil {
+		return nil, err
+	}
+	if keep == nil {
+		keep = func(ctx context.Context, changes map[string]string) error { return s.patchConfig(ctx, i, changes) }
+	}
+	prefix := volatilePrefix + name + "."
+	vol := map[string]string{}
+	for key, v := range i.Config {
+		if rest, ok := strings.CutPrefix(key, prefix); ok {
+			vol[rest] = v
+		}
+	}
+	l := s.liveOf(i.ID)
+	l.mu.Lock()
+	dir := l.dir
+	l.mu.Unlock()
+	return k.New(device.Env{
+		Instance: device.Instance{Project: i.Project, Name: i.Name, Privileged: ids.Empty(), IDMap: ids, Path: dir, DevicesDir: s.devicesDir(i), PID: pid},
+		Name:     name, Config: c, Volatile: vol, Services: s.Services,
+		SaveVolatile: func(ctx context.Context, changes map[string]string) error {
+			full := map[string]string{}
+			for key, v := range changes {
+				full[prefix+key] = v
+			}
+			return keep(ctx, full)
+		},
+	})
+}

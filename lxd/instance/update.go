@@ -1,0 +1,430 @@
+package instance
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"sett/lxd/config"
+	"sett/lxd/container"
+	"sett/lxd/db"
+	"sett/lxd/device"
+	"sett/lxd/event"
+	"sett/shared/errs"
+	"sett/shared/log"
+	"sett/shared/undo"
+)
+
+// Change is what an update may replace; profiles are given by name.
+type Change struct {
+	Architecture string
+	Description  string
+	Ephemeral    bool
+	Config       map[string]string
+	Devices      map[string]map[string]string
+	Profiles     []string
+}
+
+// Update replaces what an instance says. old is what the caller saw. A running
+// instance follows at once where it can; what it cannot follow is refused.
+func (s *Service) Update(ctx context.Context, old *Instance, c Change, by *event.Requestor) error {
+	unlock, err := s.lock(old.Ref(), "update")
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	n := old.clone()
+	n.Description, n.Ephemeral = c.Description, c.Ephemeral
+	n.Config, n.Devices = map[string]string{}, map[string]map[string]string{}
+	for k, v := range c.Config {
+		if v != "" {
+			n.Config[k] = v
+		}
+	}
+	for k, d := range c.Devices {
+		n.Devices[k] = maps.Clone(d)
+	}
+	if c.Architecture != "" {
+		n.Architecture = c.Architecture
+	}
+	if err := s.checkArchitecture(n.Architecture); err != nil {
+		return err
+	}
+	for k := range config2(old.Config, n.Config) {
+		if strings.HasPrefix(k, "volatile.sett_") || strings.HasPrefix(k, "volatile.idmap.") || k == volDiskMap || k == volUUID {
+			return errs.Invalid("Configuration key %q is the daemon's own and cannot be changed", k)
+		}
+	}
+	if n.Profiles, err = s.Profiles.LoadMany(ctx, old.Project, c.Profiles); err != nil {
+		return err
+	}
+	if err := s.checkEffective(ctx, n); err != nil {
+		return err
+	}
+	if err := s.checkChange(old, n); err != nil {
+		return err
+	}
+	// The running instance goes first: what it refuses is not stored.
+	if err := s.follow(ctx, old, n); err != nil {
+		return err
+	}
+	err = s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error { return store(ctx, tx, n) })
+	if err != nil {
+		if back := s.follow(ctx, n, old); back != nil {
+			log.From(ctx).Warn("Could not take back a live change", "instance", old.Name, "err", back)
+		}
+		return err
+	}
+	s.tell("instance-updated", n, by, nil)
+	return nil
+}
+
+// config2 is the set of keys in which two maps differ.
+func config2(a, b map[string]string) map[string]bool {
+	out := map[string]bool{}
+	for _, k := range config.Changed(a, b) {
+		out[k] = true
+	}
+	return out
+}
+
+// checkChange refuses what an instance cannot become.
+func (s *Service) checkChange(old, new *Instance) error {
+	oldVol, _, err := volume(old)
+	if err == nil {
+		newVol, _, err := volume(new)
+		if err != nil {
+			return err
+		}
+		if oldVol.Pool != newVol.Pool {
+			return errs.Invalid("The root disk's pool cannot change from %q to %q; move the instance instead", oldVol.Pool, newVol.Pool)
+		}
+	}
+	if s.State(old.ID) == Stopped {
+		return nil
+	}
+	for k := range config2(old.ExpandedConfig(), new.ExpandedConfig()) {
+		if k == Privileged.Name() {
+			return errs.Invalid("%q cannot change while the instance runs; stop it first", k)
+		}
+	}
+	return nil
+}
+
+// usersOf loads the instances that take a profile.
+func (s *Service) usersOf(ctx context.Context, profile int64) ([]*Instance, error) {
+	ids, err := db.Select[int64](ctx, s.DB, stmtProfileUsers, profile)
+	if err != nil || len(ids) == 0 {
+		return nil, err
+	}
+	var w db.Where
+	return s.load(ctx, s.DB, db.In(&w, "i.id", ids))
+}
+
+// loadID loads an instance by its id; nil when it is gone.
+func (s *Service) loadID(ctx context.Context, id int64) (*Instance, error) {
+	var w db.Where
+	all, err := s.load(ctx, s.DB, w.Eq("i.id", id))
+	if err != nil || len(all) == 0 {
+		return nil, err
+	}
+	return all[0], nil
+}
+
+// follow makes what is on this host match a change of the effective configuration:
+// limits and devices of a running instance, the size of the root volume of any.
+func (s *Service) follow(ctx context.Context, old, new *Instance) error {
+	var u undo.Stack
+	u.OnError = func(err error) {
+		log.From(ctx).Warn("Could not take back a live change", "instance", new.Name, "err", err)
+	}
+	defer u.Run()
+	if err := s.followSize(ctx, old, new, &u); err != nil {
+		return err
+	}
+	l := s.liveOf(new.ID)
+	st, p := l.get()
+	if p != nil && st.alive() {
+		if err := s.followLimits(ctx, l, p, old, new, &u); err != nil {
+			return err
+		}
+	}
+	if err := s.followDevices(ctx, l, p, old, new, &u); err != nil {
+		return err
+	}
+	u.Commit()
+	return nil
+}
+
+func (s *Service) followSize(ctx context.Context, old, new *Instance, u *undo.Stack) error {
+	v, newRoot, err := volume(new)
+	if err != nil {
+		return err
+	}
+	_, oldRoot, err := volume(old)
+	if err != nil || oldRoot["size"] == newRoot["size"] {
+		return nil
+	}
+	was, err := rootSize(oldRoot)
+	if err != nil {
+		return err
+	}
+	size, err := rootSize(newRoot)
+	if err != nil {
+		return err
+	}
+	if err := s.Storage.SetSize(ctx, v, size); err != nil {
+		return err
+	}
+	u.Push(func() error {
+		ctx, cancel := s.cleanup()
+		defer cancel()
+		return s.Storage.SetSize(ctx, v, was)
+	})
+	return nil
+}
+
+func (s *Service) followLimits(ctx context.Context, l *live, p container.Process, old, new *Instance, u *undo.Stack) error {
+	touched := false
+	for k := range config2(old.ExpandedConfig(), new.ExpandedConfig()) {
+		touched = touched || strings.HasPrefix(k, "limits.")
+	}
+	if !touched {
+		return nil
+	}
+	was, err := s.limits(old)
+	if err != nil {
+		return err
+	}
+	want, err := s.limits(new)
+	if err != nil {
+		return err
+	}
+	if err := p.SetLimits(ctx, was, want); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	l.cpus = nil
+	if want.CPUSet != "" {
+		_, l.cpus, _ = parseCPU(onlyRanges(want.CPUSet))
+	}
+	l.mu.Unlock()
+	u.Push(func() error {
+		ctx, cancel := s.cleanup()
+		defer cancel()
+		return p.SetLimits(ctx, want, was)
+	})
+	return nil
+}
+
+// followDevices unplugs what went, updates what can change in place, and plugs in
+// what came. p is nil for an instance that is stopped; then devices only get the
+// chance to forget what they keep between starts.
+func (s *Service) followDevices(ctx context.Context, l *live, p container.Process, old, new *Instance, u *undo.Stack) error {
+	was, want := old.ExpandedDevices(), new.ExpandedDevices()
+	var gone, came []string
+	for _, n := range deviceOrder(was) {
+		if !maps.Equal(was[n], want[n]) {
+			gone = append(gone, n)
+		}
+	}
+	for _, n := range deviceOrder(want) {
+		if !maps.Equal(was[n], want[n]) {
+			came = append(came, n)
+		}
+	}
+	slices.Reverse(gone)
+	isRoot := func(d map[string]string) bool { return d["type"] == "disk" && d["path"] == "/" }
+	for _, n := range gone {
+		if isRoot(was[n]) {
+			continue
+		}
+		if ok, err := s.updateDevice(ctx, l, p, new, n, was[n], want[n]); err != nil {
+			return fmt.Errorf("device %q: %w", n, err)
+		} else if ok {
+			came = slices.DeleteFunc(came, func(x string) bool { return x == n })
+			continue
+		}
+		if err := s.unplug(ctx, l, p, old, n, was[n], want[n] == nil); err != nil {
+			return fmt.Errorf("device %q: %w", n, err)
+		}
+		if p != nil {
+			u.Push(func() error {
+				ctx, cancel := s.cleanup()
+				defer cancel()
+				return s.plug(ctx, l, p, old, n, was[n])
+			})
+		}
+	}
+	if p == nil {
+		return nil
+	}
+	for _, n := range came {
+		if isRoot(want[n]) {
+			continue
+		}
+		if err := s.plug(ctx, l, p, new, n, want[n]); err != nil {
+			return fmt.Errorf("device %q: %w", n, err)
+		}
+		u.Push(func() error {
+			ctx, cancel := s.cleanup()
+			defer cancel()
+			return s.unplug(ctx, l, p, new, n, want[n], false)
+		})
+	}
+	return nil
+}
+
+// updateDevice changes a device in place when its kind can do that with these keys.
+func (s *Service) updateDevice(ctx context.Context, l *live, p container.Process, i *Instance, name string, was, want map[string]string) (bool, error) {
+	if p == nil || want == nil || was["type"] != want["type"] {
+		return false, nil
+	}
+	k, err := s.kindOf(name, want)
+	if err != nil {
+		return false, err
+	}
+	t, err := k.Keys(ctx, s.Services, i.Project, want)
+	if err != nil {
+		return false, err
+	}
+	changed := config.Changed(was, want)
+	for _, key := range changed {
+		if info, ok := t.Lookup(key); !ok || !info.Live {
+			return false, nil
+		}
+	}
+	d, err := s.newDevice(i, name, want, p.PID(), s.mapOf(i), nil)
+	if err != nil {
+		return false, err
+	}
+	up, ok := d.(device.Updater)
+	if !ok {
+		return false, nil
+	}
+	if err := up.Update(ctx, was, changed); err != nil {
+		return false, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for n := range l.devs {
+		if l.devs[n].name == name {
+			l.devs[n] = startedDevice{name, want, d}
+		}
+	}
+	return true, nil
+}
+
+// plug brings a device into a running instance.
+func (s *Service) plug(ctx context.Context, l *live, p container.Process, i *Instance, name string, c map[string]string) error {
+	k, err := s.kindOf(name, c)
+	if err != nil {
+		return err
+	}
+	if !k.HotPlug(c) {
+		return errs.Invalid("It cannot be added while the instance runs; stop the instance first")
+	}
+	d, err := s.newDevice(i, name, c, p.PID(), s.mapOf(i), nil)
+	if err != nil {
+		return err
+	}
+	var u undo.Stack
+	u.OnError = func(err error) { log.From(ctx).Warn("Could not take back a plug", "device", name, "err", err) }
+	defer u.Run()
+	plug, err := d.Start(ctx, &u)
+	if err != nil {
+		return err
+	}
+	if len(plug.Rules) > 0 {
+		if err := p.AllowDevices(ctx, plug.Rules); err != nil {
+			return err
+		}
+	}
+	for _, m := range plug.Mounts {
+		if err := p.AddMount(ctx, m); err != nil {
+			return err
+		}
+		u.Push(func() error {
+			ctx, cancel := s.cleanup()
+			defer cancel()
+			return p.RemoveMount(ctx, m.Target)
+		})
+	}
+	for _, n := range plug.NICs {
+		if err := p.AddNIC(ctx, n); err != nil {
+			return err
+		}
+	}
+	u.Commit()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.devs = append(l.devs, startedDevice{name, c, d})
+	return nil
+}
+
+// unplug takes a device out of an instance, which may be stopped.
+func (s *Service) unplug(ctx context.Context, l *live, p container.Process, i *Instance, name string, c map[string]string, forGood bool) error {
+	k, err := s.kindOf(name, c)
+	if err != nil {
+		return err
+	}
+	pid := 0
+	if p != nil {
+		pid = p.PID()
+		if !k.HotPlug(c) {
+			return errs.Invalid("It cannot be removed while the instance runs; stop the instance first")
+		}
+	}
+	d, err := s.newDevice(i, name, c, pid, s.mapOf(i), nil)
+	if err != nil {
+		return err
+	}
+	if p != nil {
+		out, err := d.Stop(ctx)
+		if err != nil {
+			return err
+		}
+		for _, n := range out.NICs {
+			if err := p.RemoveNIC(ctx, n.GuestName, n.HostName); err != nil {
+				return err
+			}
+		}
+		for _, m := range out.Mounts {
+			if err := p.RemoveMount(ctx, m); err != nil {
+				return err
+			}
+		}
+		for n := range out.Rules {
+			out.Rules[n].Allow = false
+		}
+		if len(out.Rules) > 0 {
+			if err := p.AllowDevices(ctx, out.Rules); err != nil {
+				return err
+			}
+		}
+		if err := d.PostStop(ctx); err != nil {
+			return err
+		}
+		l.mu.Lock()
+		l.devs = slices.DeleteFunc(l.devs, func(x startedDevice) bool { return x.name == name })
+		l.mu.Unlock()
+	}
+	if r, ok := d.(device.Remover); ok && forGood {
+		if err := r.Remove(ctx); err != nil {
+			return err
+		}
+	}
+	if !forGood {
+		return nil
+	}
+	// What it remembered goes with it.
+	drop := map[string]string{}
+	for key := range i.Config {
+		if strings.HasPrefix(key, volatilePrefix+name+".") {
+			drop[key] = ""
+		}
+	}
+	return s.patchConfig(ctx, i, drop)
+}

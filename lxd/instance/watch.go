@@ -1,0 +1,129 @@
+package instance
+
+import (
+	"context"
+	"errors"
+	"os"
+
+	"sett/lxd/container"
+	"sett/shared/log"
+)
+
+// begin takes over a container that runs: from now on its end is noticed.
+func (s *Service) begin(i *Instance, l *live, p container.Process, devs []startedDevice, lim container.Limits) {
+	l.mu.Lock()
+	l.proc, l.devs, l.state, l.quiet = p, devs, Running, false
+	l.gone = make(chan struct{})
+	l.cpus = nil
+	if lim.CPUSet != "" {
+		_, l.cpus, _ = parseCPU(onlyRanges(lim.CPUSet))
+	}
+	l.mu.Unlock()
+	s.wg.Add(1)
+	go s.watch(i.ID, l, p)
+}
+
+// watch waits for a container's end, whoever caused it, and cleans up after it. It
+// is the only place that does, so that a stop, a crash and a shutdown from inside
+// leave the same behind: nothing.
+func (s *Service) watch(id int64, l *live, p container.Process) {
+	defer s.wg.Done()
+	exit, err := p.Wait(s.ctx)
+	if s.ctx.Err() != nil {
+		return // the daemon goes, the container stays
+	}
+	ctx, cancel := s.cleanup()
+	defer cancel()
+	if err != nil {
+		log.From(ctx).Error("Lost sight of a container", "instance", p.ID().String(), "err", err)
+	}
+	i, err := s.loadID(ctx, id)
+	if err != nil {
+		log.From(ctx).Error("Could not load an instance that has stopped", "instance", p.ID().String(), "err", err)
+	}
+	if i == nil {
+		i = &Instance{ID: id, Project: p.ID().Project, Name: p.ID().Name, Config: map[string]string{}}
+	}
+	s.release(ctx, i, l)
+
+	l.mu.Lock()
+	asked := l.state == Stopping
+	quiet := l.quiet
+	gone := l.gone
+	l.proc, l.devs, l.cpus = nil, nil, nil
+	l.state = Stopped
+	l.mu.Unlock()
+	_ = p.Close()
+
+	if !quiet {
+		err := s.patchConfig(ctx, i, s.afterStop(i))
+		if err != nil {
+			log.From(ctx).Warn("Could not store that an instance has stopped", "instance", i.Name, "err", err)
+		}
+	}
+	close(gone)
+	if asked || quiet {
+		return // whoever asked goes on from here
+	}
+	if exit.Reboot {
+		s.again(ctx, i)
+		return
+	}
+	s.tell("instance-shutdown", i, nil, nil)
+	if i.Ephemeral {
+		if err := s.Delete(ctx, i.Project, i.Name, nil); err != nil {
+			log.From(ctx).Error("Could not delete an ephemeral instance", "instance", i.Name, "err", err)
+		}
+	}
+}
+
+// again starts an instance that rebooted itself.
+func (s *Service) again(ctx context.Context, i *Instance) {
+	unlock, err := s.lock(i.Ref(), "restart")
+	if err == nil {
+		defer unlock()
+		err = s.start(ctx, i)
+	}
+	if err != nil {
+		log.From(ctx).Error("Could not bring a rebooting instance up again", "instance", i.Name, "err", err)
+		return
+	}
+	s.tell("instance-restarted", i, nil, nil)
+}
+
+// release frees what the host holds for a container that has ended. Every part is
+// tried; what fails is logged, and tried again before the next start.
+func (s *Service) release(ctx context.Context, i *Instance, l *live) {
+	warn := func(what string, err error) {
+		if err != nil && !errors.Is(err, context.Canceled) {
+			log.From(ctx).Warn("Could not clean up after an instance", "instance", i.Name, "what", what, "err", err)
+		}
+	}
+	l.mu.Lock()
+	devs := l.devs
+	l.mu.Unlock()
+	for n := len(devs) - 1; n >= 0; n-- {
+		warn("device "+devs[n].name, devs[n].dev.PostStop(ctx))
+	}
+	warn("container", s.Engine.Clean(ctx, s.id(i), s.runDir(i)))
+	if v, _, err := volume(i); err == nil {
+		warn("volume", s.Storage.Unmount(ctx, v))
+	}
+	warn("run folder", os.RemoveAll(s.runDir(i)))
+}
+
+// afterStop is what a stopped instance remembers: no more interfaces on the host,
+// and that it need not be started again.
+func (s *Service) afterStop(i *Instance) map[string]string {
+	changes := map[string]string{volPower: "STOPPED"}
+	for k := range i.Config {
+		if hasSuffix(k, ".host_name") || hasSuffix(k, ".last_state.created") {
+			changes[k] = ""
+		}
+	}
+	return changes
+}
+
+func hasSuffix(key, suffix string) bool {
+	return len(key) > len(volatilePrefix)+len(suffix) && key[:len(volatilePrefix)] == volatilePrefix && key[len(key)-len(suffix):] == suffix
+}
