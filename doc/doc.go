@@ -1,0 +1,2 @@
+// Package doc holds the documentation, and the tests that keep it true.
+package doc
