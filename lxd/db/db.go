@@ -57,6 +57,9 @@ func Open(pool *sql.DB, opts Options) *DB {
 	return &DB{sql: pool, opts: opts, writer: make(chan struct{}, 1)}
 }
 
+// Pool is the pool beneath, for what Open has no part in: migrations and tests.
+func (d *DB) Pool() *sql.DB { return d.sql }
+
 // Close closes the database; transactions that run are waited for.
 func (d *DB) Close() error { return d.sql.Close() }
 
