@@ -32,6 +32,9 @@ type Member = client.NodeInfo
 // Store remembers the members, so that a node finds the others when it starts.
 type Store = client.NodeStore
 
+// Role is what a member does for raft: voter, stand-by or spare.
+type Role = client.NodeRole
+
 // Options describe a node. Only Dir is needed.
 type Options struct {
 	Dir     string // holds the raft log and snapshots; made when missing

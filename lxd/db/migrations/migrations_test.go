@@ -4,24 +4,17 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"path/filepath"
 	"strings"
 	"testing"
 	"testing/fstest"
 
-	_ "github.com/mattn/go-sqlite3"
-
+	"sett/lxd/db/dbtest"
 	"sett/lxd/db/migrations"
 )
 
 func empty(t *testing.T) *sql.DB {
 	t.Helper()
-	pool, err := sql.Open("sqlite3", "file:"+filepath.Join(t.TempDir(), "db")+"?_foreign_keys=on&_synchronous=off")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = pool.Close() })
-	return pool
+	return dbtest.Empty(t).Pool()
 }
 
 func schema(t *testing.T, pool *sql.DB) string {
