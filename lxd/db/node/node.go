@@ -232,3 +232,19 @@ func (m members) Set(ctx context.Context, all []dqlite.Member) error {
 		return nil
 	})
 }
+
+// Backup writes a copy of the database to path.
+func (d *DB) Backup(ctx context.Context, path string) error {
+	tmp := path + ".new"
+	if err := os.Remove(tmp); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("back up the local database: %w", err)
+	}
+	// Plain SQLite, so what the rules for the shared database forbid is fine here.
+	if _, err := d.Pool().ExecContext(ctx, "VACUUM INTO ?", tmp); err != nil {
+		return fmt.Errorf("back up the local database: %w", err)
+	}
+	if err := errors.Join(os.Chmod(tmp, 0o600), replace(tmp, path)); err != nil {
+		return fmt.Errorf("back up the local database: %w", err)
+	}
+	return nil
+}

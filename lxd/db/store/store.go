@@ -1,0 +1,206 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"sett/lxd/db"
+	"sett/lxd/db/migrations"
+	"sett/lxd/db/node"
+	"sett/lxd/dqlite"
+	"sett/shared/errs"
+	"sett/shared/undo"
+)
+
+// Options describe a daemon's databases. Dir and Version are needed.
+type Options struct {
+	Dir     string // LXD_DIR
+	Version string // of this program; stands beside each step of the schema
+	Log     *slog.Logger
+
+	// Clustered makes the node one of several: its identity and the addresses come
+	// from raft_nodes, and Dial reaches the others.
+	Clustered bool
+	ID        uint64
+	Address   string
+	Dial      func(ctx context.Context, address string) (net.Conn, error)
+	Latency   time.Duration
+}
+
+// Store holds the open databases.
+type Store struct {
+	Local  *node.DB     // this member's own
+	Global *db.DB       // shared by all members
+	Node   *dqlite.Node // serves Global
+
+	dir    string
+	lock   *os.File
+	member atomic.Int64
+}
+
+// Open opens the databases of a daemon and waits until they serve.
+func Open(ctx context.Context, o Options) (*Store, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	steps, err := migrations.Global()
+	if err != nil {
+		return nil, err
+	}
+	if err := node.Inspect(ctx, o.Dir, len(steps)); err != nil {
+		return nil, err
+	}
+	s := &Store{dir: filepath.Join(o.Dir, "database")}
+	if err := os.MkdirAll(s.dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make the database folder: %w", err)
+	}
+	var back undo.Stack
+	defer back.Run()
+	if s.lock, err = lock(s.dir); err != nil {
+		return nil, err
+	}
+	back.Push(s.lock.Close)
+
+	if err := s.openLocal(ctx, o); err != nil {
+		return nil, err
+	}
+	back.Push(s.Local.Close)
+
+	if err := s.backupGlobal(); err != nil {
+		return nil, err
+	}
+	no := dqlite.Options{Dir: s.path("global"), Log: o.Log, Latency: o.Latency}
+	if o.Clustered {
+		no.ID, no.Address, no.Dial, no.Members = o.ID, o.Address, o.Dial, s.Local.Members()
+	}
+	if s.Node, err = dqlite.Start(no); err != nil {
+		return nil, err
+	}
+	back.Push(s.Node.Close)
+	if err := s.Node.Ready(ctx); err != nil {
+		return nil, err
+	}
+
+	s.Global = db.Open(s.Node.DB(), db.Options{Log: o.Log, Member: s.member.Load})
+	if err := s.prepareGlobal(ctx, o, steps); err != nil {
+		return nil, err
+	}
+	back.Commit()
+	return s, nil
+}
+
+func (s *Store) path(name string) string { return filepath.Join(s.dir, name) }
+
+func (s *Store) prepareGlobal(ctx context.Context, o Options, steps []migrations.Step) error {
+	done, err := s.Global.Patch(ctx, s.path("patch.global.sql"))
+	if err != nil {
+		return err
+	}
+	if done {
+		o.Log.Info("Applied the patch of the global database", "backup", s.path("global.bak"))
+	}
+	from, err := migrations.Apply(ctx, s.Node.DB(), steps, o.Version)
+	if err != nil {
+		return err
+	}
+	if from != 0 && from != len(steps) {
+		o.Log.Info("Brought the global database up to date", "from", from, "to", len(steps))
+	}
+	return s.Local.SetGlobalSchema(ctx, len(steps))
+}
+
+// openLocal opens local.db. A patch is tried with a copy kept, and the copy is what
+// remains when the patch fails.
+func (s *Store) openLocal(ctx context.Context, o Options) error {
+	patch := s.path("patch.local.sql")
+	_, err := os.Stat(patch)
+	patched := err == nil
+	local, err := node.Open(ctx, s.dir, o.Version, o.Log)
+	if err != nil {
+		return err
+	}
+	if patched {
+		if err := local.Backup(ctx, s.path("local.db.bak")); err != nil {
+			return errors.Join(err, local.Close())
+		}
+		if _, err := local.Patch(ctx, patch); err != nil {
+			return errors.Join(err, local.Close())
+		}
+		o.Log.Info("Applied the patch of the local database", "backup", s.path("local.db.bak"))
+	}
+	s.Local = local
+	return nil
+}
+
+// backupGlobal copies the folder of the shared database while nothing runs in it,
+// when somebody is about to patch it by hand.
+func (s *Store) backupGlobal() error {
+	if _, err := os.Stat(s.path("patch.global.sql")); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	from, to := s.path("global"), s.path("global.bak")
+	if _, err := os.Stat(from); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	tmp := to + ".new"
+	if err := os.RemoveAll(tmp); err != nil {
+		return fmt.Errorf("back up the global database: %w", err)
+	}
+	if err := os.CopyFS(tmp, os.DirFS(from)); err != nil {
+		return fmt.Errorf("back up the global database: %w", errors.Join(err, os.RemoveAll(tmp)))
+	}
+	if err := errors.Join(os.Chmod(tmp, 0o700), os.RemoveAll(to), os.Rename(tmp, to)); err != nil {
+		return fmt.Errorf("back up the global database: %w", err)
+	}
+	return nil
+}
+
+// SetMember makes the writes of this member carry its mark: id is its row in nodes.
+// For members of a cluster, as db.Options tells.
+func (s *Store) SetMember(id int64) { s.member.Store(id) }
+
+// Sync writes the shared database to database/global/db.bin and db.bin-wal, where
+// administrators look at it with SQLite's own tools. (`lxd sql global .sync`)
+func (s *Store) Sync(ctx context.Context) error {
+	files, err := s.Node.Dump(ctx)
+	if err != nil {
+		return err
+	}
+	for name, data := range files {
+		path := filepath.Join(s.path("global"), filepath.Base(name))
+		if err := os.WriteFile(path+".new", data, 0o600); err != nil {
+			return fmt.Errorf("write the database out: %w", err)
+		}
+		if err := os.Rename(path+".new", path); err != nil {
+			return fmt.Errorf("write the database out: %w", err)
+		}
+	}
+	return nil
+}
+
+// Close hands leadership over and closes everything. It goes on when a part fails.
+func (s *Store) Close(ctx context.Context) error {
+	return errors.Join(s.Node.Handover(ctx), s.Node.Close(), s.Local.Close(), s.lock.Close())
+}
+
+func lock(dir string) (*os.File, error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open the database folder: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		_ = f.Close()
+		return nil, errs.Unavailable("Another daemon runs on %s", filepath.Dir(dir))
+	}
+	return f, nil
+}
