@@ -391,3 +391,10 @@ func (m *Manager) Close(ctx context.Context) error {
 		return errs.Unavailable("%d operations did not end in time", len(m.Busy()))
 	}
 }
+
+// HasSecret reports whether a secret is the one in the operation's metadata, which
+// lets strangers wait for it.
+func (o *Operation) HasSecret(secret string) bool {
+	want, ok := o.Metadata("secret").(string)
+	return ok && want != "" && subtle.ConstantTimeCompare([]byte(secret), []byte(want)) == 1
+}

@@ -1,0 +1,145 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"sett/lxd/rest"
+	"sett/shared/api"
+	"sett/shared/errs"
+)
+
+func (s *Service) handleRoot(context.Context, *rest.Request) (rest.Response, error) {
+	return rest.Sync([]string{"/1.0"}), nil
+}
+
+func (s *Service) handleGet(ctx context.Context, r *rest.Request) (rest.Response, error) {
+	u := api.ServerUntrusted{APIExtensions: Extensions(), APIStatus: "stable", APIVersion: "1.0", Auth: "untrusted", AuthMethods: []string{"tls"}}
+	if !r.Caller().Trusted() {
+		if r.Header("X-LXD-authenticated") == "true" {
+			return nil, errs.Forbidden("not authorized")
+		}
+		return rest.Sync(u), nil
+	}
+	u.Auth = "trusted"
+	full := api.Server{ServerUntrusted: u, Environment: s.daemon.Environment(ctx)}
+	full.Environment.Project = "default"
+	if p := r.Query("project"); p != "" {
+		full.Environment.Project = p
+	}
+	cfg, err := s.Config(ctx)
+	if err != nil {
+		return nil, err
+	}
+	full.Config = map[string]any{}
+	if r.Caller().Admin {
+		full.Config = s.keys.Redact(cfg)
+	}
+	return rest.SyncETag(full, full.Config), nil
+}
+
+func (s *Service) handlePut(ctx context.Context, r *rest.Request) (rest.Response, error) {
+	return s.change(ctx, r, false)
+}
+
+func (s *Service) handlePatch(ctx context.Context, r *rest.Request) (rest.Response, error) {
+	return s.change(ctx, r, true)
+}
+
+func (s *Service) change(ctx context.Context, r *rest.Request, merge bool) (rest.Response, error) {
+	old, err := s.Config(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.CheckETag(s.keys.Redact(old)); err != nil {
+		return nil, err
+	}
+	b, err := rest.Decode[api.ServerPut](r)
+	if err != nil {
+		return nil, err
+	}
+	c := map[string]string{}
+	if merge {
+		c = old
+	}
+	for k, v := range b.Config {
+		switch v := v.(type) {
+		case string:
+			c[k] = v
+		case nil:
+			c[k] = ""
+		case bool:
+			// A secret is shown as true; true sent back means "as it is".
+			if i, ok := s.keys.Lookup(k); ok && i.Secret && v {
+				c[k] = old[k]
+				continue
+			}
+			c[k] = fmt.Sprint(v)
+		default:
+			c[k] = fmt.Sprint(v)
+		}
+	}
+	return rest.Empty(), s.SetConfig(ctx, c, r.Caller().Requestor())
+}
+
+func (s *Service) handleResources(context.Context, *rest.Request) (rest.Response, error) {
+	return nil, errs.NotImplemented("The list of the machine's hardware is not implemented")
+}
+
+func (s *Service) handleReady(ctx context.Context, r *rest.Request) (rest.Response, error) {
+	select {
+	case <-s.daemon.Ready():
+		return rest.Empty(), nil
+	default:
+	}
+	if r.Query("wait") == "" {
+		return nil, errs.Unavailable("LXD daemon not ready yet")
+	}
+	select {
+	case <-s.daemon.Ready():
+		return rest.Empty(), nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (s *Service) handleShutdown(ctx context.Context, r *rest.Request) (rest.Response, error) {
+	done := s.daemon.Stop(true, r.Query("force") == "true" || r.Query("force") == "1")
+	select {
+	case err := <-done:
+		return rest.Empty(), err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+type sqlRequest struct {
+	Database string `json:"database"`
+	Query    string `json:"query"`
+}
+
+func (s *Service) handleSQL(ctx context.Context, r *rest.Request) (rest.Response, error) {
+	q, err := rest.Decode[sqlRequest](r)
+	if err != nil {
+		return nil, err
+	}
+	if q.Query == "" {
+		return nil, errs.Invalid("No query provided")
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
+	defer cancel()
+	res, err := s.daemon.SQL(ctx, q.Database, q.Query)
+	if err != nil {
+		return nil, err
+	}
+	return rest.Sync(res), nil
+}
+
+func (s *Service) handleDump(ctx context.Context, r *rest.Request) (rest.Response, error) {
+	text, err := s.daemon.Dump(ctx, r.Query("database"), r.Query("schema") == "1")
+	if err != nil {
+		return nil, err
+	}
+	return rest.Sync(map[string]string{"text": text}), nil
+}
