@@ -31,6 +31,7 @@ const (
 	classReference              // FOREIGN KEY
 	classBusy                   // nothing happened, try again
 	classLost                   // the connection or the leader went away: the outcome is unknown
+	classStuck                  // the log could not be written
 )
 
 // The driver hands most of its errors out as text: go-dqlite wraps them with a
@@ -38,7 +39,10 @@ const (
 // this is the one place that looks at the text.
 var (
 	busyTexts = []string{"database is locked", "table is locked", "checkpoint in progress"}
-	lostTexts = []string{
+	// What libdqlite says of a COMMIT that raft has no room for is "not an error";
+	// SQLite by itself says the other ones.
+	stuckTexts = []string{"not an error", "database or disk is full", "disk I/O error"}
+	lostTexts  = []string{
 		"bad connection", "no available dqlite leader", "header: EOF", "body: EOF", "not leader", "leadership lost",
 		"lost leadership", "no more rows available", "broken pipe", "connection reset", "connection refused",
 		"use of closed network connection", "i/o timeout",
@@ -57,6 +61,11 @@ func classify(err error) class {
 		return classReference
 	case errors.Is(err, driver.ErrBadConn), errors.Is(err, io.EOF):
 		return classLost
+	}
+	for _, t := range stuckTexts {
+		if strings.Contains(text, t) {
+			return classStuck
+		}
 	}
 	for _, t := range busyTexts {
 		if strings.Contains(text, t) {
@@ -77,7 +86,12 @@ type sqlError struct {
 	cause error
 }
 
-func (e *sqlError) Error() string { return e.cause.Error() }
+func (e *sqlError) Error() string {
+	if e.class == classStuck {
+		return "The database cannot be written (" + e.cause.Error() + "); is the file system that holds it full?"
+	}
+	return e.cause.Error()
+}
 
 func (e *sqlError) Unwrap() []error {
 	switch e.class {
@@ -85,6 +99,8 @@ func (e *sqlError) Unwrap() []error {
 		return []error{ErrDuplicate, e.cause}
 	case classReference:
 		return []error{ErrReference, e.cause}
+	case classStuck:
+		return []error{errs.Wrap(errs.KindUnavailable, e.cause)}
 	}
 	return []error{e.cause}
 }
