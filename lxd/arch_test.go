@@ -425,6 +425,35 @@ var tableOwners = map[string]string{
 	"instances_devices_config":  "lxd/instance",
 	"instances_profiles":        "lxd/instance",
 	"instances_snapshots":       "lxd/instance",
+
+	"nodes_roles":                        "lxd/cluster",
+	"nodes_commits":                      "lxd/db",
+	"storage_volumes_backups":            "lxd/storage",
+	"storage_volumes_snapshots_config":   "lxd/storage",
+	"instances_backups":                  "lxd/instance",
+	"instances_snapshots_config":         "lxd/instance",
+	"instances_snapshots_devices":        "lxd/instance",
+	"instances_snapshots_devices_config": "lxd/instance",
+}
+
+func TestEveryTableHasAnOwner(t *testing.T) {
+	t.Parallel()
+	create := regexp.MustCompile(`(?m)^CREATE TABLE (?:IF NOT EXISTS )?(\w+)`)
+	files, err := filepath.Glob(filepath.Join("db", "migrations", "global", "*.sql"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no migrations found (%v)", err)
+	}
+	for _, f := range files {
+		text, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range create.FindAllStringSubmatch(string(text), -1) {
+			if tableOwners[m[1]] == "" {
+				t.Errorf("%s makes the table %s, which has no owner", f, m[1])
+			}
+		}
+	}
 }
 
 func TestOneTableHasOneWriter(t *testing.T) {
