@@ -18,7 +18,7 @@ require (
 	github.com/gorilla/websocket v1.5.3 // indirect
 	github.com/inconshreveable/mousetrap v1.1.0 // indirect
 	github.com/kballard/go-shellquote v0.0.0-20180428030007-95032a82bc51 // indirect
-	github.com/klauspost/compress v1.20.3 // indirect
+	github.com/klauspost/compress v1.20.3
 	github.com/leonelquinteros/gotext v1.7.2 // indirect
 	github.com/lxc/go-lxc v0.0.0-20230926171149-ccae595aa49e // indirect
 	github.com/mattn/go-colorable v0.1.14 // indirect

@@ -1,0 +1,104 @@
+package archive
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"io"
+	"path"
+	"strings"
+
+	"sett/shared/errs"
+)
+
+// ErrStop ends a walk without an error.
+var ErrStop = errors.New("stop")
+
+// Entry is one file of a tarball, with a clean name: no leading "./" or "/".
+type Entry struct {
+	Name string
+	Dir  bool
+	Link bool
+	Size int64
+}
+
+// Walk reads a tarball from its beginning and calls f for every entry; r is the
+// content of that entry. A name that would lead out of the archive is an error.
+func Walk(ctx context.Context, format Format, r io.Reader, f func(e Entry, r io.Reader) error) error {
+	plain, err := Decompress(format, ctxReader{ctx, r})
+	if err != nil {
+		return broken(ctx, err)
+	}
+	defer plain.Close()
+	t := tar.NewReader(plain)
+	for {
+		h, err := t.Next()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return broken(ctx, err)
+		}
+		name := path.Clean("/" + h.Name)[1:]
+		for part := range strings.SplitSeq(h.Name, "/") {
+			if part == ".." {
+				return errs.Invalid("The archive has a file name with \"..\" in it: %q", h.Name)
+			}
+		}
+		e := Entry{
+			Name: name, Dir: h.Typeflag == tar.TypeDir, Size: h.Size,
+			Link: h.Typeflag == tar.TypeSymlink || h.Typeflag == tar.TypeLink,
+		}
+		if err := f(e, t); err != nil {
+			if err == ErrStop {
+				return nil
+			}
+			return err
+		}
+	}
+}
+
+func broken(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return errs.Invalid("The archive is broken: %w", err)
+}
+
+type ctxReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (c ctxReader) Read(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return c.r.Read(p)
+}
+
+// File reads one small file out of a tarball and looks no further. A tarball without
+// it gives a not-found error.
+func File(ctx context.Context, format Format, r io.Reader, name string, limit int64) ([]byte, error) {
+	var out []byte
+	found := false
+	err := Walk(ctx, format, r, func(e Entry, r io.Reader) error {
+		if e.Name != name || e.Dir || e.Link {
+			return nil
+		}
+		if e.Size > limit {
+			return errs.Invalid("%s is larger than %d bytes", name, limit)
+		}
+		var err error
+		out, err = io.ReadAll(io.LimitReader(r, limit+1))
+		if err != nil {
+			return broken(ctx, err)
+		}
+		found = true
+		return ErrStop
+	})
+	if err == nil && !found {
+		err = errs.NotFound("The archive has no %s", name)
+	}
+	return out, err
+}
