@@ -525,6 +525,12 @@ func (t *Trees) finish(ctx context.Context, u *undo.Stack, tmp string, v Volume)
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	if os.Geteuid() == 0 {
+		// The archive of an image may give its top folder to anybody.
+		if err := os.Lchown(tmp, 0, 0); err != nil {
+			return err
+		}
+	}
 	if err := os.Chmod(tmp, volumeMode); err != nil {
 		return err
 	}

@@ -1,0 +1,263 @@
+package unpack
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"sett/shared/archive"
+	"sett/shared/errs"
+)
+
+// Jail runs the programs. The zero value starts the running program again.
+type Jail struct {
+	// Command is how the child is started; "unpack" and its job are added. Empty:
+	// /proc/self/exe.
+	Command []string
+}
+
+// Image is an image on disk: one archive with metadata and root file system, or two.
+type Image struct {
+	Meta   string // the unified archive, or that of the metadata
+	Rootfs string // the archive of the root file system; empty if unified
+}
+
+// Image unpacks an image into the empty folder dir, so that it holds metadata.yaml,
+// templates and rootfs. When it fails, dir holds part of it.
+func (j Jail) Image(ctx context.Context, img Image, dir string) error {
+	if err := j.File(ctx, img.Meta, dir); err != nil {
+		return err
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	fi, err := root.Lstat("rootfs")
+	if img.Rootfs == "" {
+		if err != nil || !fi.IsDir() {
+			return errs.Invalid("The image has no rootfs folder")
+		}
+		return nil
+	}
+	if err == nil {
+		return errs.Invalid("The image's metadata has a rootfs of its own, beside that of the second file")
+	}
+	if err := root.Mkdir("rootfs", 0o755); err != nil {
+		return err
+	}
+	to, err := root.OpenFile("rootfs", unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return err
+	}
+	defer to.Close()
+	return j.unpack(ctx, img.Rootfs, to, nil)
+}
+
+// File unpacks one archive into the folder dir.
+func (j Jail) File(ctx context.Context, path, dir string) error {
+	to, err := os.OpenFile(dir, unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return err
+	}
+	defer to.Close()
+	return j.unpack(ctx, path, to, nil)
+}
+
+// Only unpacks some files of a squashfs into the folder dir.
+func (j Jail) Only(ctx context.Context, path, dir string, names ...string) error {
+	to, err := os.OpenFile(dir, unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return err
+	}
+	defer to.Close()
+	return j.unpack(ctx, path, to, names)
+}
+
+func (j Jail) unpack(ctx context.Context, path string, to *os.File, only []string) error {
+	from, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	format, err := archive.DetectFile(from)
+	if err != nil {
+		return err
+	}
+	err = j.run(ctx, job{Format: format, Only: only}, from, nil, to, from)
+	var f *failed
+	switch {
+	case !errors.As(err, &f):
+		return err
+	case f.says("No space left on device") || isFull(to):
+		return fmt.Errorf("%w: %s", unix.ENOSPC, f.text)
+	case f.says("Disk quota exceeded") || f.says("Wrote only"): // tar's words for a short write
+		return fmt.Errorf("%w: %s", unix.EDQUOT, f.text)
+	}
+	return errs.Invalid("The image cannot be unpacked: %w", err)
+}
+
+// Pack writes an archive of names below the folder dir to w.
+func (j Jail) Pack(ctx context.Context, w io.Writer, format archive.Format, dir string, names ...string) error {
+	if format == archive.SquashFS {
+		return errs.NotImplemented("Packing squashfs images is not implemented")
+	}
+	from, err := os.OpenFile(dir, unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	return j.run(ctx, job{Pack: true, Format: format, Names: names}, nil, w, from)
+}
+
+// failed is what a program said when it did not succeed.
+type failed struct{ text string }
+
+func (f *failed) Error() string { return f.text }
+
+func (f *failed) says(words string) bool { return strings.Contains(f.text, words) }
+
+// clone makes a mount of what f is, to be put into another mount namespace.
+func clone(f *os.File) (*os.File, error) {
+	fd, err := unix.OpenTree(int(f.Fd()), "", unix.AT_EMPTY_PATH|unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("clone the mount of %s: %w", f.Name(), err)
+	}
+	return os.NewFile(uintptr(fd), f.Name()), nil
+}
+
+// run starts the child and waits for it. Mounts of files become its descriptors from
+// 3 on, the target first.
+func (j Jail) run(ctx context.Context, what job, stdin *os.File, stdout io.Writer, files ...*os.File) error {
+	b, err := json.Marshal(what)
+	if err != nil {
+		return err
+	}
+	argv := j.Command
+	if len(argv) == 0 {
+		argv = []string{"/proc/self/exe"}
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	c := exec.CommandContext(ctx, argv[0], append(argv[1:len(argv):len(argv)], Verb, string(b))...)
+	said := &tail{max: 4096}
+	if stdin != nil {
+		c.Stdin = stdin
+	}
+	c.Stdout, c.Stderr = stdout, said
+	for _, f := range files {
+		m, err := clone(f)
+		if err != nil {
+			return err
+		}
+		defer m.Close()
+		c.ExtraFiles = append(c.ExtraFiles, m)
+	}
+	c.Dir = "/"
+	c.WaitDelay = 5 * time.Second
+	c.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS,
+		Setsid:     true,
+		// A killed daemon takes the jail along.
+		Pdeathsig: unix.SIGKILL,
+	}
+	if err := c.Start(); err != nil {
+		if errors.Is(err, unix.EPERM) {
+			return fmt.Errorf("start the jail (root is needed): %w", err)
+		}
+		return fmt.Errorf("start the jail: %w", err)
+	}
+	done := make(chan struct{})
+	if !what.Pack {
+		go watch(ctx, cancel, files[0], done)
+	} else {
+		close(done)
+	}
+	err = c.Wait()
+	cause := context.Cause(ctx)
+	cancel(nil)
+	<-done
+	switch {
+	case err == nil:
+		return nil
+	case cause != nil:
+		return cause
+	}
+	text := said.String()
+	if text == "" {
+		text = err.Error()
+	}
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.ExitCode() == exitJail {
+		return errors.New(text)
+	}
+	return &failed{text}
+}
+
+// isFull reports whether a file system is nearly full. The reserve is a 64th of it, but
+// at most 64 MiB: on a host's own disk the database needs room too.
+func isFull(dir *os.File) bool {
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(int(dir.Fd()), &st); err != nil {
+		return false
+	}
+	reserve := min(st.Blocks/64, 64<<20/uint64(st.Bsize))
+	return st.Bavail < reserve || st.Files > 0 && st.Ffree < min(st.Files/64, 1000)
+}
+
+// watch ends the work before the file system is full to the brim.
+func watch(ctx context.Context, stop context.CancelCauseFunc, dir *os.File, done chan<- struct{}) {
+	defer close(done)
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if isFull(dir) {
+			stop(unix.ENOSPC)
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// tail keeps the last bytes that are written to it.
+type tail struct {
+	max int
+	buf bytes.Buffer
+}
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.buf.Write(p)
+	if extra := t.buf.Len() - t.max; extra > 0 {
+		t.buf.Next(extra)
+	}
+	return len(p), nil
+}
+
+// String gives what was said in one line, the beginning of which names the cause.
+func (t *tail) String() string {
+	var lines []string
+	for l := range strings.Lines(t.buf.String()) {
+		l = strings.ToValidUTF8(strings.TrimSpace(l), "?")
+		if l != "" && !strings.Contains(l, "Exiting with failure status") {
+			lines = append(lines, l)
+		}
+	}
+	if n := len(lines); n > 4 {
+		lines = lines[n-4:]
+	}
+	return strings.Join(lines, "; ")
+}

@@ -1,0 +1,241 @@
+//go:build system
+
+package unpack_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"sett/lxd/host/unpack"
+	"sett/shared/archive"
+	"sett/shared/errs"
+)
+
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == unpack.Verb {
+		os.Exit(unpack.Main(os.Args[2:]))
+	}
+	if len(os.Args) > 1 && os.Args[1] == "-probe" {
+		os.Exit(unpack.Probe())
+	}
+	os.Exit(m.Run())
+}
+
+func must(t *testing.T, errors ...error) {
+	t.Helper()
+	for _, err := range errors {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func run(t *testing.T, name string, args ...string) {
+	t.Helper()
+	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+		t.Fatalf("%s %v: %v: %s", name, args, err, out)
+	}
+}
+
+// image makes a tree with everything in it that has to survive.
+func image(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	p := func(n string) string { return filepath.Join(dir, n) }
+	must(t, os.MkdirAll(p("rootfs/bin"), 0o755), os.Mkdir(p("templates"), 0o755),
+		os.WriteFile(p("metadata.yaml"), []byte("architecture: x86_64\n"), 0o644),
+		os.WriteFile(p("rootfs/bin/ping"), []byte("ping"), 0o755), os.Chown(p("rootfs/bin/ping"), 0, 42),
+		unix.Chmod(p("rootfs/bin/ping"), 0o2755),
+		os.Link(p("rootfs/bin/ping"), p("rootfs/bin/ping6")), os.Symlink("/etc/passwd", p("rootfs/link")),
+		unix.Mknod(p("rootfs/null"), unix.S_IFCHR|0o666, 0x103), unix.Chmod(p("rootfs/null"), 0o666), os.WriteFile(p("rootfs/data"), nil, 0o600))
+	run(t, "setcap", "cap_net_raw+ep", p("rootfs/bin/ping"))
+	run(t, "setfacl", "-m", "u:1234:r", p("rootfs/data"))
+	must(t, unix.Setxattr(p("rootfs/data"), "user.colour", []byte("blue"), 0))
+	f, err := os.OpenFile(p("rootfs/data"), os.O_WRONLY, 0)
+	must(t, err)
+	_, err = f.WriteAt([]byte("end"), 32<<20)
+	must(t, err, f.Close())
+	return dir
+}
+
+func check(t *testing.T, dir string) {
+	t.Helper()
+	p := func(n string) string { return filepath.Join(dir, "rootfs", n) }
+	var a, b, n, d unix.Stat_t
+	must(t, unix.Lstat(p("bin/ping"), &a), unix.Lstat(p("bin/ping6"), &b), unix.Lstat(p("null"), &n), unix.Lstat(p("data"), &d))
+	if a.Ino != b.Ino || a.Gid != 42 || a.Mode&0o7777 != 0o2755 {
+		t.Errorf("ping: %+v, ping6: inode %d", a, b.Ino)
+	}
+	if n.Rdev != 0x103 || n.Mode != unix.S_IFCHR|0o666 {
+		t.Errorf("device: %+v", n)
+	}
+	if d.Size != 32<<20+3 || d.Blocks > 4096 {
+		t.Errorf("sparse: %d bytes, %d blocks", d.Size, d.Blocks)
+	}
+	for path, k := range map[string]string{
+		p("bin/ping"): "security.capability", p("data"): "system.posix_acl_access", dir + "/rootfs/data": "user.colour",
+	} {
+		if n, err := unix.Getxattr(path, k, make([]byte, 100)); err != nil || n == 0 {
+			t.Errorf("%s has no %s: %v", path, k, err)
+		}
+	}
+	if l, err := os.Readlink(p("link")); err != nil || l != "/etc/passwd" {
+		t.Errorf("link: %q, %v", l, err)
+	}
+}
+
+func TestEveryFormatKeepsEverything(t *testing.T) {
+	t.Parallel()
+	src := image(t)
+	var jail unpack.Jail
+	for _, f := range []archive.Format{archive.Tar, archive.Gzip, archive.XZ, archive.Zstd, archive.LZ4, archive.Bzip2} {
+		t.Run(string(f), func(t *testing.T) {
+			t.Parallel()
+			file, dst := filepath.Join(t.TempDir(), "image"), t.TempDir()
+			w, err := os.Create(file)
+			must(t, err, jail.Pack(t.Context(), w, f, src, "metadata.yaml", "templates", "rootfs"), w.Close())
+			must(t, jail.Image(t.Context(), unpack.Image{Meta: file}, dst))
+			check(t, dst)
+		})
+	}
+	t.Run("split", func(t *testing.T) {
+		t.Parallel()
+		tmp, dst := t.TempDir(), t.TempDir()
+		meta, root := filepath.Join(tmp, "meta"), filepath.Join(tmp, "root")
+		w, err := os.Create(meta)
+		must(t, err, jail.Pack(t.Context(), w, archive.XZ, src, "metadata.yaml", "templates"), w.Close())
+		run(t, "mksquashfs", filepath.Join(src, "rootfs"), root, "-quiet", "-no-progress")
+		must(t, jail.Image(t.Context(), unpack.Image{Meta: meta, Rootfs: root}, dst))
+		check(t, dst)
+	})
+}
+
+type entry struct {
+	name, link string
+	typ        byte
+	body       string
+}
+
+func hostile(t *testing.T, es ...entry) string {
+	t.Helper()
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, e := range es {
+		must(t, w.WriteHeader(&tar.Header{Name: e.name, Linkname: e.link, Typeflag: e.typ, Mode: 0o4777, Size: int64(len(e.body)), Devmajor: 1, Devminor: 3}))
+		_, err := w.Write([]byte(e.body))
+		must(t, err)
+	}
+	must(t, w.Close())
+	p := filepath.Join(t.TempDir(), "evil.tar")
+	must(t, os.WriteFile(p, b.Bytes(), 0o600))
+	return p
+}
+
+func TestHostileArchivesHitOnlyThemselves(t *testing.T) {
+	t.Parallel()
+	host := t.TempDir()
+	victim := filepath.Join(host, "victim")
+	root := entry{name: "rootfs/", typ: tar.TypeDir}
+	for name, es := range map[string][]entry{
+		"absolute":    {root, {name: victim, typ: tar.TypeReg, body: "x"}},
+		"dots":        {root, {name: "rootfs/../../../../../../../.." + victim, typ: tar.TypeReg, body: "x"}},
+		"symlink":     {root, {name: "rootfs/d", link: host, typ: tar.TypeSymlink}, {name: "rootfs/d/victim", typ: tar.TypeReg, body: "x"}},
+		"relative":    {root, {name: "d", link: "../../../../../../../.." + host, typ: tar.TypeSymlink}, {name: "d/victim", typ: tar.TypeReg, body: "x"}},
+		"hardlink":    {root, {name: "h", link: "/etc/hostname", typ: tar.TypeLink}, {name: "h", typ: tar.TypeReg, body: "x"}},
+		"proc":        {root, {name: "p", link: "/proc/1/root", typ: tar.TypeSymlink}, {name: "p" + victim, typ: tar.TypeReg, body: "x"}},
+		"usr":         {root, {name: "u", link: "/usr/bin", typ: tar.TypeSymlink}, {name: "u/sett-evil", typ: tar.TypeReg, body: "x"}},
+		"root itself": {{name: "./", typ: tar.TypeDir}, root},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			before, _ := os.ReadFile("/etc/hostname")
+			err := unpack.Jail{}.Image(t.Context(), unpack.Image{Meta: hostile(t, es...)}, t.TempDir())
+			t.Logf("says: %v", err)
+			if _, err := os.Lstat(victim); err == nil {
+				t.Error("a file of the host was written")
+			}
+			if _, err := os.Lstat("/usr/bin/sett-evil"); err == nil {
+				t.Error("the host's programs were changed")
+			}
+			if after, _ := os.ReadFile("/etc/hostname"); !bytes.Equal(before, after) {
+				t.Error("a file of the host was changed")
+			}
+		})
+	}
+}
+
+func TestRootfsThatIsALinkIsRefused(t *testing.T) {
+	t.Parallel()
+	a := hostile(t, entry{name: "rootfs", link: "/", typ: tar.TypeSymlink})
+	for _, img := range []unpack.Image{{Meta: a}, {Meta: a, Rootfs: hostile(t, entry{name: "x", typ: tar.TypeReg})}} {
+		if err := (unpack.Jail{}).Image(t.Context(), img, t.TempDir()); !errs.Is(err, errs.KindInvalid) {
+			t.Errorf("got %v", err)
+		}
+	}
+}
+
+func TestBrokenArchiveIsExplained(t *testing.T) {
+	t.Parallel()
+	for name, text := range map[string]string{"gzip": "\x1f\x8bnonsense", "squashfs": "hsqsnonsense", "text": "hello"} {
+		p := filepath.Join(t.TempDir(), name)
+		must(t, os.WriteFile(p, []byte(text), 0o600))
+		err := unpack.Jail{}.Image(t.Context(), unpack.Image{Meta: p}, t.TempDir())
+		if !errs.Is(err, errs.KindInvalid) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: %v", name, err)
+		}
+		t.Logf("%s: %v", name, err)
+	}
+}
+
+func TestCancelledUnpackEnds(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	err := unpack.Jail{}.File(ctx, hostile(t, entry{name: "x", typ: tar.TypeReg}), t.TempDir())
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestJailHasNoPowers(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	jail := unpack.Jail{Command: []string{"/proc/self/exe", "-probe"}}
+	must(t, jail.Pack(t.Context(), &out, archive.Tar, t.TempDir(), "."))
+	for _, want := range []string{
+		"capabilities 8800001b/8800001b/8800001b", // chown, dac_override, fowner, fsetid, mknod, setfcap
+		"no new privileges 1", "root lib", "root target", "write to target: read-only file system",
+		"interfaces lo", "processes 1",
+	} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("not there: %s", want)
+		}
+	}
+	if strings.Contains(out.String(), "root etc") || strings.Contains(out.String(), "root home") {
+		t.Error("the host shows")
+	}
+	if t.Failed() {
+		t.Log(out.String())
+	}
+}
+
+func TestFullDiskStopsTheWork(t *testing.T) {
+	t.Parallel()
+	dst := t.TempDir()
+	must(t, unix.Mount("tmpfs", dst, "tmpfs", 0, "size=2m"))
+	defer unix.Unmount(dst, unix.MNT_DETACH)
+	big := hostile(t, entry{name: "rootfs/big", typ: tar.TypeReg, body: strings.Repeat("x", 4<<20)})
+	err := unpack.Jail{}.File(t.Context(), big, dst)
+	if !errors.Is(err, unix.ENOSPC) {
+		t.Errorf("got %v", err)
+	}
+}
