@@ -51,8 +51,10 @@ type Networks interface {
 	// Network returns the network as seen from a project, or a not-found error.
 	Network(ctx context.Context, project, name string) (Network, error)
 	// SetLease makes the network's DHCP server give fixed addresses to the device
-	// (empty addresses: just know its name); RemoveLease forgets it.
-	SetLease(ctx context.Context, network string, l Lease) error
+	// (empty addresses: just know its name) and returns the lease with what was
+	// picked; an address or name that another device has is a conflict.
+	// RemoveLease forgets it.
+	SetLease(ctx context.Context, network string, l Lease) (Lease, error)
 	RemoveLease(ctx context.Context, network string, l Lease) error
 }
 
@@ -69,6 +71,8 @@ type Lease struct {
 	Project, Instance, Device string
 	HWAddr                    string
 	IPv4, IPv6                string
+	// Pick has the network choose where IPv4 or IPv6 is empty, and keep that choice.
+	PickIPv4, PickIPv6 bool
 }
 
 // Plug is what a device contributes to a container.
@@ -109,6 +113,12 @@ type Updater interface {
 	// Update moves from the old configuration to the one in the device's Env.
 	// changed are the names of the keys; all of them are in the kind's LiveKeys.
 	Update(ctx context.Context, old Config, changed []string) error
+}
+
+// Adder is a device that settles something when it joins an instance, before the
+// first start: addresses that have to be free, values that never change again.
+type Adder interface {
+	Add(ctx context.Context) error // may run again; the device is not in use
 }
 
 // Remover is a device that keeps something while its instance is stopped.

@@ -66,7 +66,7 @@ func dhcp4(p netip.Prefix, c map[string]string) (args []string) {
 		}
 	}
 	if len(set) == 0 && p.Bits() <= 30 {
-		first, last := inside(p)
+		first, last := driver.Inside(p)
 		args = append(args, fmt.Sprintf("--dhcp-range=%s,%s,%s", first, last, expiry))
 	}
 	return args
@@ -83,7 +83,7 @@ func dhcp6(name string, p netip.Prefix, c map[string]string) (args []string) {
 			}
 		}
 		if len(set) == 0 && p.Bits() <= 126 {
-			first, last := inside(p)
+			first, last := driver.Inside(p)
 			args = append(args, fmt.Sprintf("--dhcp-range=%s,%s,%d,%s", first, last, p.Bits(), expiry))
 		}
 		return args
@@ -95,19 +95,4 @@ func dhcp6(name string, p netip.Prefix, c map[string]string) (args []string) {
 		return []string{"--dhcp-range=::,constructor:" + name + ",ra-stateless,ra-names"}
 	}
 	return []string{"--dhcp-range=::,constructor:" + name + ",ra-only"}
-}
-
-// inside returns the addresses of a subnet that guests may have: without the
-// subnet's own and the first, which by custom is the gateway's, and without the last
-// of IPv4, the broadcast address.
-func inside(p netip.Prefix) (first, last netip.Addr) {
-	b := p.Masked().Addr().AsSlice()
-	for i := p.Bits(); i < len(b)*8; i++ {
-		b[i/8] |= 0x80 >> (i % 8)
-	}
-	last, _ = netip.AddrFromSlice(b)
-	if p.Addr().Is4() {
-		last = last.Prev()
-	}
-	return p.Masked().Addr().Next().Next(), last
 }

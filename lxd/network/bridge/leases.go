@@ -2,11 +2,15 @@ package bridge
 
 import (
 	"context"
+	"net"
+	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"sett/lxd/host/dnsmasq"
 	"sett/lxd/network/driver"
+	"sett/shared/validate"
 )
 
 // Leases lists gateways, then fixed addresses, then what DHCP gave out.
@@ -18,14 +22,19 @@ func (d *Driver) Leases(ctx context.Context, s driver.Spec) ([]driver.Lease, err
 	if err != nil {
 		return nil, err
 	}
-	out := append(driver.Gateways(s), driver.StaticLeases(hosts)...)
+	named := slices.Clone(hosts)
+	for i := range named {
+		named[i].Hostname = instanceOf(named[i].Owner)
+	}
+	out := append(driver.Gateways(s), driver.StaticLeases(named)...)
+	out = append(out, guessed(s, named)...)
 	given, err := dnsmasq.Leases(s.Dir, time.Now())
 	if err != nil {
 		return nil, err
 	}
 	for _, l := range given {
 		// A fixed address that its owner uses is still that.
-		if slices.ContainsFunc(hosts, func(h driver.Host) bool { return h.IPv4 == l.Address || h.IPv6 == l.Address }) {
+		if slices.ContainsFunc(out, func(o driver.Lease) bool { return o.Address == l.Address }) {
 			continue
 		}
 		out = append(out, driver.Lease{Hostname: l.Name, HWAddr: l.HWAddr, Address: l.Address, Type: driver.Dynamic})
@@ -34,26 +43,51 @@ func (d *Driver) Leases(ctx context.Context, s driver.Spec) ([]driver.Lease, err
 }
 
 // SetHost stores a device and tells the server.
-func (d *Driver) SetHost(ctx context.Context, s driver.Spec, h driver.Host) error {
+func (d *Driver) SetHost(ctx context.Context, s driver.Spec, h driver.Host) (driver.Host, error) {
 	if err := ctx.Err(); err != nil {
-		return err
+		return driver.Host{}, err
 	}
 	d.hosts.Lock()
 	defer d.hosts.Unlock()
 	others, err := known(s)
 	if err != nil {
-		return err
+		return driver.Host{}, err
+	}
+	if keyDNSMode.Get(s.Config) != "managed" {
+		h.Hostname = "" // DNS says what guests say, or nothing
+	}
+	h, err = driver.Choose(s, h, others, func(p netip.Prefix) (first, last netip.Addr) { return pool(p, s.Config) })
+	if err != nil {
+		return driver.Host{}, err
 	}
 	if err := driver.CheckHost(s, h, others); err != nil {
-		return err
+		return driver.Host{}, err
 	}
 	if slices.Contains(others, h) {
-		return nil
+		return h, nil
 	}
 	if err := dnsmasq.WriteHost(s.Dir, dnsmasq.Host{File: h.Owner, HWAddr: h.HWAddr, IPv4: h.IPv4, IPv6: h.IPv6, Name: h.Hostname}); err != nil {
-		return err
+		return driver.Host{}, err
 	}
-	return d.servers.Reload(s.Dir)
+	return h, d.servers.Reload(s.Dir)
+}
+
+// pool is where fixed addresses are picked from: the first range that DHCP gives
+// out, or nothing where guests choose IPv6 addresses themselves.
+func pool(p netip.Prefix, c map[string]string) (first, last netip.Addr) {
+	k := keyIPv4Ranges
+	if p.Addr().Is6() {
+		if !keyStateful.Get(c) {
+			return first, last
+		}
+		k = keyIPv6Ranges
+	}
+	if rs := list(k.Get(c)); len(rs) > 0 {
+		if first, last, err := validate.IPRange(rs[0]); err == nil {
+			return first, last
+		}
+	}
+	return driver.Inside(p)
 }
 
 // RemoveHost forgets a device. A lease that DHCP gave it runs out by itself.
@@ -79,4 +113,28 @@ func known(s driver.Spec) ([]driver.Host, error) {
 		out = append(out, driver.Host{Owner: h.File, Hostname: h.Name, HWAddr: h.HWAddr, IPv4: h.IPv4, IPv6: h.IPv6})
 	}
 	return out, nil
+}
+
+// guessed are the IPv6 addresses that guests make for themselves: no server hears
+// of them, but they follow from the MAC address.
+func guessed(s driver.Spec, hosts []driver.Host) []driver.Lease {
+	p, ok := prefix(keyIPv6, s.Config)
+	if !ok || p.Bits() != 64 || keyStateful.Get(s.Config) {
+		return nil
+	}
+	var out []driver.Lease
+	for _, h := range hosts {
+		mac, err := net.ParseMAC(h.HWAddr)
+		if err == nil && len(mac) == 6 && !h.IPv6.IsValid() {
+			out = append(out, driver.Lease{Hostname: h.Hostname, HWAddr: h.HWAddr, Address: driver.EUI64(p, mac), Type: driver.Dynamic})
+		}
+	}
+	return out
+}
+
+// instanceOf reads the instance's name from [PROJECT_]INSTANCE.DEVICE. No instance's
+// name holds a dot or an underscore.
+func instanceOf(owner string) string {
+	name, _, _ := strings.Cut(owner, ".")
+	return name[strings.LastIndex(name, "_")+1:]
 }

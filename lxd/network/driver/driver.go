@@ -45,6 +45,10 @@ type Host struct {
 	HWAddr   string
 	IPv4     netip.Addr // fixed addresses, or invalid
 	IPv6     netip.Addr
+	// Pick has the driver choose where an address is invalid. It keeps the one that
+	// the owner had. In a subnet where guests make their own IPv6 address, the
+	// choice is the one that follows from HWAddr.
+	PickIPv4, PickIPv6 bool
 }
 
 // Driver runs networks of one type. It is safe for concurrent use on different
@@ -86,10 +90,11 @@ type Driver interface {
 	// Leases lists gateways, hosts with fixed addresses and addresses given out.
 	Leases(ctx context.Context, s Spec) ([]Lease, error)
 
-	// SetHost makes DHCP and DNS know a device; a second call replaces the first. It
-	// refuses addresses that another owner has with a conflict. RemoveHost forgets a
-	// device and may run twice. Both work while the network is stopped.
-	SetHost(ctx context.Context, s Spec, h Host) error
+	// SetHost makes DHCP and DNS know a device and returns it with what was picked; a
+	// second call replaces the first. Addresses and names that another owner has are a
+	// conflict. RemoveHost forgets a device and may run twice. Both work while the
+	// network is stopped.
+	SetHost(ctx context.Context, s Spec, h Host) (Host, error)
 	RemoveHost(ctx context.Context, s Spec, owner string) error
 
 	// Close ends supervision and leaves all networks and helpers running.

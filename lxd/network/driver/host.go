@@ -61,6 +61,86 @@ func StaticLeases(hosts []Host) []Lease {
 	return out
 }
 
+// Pick chooses the first address from first to last that nobody in others and not
+// the network itself has.
+func Pick(first, last netip.Addr, s Spec, others []Host) (netip.Addr, error) {
+	taken := map[netip.Addr]bool{}
+	for _, g := range Gateways(s) {
+		taken[g.Address] = true
+	}
+	for _, o := range others {
+		taken[o.IPv4], taken[o.IPv6] = true, true
+	}
+	for a := first; a.IsValid() && !last.Less(a); a = a.Next() {
+		if !taken[a] {
+			return a, nil
+		}
+	}
+	return netip.Addr{}, errs.Conflict("Network %q has no free address left between %s and %s", s.Name, first, last)
+}
+
+// Choose fills in the addresses that a host wants picked. pool says between which
+// addresses the driver gives out fixed ones in a subnet; an IPv6 /64 for which it
+// returns nothing leaves the choice to the guest's MAC address.
+func Choose(s Spec, h Host, others []Host, pool func(netip.Prefix) (first, last netip.Addr)) (Host, error) {
+	mac, err := net.ParseMAC(h.HWAddr)
+	if err != nil || len(mac) != 6 {
+		return h, errs.Invalid("%q is no MAC address", h.HWAddr)
+	}
+	for _, f := range []struct {
+		key  string
+		pick bool
+		at   *netip.Addr
+		was  func(Host) netip.Addr
+	}{
+		{"ipv4.address", h.PickIPv4, &h.IPv4, func(o Host) netip.Addr { return o.IPv4 }},
+		{"ipv6.address", h.PickIPv6, &h.IPv6, func(o Host) netip.Addr { return o.IPv6 }},
+	} {
+		p, err := netip.ParsePrefix(s.Config[f.key])
+		if !f.pick || f.at.IsValid() || err != nil {
+			continue
+		}
+		if i := slices.IndexFunc(others, func(o Host) bool { return o.Owner == h.Owner }); i >= 0 && f.was(others[i]).IsValid() && p.Contains(f.was(others[i])) {
+			*f.at = f.was(others[i])
+			continue
+		}
+		first, last := pool(p)
+		if !first.IsValid() {
+			if p.Bits() == 64 {
+				*f.at = EUI64(p, mac)
+			}
+			continue
+		}
+		if *f.at, err = Pick(first, last, s, others); err != nil {
+			return h, err
+		}
+	}
+	h.PickIPv4, h.PickIPv6 = false, false
+	return h, nil
+}
+
+// Inside returns the first and last address of a subnet that guests may have:
+// without the subnet's own and the one after it, which by custom is the gateway's,
+// and without the last of IPv4, the broadcast address.
+func Inside(p netip.Prefix) (first, last netip.Addr) {
+	b := p.Masked().Addr().AsSlice()
+	for i := p.Bits(); i < len(b)*8; i++ {
+		b[i/8] |= 0x80 >> (i % 8)
+	}
+	last, _ = netip.AddrFromSlice(b)
+	if p.Addr().Is4() {
+		last = last.Prev()
+	}
+	return p.Masked().Addr().Next().Next(), last
+}
+
+// EUI64 is the address that a guest with this MAC address makes for itself in a /64.
+func EUI64(p netip.Prefix, mac net.HardwareAddr) netip.Addr {
+	b := p.Masked().Addr().As16()
+	copy(b[8:], []byte{mac[0] ^ 2, mac[1], mac[2], 0xff, 0xfe, mac[3], mac[4], mac[5]})
+	return netip.AddrFrom16(b)
+}
+
 // CheckHost refuses hosts whose names cannot stand in files, whose addresses lie
 // outside of the network, are the network's own, or belong to one of others.
 func CheckHost(s Spec, h Host, others []Host) error {
@@ -72,6 +152,11 @@ func CheckHost(s Spec, h Host, others []Host) error {
 	}
 	if _, err := net.ParseMAC(h.HWAddr); err != nil {
 		return errs.Invalid("%q is no MAC address", h.HWAddr)
+	}
+	for _, o := range others {
+		if o.Owner != h.Owner && h.Hostname != "" && strings.EqualFold(o.Hostname, h.Hostname) {
+			return errs.Conflict("Instance DNS name %q already used on network", h.Hostname)
+		}
 	}
 	for _, f := range []struct {
 		addr netip.Addr
@@ -88,7 +173,7 @@ func CheckHost(s Spec, h Host, others []Host) error {
 			return errs.Invalid("Device IP address %q not within network %q subnet", f.addr, s.Name)
 		}
 		if p.Addr() == f.addr {
-			return errs.Conflict("IP address %q is network %q's own", f.addr, s.Name)
+			return errs.Conflict("IP address %q is assigned to managed network %q", f.addr, s.Name)
 		}
 		for _, o := range others {
 			if o.Owner != h.Owner && (o.IPv4 == f.addr || o.IPv6 == f.addr) {

@@ -184,20 +184,25 @@ func (d *Driver) Leases(ctx context.Context, s driver.Spec) ([]driver.Lease, err
 }
 
 // SetHost remembers a device.
-func (d *Driver) SetHost(ctx context.Context, s driver.Spec, h driver.Host) error {
+func (d *Driver) SetHost(ctx context.Context, s driver.Spec, h driver.Host) (driver.Host, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if err := driver.CheckHost(s, h, slices.Collect(maps.Values(d.hosts[s.Name]))); err != nil {
-		return err
+	others := slices.Collect(maps.Values(d.hosts[s.Name]))
+	h, err := driver.Choose(s, h, others, driver.Inside)
+	if err != nil {
+		return driver.Host{}, err
+	}
+	if err := driver.CheckHost(s, h, others); err != nil {
+		return driver.Host{}, err
 	}
 	if err := d.step(ctx, "SetHost", s.Name); err != nil {
-		return err
+		return driver.Host{}, err
 	}
 	if d.hosts[s.Name] == nil {
 		d.hosts[s.Name] = map[string]driver.Host{}
 	}
 	d.hosts[s.Name][h.Owner] = h
-	return nil
+	return h, nil
 }
 
 // RemoveHost forgets a device.

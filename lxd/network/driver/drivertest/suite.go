@@ -131,10 +131,10 @@ func (sub Subject) hosts(t *testing.T) {
 	s := sub.start(t, d)
 	addr := netip.MustParsePrefix(s.Config["ipv4.address"]).Addr().Next()
 	h := driver.Host{Owner: "c1.eth0", Hostname: "c1", HWAddr: "00:16:3e:01:02:03", IPv4: addr}
-	if err := d.SetHost(ctx, s, h); err != nil {
+	if _, err := d.SetHost(ctx, s, h); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.SetHost(ctx, s, h); err != nil {
+	if _, err := d.SetHost(ctx, s, h); err != nil {
 		t.Errorf("the same again: %v", err)
 	}
 	all, err := d.Leases(ctx, s)
@@ -150,15 +150,27 @@ func (sub Subject) hosts(t *testing.T) {
 		t.Errorf("%v lacks the gateways %v", all, gw)
 	}
 	other := driver.Host{Owner: "c2.eth0", Hostname: "c2", HWAddr: "00:16:3e:01:02:04", IPv4: addr}
-	if err := d.SetHost(ctx, s, other); !errs.Is(err, errs.KindConflict) {
+	if _, err := d.SetHost(ctx, s, other); !errs.Is(err, errs.KindConflict) {
 		t.Errorf("a taken address: %v", err)
+	}
+	same := driver.Host{Owner: "p_c1.eth0", Hostname: "C1", HWAddr: "00:16:3e:01:02:04"}
+	if _, err := d.SetHost(ctx, s, same); !errs.Is(err, errs.KindConflict) {
+		t.Errorf("a taken name: %v", err)
+	}
+	picked := driver.Host{Owner: "c3.eth0", Hostname: "c3", HWAddr: "00:16:3e:01:02:05", PickIPv4: true, PickIPv6: true}
+	got, err := d.SetHost(ctx, s, picked)
+	if err != nil || !got.IPv4.IsValid() || !got.IPv6.IsValid() || got.IPv4 == addr {
+		t.Fatalf("picked %+v, %v", got, err)
+	}
+	if again, err := d.SetHost(ctx, s, picked); err != nil || again.IPv4 != got.IPv4 || again.IPv6 != got.IPv6 {
+		t.Errorf("picked %+v and then %+v, %v", got, again, err)
 	}
 	for range 2 {
 		if err := d.RemoveHost(ctx, s, "c1.eth0"); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := d.SetHost(ctx, s, other); err != nil {
+	if _, err := d.SetHost(ctx, s, other); err != nil {
 		t.Errorf("the address is free again: %v", err)
 	}
 	all, _ = d.Leases(ctx, s)
@@ -186,7 +198,7 @@ func (sub Subject) badHosts(t *testing.T) {
 	} {
 		h := good
 		change(&h)
-		if err := d.SetHost(ctx, s, h); err == nil {
+		if _, err := d.SetHost(ctx, s, h); err == nil {
 			t.Errorf("%s was accepted", name)
 		}
 	}
