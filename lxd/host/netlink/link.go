@@ -46,7 +46,8 @@ type Veth struct {
 func CreateVeth(v Veth) error {
 	a := nl.NewLinkAttrs()
 	a.Name, a.HardwareAddr, a.MTU = v.Host, v.HostHWAddr, v.MTU
-	p := &nl.Veth{LinkAttrs: a, PeerName: v.Peer, PeerHardwareAddr: v.PeerHWAddr, PeerMTU: uint32(v.MTU)}
+	p := nl.NewVeth(a)
+	p.PeerName, p.PeerHardwareAddr, p.PeerMTU = v.Peer, v.PeerHWAddr, uint32(v.MTU)
 	if v.TxQueueLen > 0 {
 		p.TxQLen, p.PeerTxQLen = v.TxQueueLen, v.TxQueueLen
 	}

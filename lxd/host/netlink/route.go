@@ -8,6 +8,8 @@ import (
 
 	nl "github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"sett/shared/errs"
 )
 
 // SyncRoutes gives an interface exactly these static routes. Routes that the
@@ -100,4 +102,51 @@ func prefix(n *net.IPNet) (netip.Prefix, bool) {
 	a = a.Unmap()
 	ones, _ := n.Mask.Size()
 	return netip.PrefixFrom(a, ones).Masked(), true
+}
+
+// AddRoutes adds routes of devices to an interface. They are marked otherwise than
+// those of SyncRoutes, which leaves them alone.
+func AddRoutes(name string, to []netip.Prefix) error {
+	if len(to) == 0 {
+		return nil
+	}
+	l, err := link(name)
+	if err != nil {
+		return err
+	}
+	for _, p := range to {
+		if err := nl.RouteReplace(deviceRoute(l, p)); err != nil {
+			return fmtErr("add route "+p.String()+" to", name, err)
+		}
+	}
+	return nil
+}
+
+// RemoveRoutes removes what AddRoutes added. Routes and interfaces that are not
+// there are no error.
+func RemoveRoutes(name string, to []netip.Prefix) error {
+	if len(to) == 0 {
+		return nil
+	}
+	l, err := link(name)
+	if errs.Is(err, errs.KindNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, p := range to {
+		if err := nl.RouteDel(deviceRoute(l, p)); err != nil && !errors.Is(err, unix.ESRCH) {
+			return fmtErr("remove route "+p.String()+" from", name, err)
+		}
+	}
+	return nil
+}
+
+func deviceRoute(l nl.Link, p netip.Prefix) *nl.Route {
+	r := &nl.Route{LinkIndex: l.Attrs().Index, Dst: ipNet(p), Protocol: unix.RTPROT_BOOT}
+	if p.Addr().Is4() {
+		r.Scope = nl.SCOPE_LINK
+	}
+	return r
 }
