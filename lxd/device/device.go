@@ -33,6 +33,10 @@ type Env struct {
 	Name     string // of the device
 	Config   Config // effective, profiles included
 
+	// GuestNames are the interface names that the instance's other nics have, so
+	// that a nic without a name of its own finds a free one.
+	GuestNames []string
+
 	// Volatile are the device's own volatile keys without "volatile.NAME.".
 	// SaveVolatile stores changes; an empty value removes a key.
 	Volatile     map[string]string

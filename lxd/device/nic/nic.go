@@ -1,0 +1,408 @@
+package nic
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"net"
+	"path/filepath"
+	"slices"
+
+	"sett/lxd/config"
+	"sett/lxd/container"
+	"sett/lxd/device"
+	"sett/lxd/host/netlink"
+	"sett/lxd/host/sysctl"
+	"sett/shared/errs"
+	"sett/shared/undo"
+)
+
+// Kind is the kind "nic".
+type Kind struct{}
+
+// New makes the kind.
+func New() Kind { return Kind{} }
+
+// Name is "nic".
+func (Kind) Name() string { return "nic" }
+
+// Keys depend on what the nic plugs into.
+func (Kind) Keys(ctx context.Context, svc device.Services, project string, c device.Config) (config.Table, error) {
+	r, err := resolve(ctx, svc, project, c)
+	if err != nil {
+		return config.Table{}, err
+	}
+	if r.typ == "p2p" {
+		return common(), nil
+	}
+	return bridged(), nil
+}
+
+// Check looks at which keys go together.
+func (Kind) Check(ctx context.Context, svc device.Services, project string, c device.Config) error {
+	r, err := resolve(ctx, svc, project, c)
+	if err != nil {
+		return err
+	}
+	return check(r, c)
+}
+
+// HotPlug is always possible.
+func (Kind) HotPlug(device.Config) bool { return true }
+
+// New makes the device.
+func (Kind) New(env device.Env) (device.Device, error) {
+	vol := maps.Clone(env.Volatile)
+	if vol == nil {
+		vol = map[string]string{}
+	}
+	return &Device{env: env, volatile: vol}, nil
+}
+
+// Device is one nic.
+type Device struct {
+	env      device.Env
+	volatile map[string]string
+}
+
+// Names of the volatile keys.
+const (
+	volHostName = "host_name"
+	volHWAddr   = "hwaddr"
+	volName     = "name"
+)
+
+func (d *Device) save(ctx context.Context, changes map[string]string) error {
+	for k, v := range changes {
+		if d.volatile[k] == v {
+			delete(changes, k)
+			continue
+		}
+		if v == "" {
+			delete(d.volatile, k)
+		} else {
+			d.volatile[k] = v
+		}
+	}
+	if len(changes) == 0 || d.env.SaveVolatile == nil {
+		return nil
+	}
+	return d.env.SaveVolatile(ctx, changes)
+}
+
+// Add settles the MAC address and the name inside, which stay, and takes the
+// addresses on the network.
+func (d *Device) Add(ctx context.Context) error {
+	r, err := resolve(ctx, d.env.Services, d.env.Instance.Project, d.env.Config)
+	if err != nil {
+		return err
+	}
+	if err := d.settle(ctx); err != nil {
+		return err
+	}
+	_, err = d.lease(ctx, r)
+	return err
+}
+
+// settle picks what the configuration leaves open.
+func (d *Device) settle(ctx context.Context) error {
+	changes := map[string]string{}
+	if d.env.Config["hwaddr"] == "" && d.volatile[volHWAddr] == "" {
+		changes[volHWAddr] = randomHWAddr()
+	}
+	if d.env.Config["name"] == "" && d.volatile[volName] == "" {
+		n := 0
+		for slices.Contains(d.env.GuestNames, fmt.Sprintf("eth%d", n)) {
+			n++
+		}
+		changes[volName] = fmt.Sprintf("eth%d", n)
+	}
+	return d.save(ctx, changes)
+}
+
+func (d *Device) hwaddr() string {
+	if v := d.env.Config["hwaddr"]; v != "" {
+		return v
+	}
+	return d.volatile[volHWAddr]
+}
+
+func (d *Device) guestName() string {
+	if v := d.env.Config["name"]; v != "" {
+		return v
+	}
+	return d.volatile[volName]
+}
+
+// Start makes the veth pair and readies the host's end.
+func (d *Device) Start(ctx context.Context, u *undo.Stack) (device.Plug, error) {
+	r, err := resolve(ctx, d.env.Services, d.env.Instance.Project, d.env.Config)
+	if err != nil {
+		return device.Plug{}, err
+	}
+	if r.parent != "" && !netlink.IsBridge(r.parent) {
+		if r.network != nil {
+			return device.Plug{}, errs.Unavailable("Network %q is not available on this server", r.parent)
+		}
+		return device.Plug{}, errs.Invalid("Parent device %q doesn't exist or is not a bridge", r.parent)
+	}
+	if err := d.settle(ctx); err != nil {
+		return device.Plug{}, err
+	}
+	mtu, err := d.mtu(r)
+	if err != nil {
+		return device.Plug{}, err
+	}
+	// Whatever an earlier run left, a killed daemon's included, goes first.
+	if err := d.clean(ctx, r); err != nil {
+		return device.Plug{}, err
+	}
+	host, peer, err := d.pair(ctx, u, mtu)
+	if err != nil {
+		return device.Plug{}, err
+	}
+	l, err := d.lease(ctx, r)
+	if err != nil {
+		return device.Plug{}, err
+	}
+	if err := d.ready(ctx, u, r, host, l); err != nil {
+		return device.Plug{}, err
+	}
+	return device.Plug{NICs: []container.NIC{{HostName: peer, GuestName: d.guestName(), HWAddr: d.hwaddr(), MTU: mtu}}}, nil
+}
+
+// pair makes the veth pair. The host's name is stored before the pair exists, so
+// that no crash leaves one that nobody knows.
+func (d *Device) pair(ctx context.Context, u *undo.Stack, mtu int) (host, peer string, err error) {
+	mac, err := net.ParseMAC(d.hwaddr())
+	if err != nil {
+		return "", "", errs.Invalid("%q is not a MAC address", d.hwaddr())
+	}
+	fixed := keyHostName.Get(d.env.Config)
+	for range 5 {
+		host, peer = fixed, randomVeth()
+		if fixed == "" {
+			host = randomVeth()
+		}
+		if netlink.Exists(host) && fixed != "" {
+			return "", "", errs.Conflict("Network interface %q exists already; set another \"host_name\"", host)
+		}
+		if err = d.save(ctx, map[string]string{volHostName: host}); err != nil {
+			return "", "", err
+		}
+		err = netlink.CreateVeth(netlink.Veth{Host: host, Peer: peer, PeerHWAddr: mac, MTU: mtu, TxQueueLen: int(keyQueue.Get(d.env.Config))})
+		if !errs.Is(err, errs.KindConflict) || fixed != "" {
+			break
+		}
+	}
+	if err != nil {
+		return "", "", err
+	}
+	u.Push(func() error { return netlink.Delete(host) })
+	return host, peer, nil
+}
+
+// ready does all to the host's end that has to be done before packets pass, and
+// attaches it last.
+func (d *Device) ready(ctx context.Context, u *undo.Stack, r resolved, host string, l device.Lease) error {
+	c := d.env.Config
+	if r.typ == "bridged" {
+		// The host has no business on this link but to bridge it: without these it would
+		// answer and route on the port itself.
+		for _, kv := range [][2]string{{"net/ipv6/conf/" + host + "/disable_ipv6", "1"}, {"net/ipv4/conf/" + host + "/forwarding", "0"}} {
+			if err := sysctl.SetIfPresent(filepath.Clean(kv[0]), kv[1]); err != nil {
+				return err
+			}
+		}
+	}
+	if send, receive := limits(c); send > 0 || receive > 0 {
+		u.Push(func() error { return netlink.Unshape(host) })
+		if err := netlink.Shape(host, send, receive); err != nil {
+			return err
+		}
+	}
+	if filtered(c) {
+		u.Push(func() error { return d.unfilter(context.WithoutCancel(ctx)) })
+		if err := d.filter(ctx, host, l); err != nil {
+			return err
+		}
+	}
+	if r.parent != "" {
+		if err := netlink.Attach(host, r.parent); err != nil {
+			return err
+		}
+		if keyIsolation.Get(c) {
+			if err := netlink.Isolate(host, true); err != nil {
+				return err
+			}
+		}
+	}
+	if err := netlink.SetUp(host); err != nil {
+		return err
+	}
+	on := r.parent
+	if on == "" {
+		on = host
+	}
+	routes := prefixes(keyIPv4Routes.Get(c), keyIPv6Routes.Get(c))
+	if len(routes) > 0 {
+		u.Push(func() error { return netlink.RemoveRoutes(on, routes) })
+	}
+	return netlink.AddRoutes(on, routes)
+}
+
+// limits are the rates out of the host's end, which is into the instance, and in.
+func limits(c device.Config) (send, receive int64) {
+	m := keyMax.Get(c)
+	send, receive = keyIngress.Get(c), keyEgress.Get(c)
+	if m > 0 {
+		send, receive = m, m
+	}
+	return send, receive
+}
+
+func (d *Device) mtu(r resolved) (int, error) {
+	if v := keyMTU.Get(d.env.Config); v != 0 {
+		return int(v), nil
+	}
+	if r.parent == "" {
+		return 0, nil
+	}
+	return netlink.MTU(r.parent)
+}
+
+// lease makes the managed network know the device.
+func (d *Device) lease(ctx context.Context, r resolved) (device.Lease, error) {
+	c := d.env.Config
+	l := device.Lease{Project: d.env.Instance.Project, Instance: d.env.Instance.Name, Device: d.env.Name, HWAddr: d.hwaddr()}
+	l.IPv4, l.IPv6 = keyIPv4.Get(c), keyIPv6.Get(c)
+	if l.IPv4 == "none" {
+		l.IPv4 = ""
+	}
+	if l.IPv6 == "none" {
+		l.IPv6 = ""
+	}
+	if r.network == nil {
+		return l, nil
+	}
+	l.PickIPv4 = keyIPv4Filter.Get(c) && keyIPv4.Get(c) == ""
+	l.PickIPv6 = keyIPv6Filter.Get(c) && keyIPv6.Get(c) == ""
+	return d.env.Services.Networks.SetLease(ctx, r.network.Name, l)
+}
+
+// Stop hands the peer back under a name that cannot be taken.
+func (d *Device) Stop(context.Context) (device.Unplug, error) {
+	return device.Unplug{NICs: []device.Unnic{{GuestName: d.guestName(), HostName: randomVeth()}}}, nil
+}
+
+// PostStop removes everything from the host. The lease stays: the instance comes back.
+func (d *Device) PostStop(ctx context.Context) error {
+	r, err := resolve(ctx, d.env.Services, d.env.Instance.Project, d.env.Config)
+	if err != nil {
+		// The network may be gone, and what hangs on the host's end must go all the same.
+		r = resolved{}
+	}
+	if err := d.clean(ctx, r); err != nil {
+		return err
+	}
+	return d.save(ctx, map[string]string{volHostName: ""})
+}
+
+func (d *Device) clean(ctx context.Context, r resolved) error {
+	host := d.volatile[volHostName]
+	if host == "" {
+		return nil
+	}
+	routes := prefixes(keyIPv4Routes.Get(d.env.Config), keyIPv6Routes.Get(d.env.Config))
+	if r.parent != "" {
+		if err := netlink.RemoveRoutes(r.parent, routes); err != nil {
+			return err
+		}
+	}
+	if err := netlink.Delete(host); err != nil {
+		return err
+	}
+	if err := netlink.Unshape(host); err != nil {
+		return err
+	}
+	if filtered(d.env.Config) {
+		return d.unfilter(ctx)
+	}
+	return nil
+}
+
+// Remove forgets the lease.
+func (d *Device) Remove(ctx context.Context) error {
+	r, err := resolve(ctx, d.env.Services, d.env.Instance.Project, d.env.Config)
+	if errs.Is(err, errs.KindNotFound) || err == nil && r.network == nil {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return d.env.Services.Networks.RemoveLease(ctx, r.network.Name, device.Lease{
+		Project: d.env.Instance.Project, Instance: d.env.Instance.Name, Device: d.env.Name, HWAddr: d.hwaddr()})
+}
+
+// Update brings a running nic to its new configuration.
+func (d *Device) Update(ctx context.Context, old device.Config, changed []string) error {
+	r, err := resolve(ctx, d.env.Services, d.env.Instance.Project, d.env.Config)
+	if err != nil {
+		return err
+	}
+	host := d.volatile[volHostName]
+	running := host != "" && netlink.Exists(host)
+	if running && slices.ContainsFunc(changed, isOf("limits.")) {
+		send, receive := limits(d.env.Config)
+		if err := netlink.Shape(host, send, receive); err != nil {
+			return err
+		}
+	}
+	if running && slices.ContainsFunc(changed, isOf("ipv4.routes", "ipv6.routes")) {
+		on := r.parent
+		if on == "" {
+			on = host
+		}
+		if err := netlink.RemoveRoutes(on, prefixes(keyIPv4Routes.Get(old), keyIPv6Routes.Get(old))); err != nil {
+			return err
+		}
+		if err := netlink.AddRoutes(on, prefixes(keyIPv4Routes.Get(d.env.Config), keyIPv6Routes.Get(d.env.Config))); err != nil {
+			return err
+		}
+	}
+	if !slices.ContainsFunc(changed, isOf("ipv4.", "ipv6.", "security.")) {
+		return nil
+	}
+	l, err := d.lease(ctx, r)
+	if err != nil || !running {
+		return err
+	}
+	if filtered(d.env.Config) {
+		return d.filter(ctx, host, l)
+	}
+	if filtered(old) {
+		return d.unfilter(ctx)
+	}
+	return nil
+}
+
+func isOf(begins ...string) func(string) bool {
+	return func(k string) bool {
+		return slices.ContainsFunc(begins, func(b string) bool { return len(k) >= len(b) && k[:len(b)] == b })
+	}
+}
+
+// randomHWAddr picks an address under the prefix that LXD's instances have.
+func randomHWAddr() string {
+	var b [3]byte
+	rand.Read(b[:])
+	return net.HardwareAddr{0x00, 0x16, 0x3e, b[0], b[1], b[2]}.String()
+}
+
+func randomVeth() string {
+	var b [4]byte
+	rand.Read(b[:])
+	return "veth" + hex.EncodeToString(b[:])
+}

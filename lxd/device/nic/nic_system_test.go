@@ -1,0 +1,374 @@
+//go:build system
+
+package nic
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"sett/lxd/device"
+	"sett/lxd/host/netlink"
+	"sett/lxd/host/netnstest"
+	"sett/lxd/host/nft"
+	"sett/shared/errs"
+	"sett/shared/undo"
+)
+
+func TestMain(m *testing.M) { netnstest.Main(m) }
+
+func unique() string { return "t" + strings.ToLower(rand.Text()[:10]) }
+
+func bridge(t *testing.T) string {
+	t.Helper()
+	br := unique()
+	if _, err := netlink.EnsureBridge(br, nil, 1450); err != nil {
+		t.Fatal(err)
+	}
+	if err := netlink.SetUp(br); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { netlink.DeleteBridge(br) })
+	return br
+}
+
+type rig struct {
+	vol map[string]string
+	env device.Env
+}
+
+func newRig(svc device.Services, c device.Config) *rig {
+	r := &rig{vol: map[string]string{}}
+	c["type"] = "nic"
+	r.env = device.Env{Instance: device.Instance{Project: "default", Name: unique()}, Name: "eth0", Config: c, Services: svc,
+		SaveVolatile: func(_ context.Context, m map[string]string) error {
+			for k, v := range m {
+				if v == "" {
+					delete(r.vol, k)
+				} else {
+					r.vol[k] = v
+				}
+			}
+			return nil
+		}}
+	return r
+}
+
+// device makes the device anew, as a restarted daemon would.
+func (r *rig) device(t *testing.T) *Device {
+	t.Helper()
+	r.env.Volatile = maps.Clone(r.vol)
+	d, err := New().New(r.env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		again, _ := New().New(device.Env{Instance: r.env.Instance, Name: r.env.Name, Config: r.env.Config, Services: r.env.Services, Volatile: r.vol, SaveVolatile: r.env.SaveVolatile})
+		if err := again.PostStop(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return d.(*Device)
+}
+
+func (r *rig) start(t *testing.T, d *Device) string {
+	t.Helper()
+	var u undo.Stack
+	p, err := d.Start(t.Context(), &u)
+	if err != nil {
+		u.Run()
+		t.Fatal(err)
+	}
+	u.Commit()
+	if len(p.NICs) != 1 {
+		t.Fatalf("plug %+v", p)
+	}
+	return p.NICs[0].HostName
+}
+
+func TestBridgedLifeCycle(t *testing.T) {
+	t.Parallel()
+	br := bridge(t)
+	svc, n := services(br)
+	r := newRig(svc, device.Config{"network": br, "ipv4.routes": "10.200.7.0/24", "limits.max": "10Mbit", "security.mac_filtering": "true", "security.ipv4_filtering": "true", "security.ipv6_filtering": "true", "security.port_isolation": "true"})
+	d := r.device(t)
+	peer := r.start(t, d)
+	host := r.vol["host_name"]
+	if m, _ := netlink.Master(host); m != br {
+		t.Errorf("%s is a port of %q", host, m)
+	}
+	if !strings.HasPrefix(host, "veth") || len(host) != 12 {
+		t.Errorf("host name %q", host)
+	}
+	st, err := netlink.Get(t.Context(), peer)
+	if err != nil || st.HWAddr != r.vol["hwaddr"] || st.MTU != 1450 {
+		t.Errorf("peer %+v, %v", st, err)
+	}
+	if l := n.leases[br+"/"+r.env.Instance.Name+".eth0"]; l.IPv4 != "10.1.2.77" {
+		t.Errorf("leases %+v", n.leases)
+	}
+	chain := "in." + d.plainSuffix()
+	if text, err := nft.List(t.Context(), "bridge", "lxd", chain); err != nil || !strings.Contains(text, "10.1.2.77") || !strings.Contains(text, host) {
+		t.Errorf("chain %s: %v\n%s", chain, err, text)
+	}
+
+	// A new configuration, live.
+	old := maps.Clone(r.env.Config)
+	r.env.Config = device.Config{"type": "nic", "network": br, "limits.ingress": "5Mbit"}
+	d = r.device(t)
+	if err := d.Update(t.Context(), old, []string{"ipv4.routes", "limits.max", "limits.ingress", "security.mac_filtering", "security.ipv4_filtering", "security.ipv6_filtering"}); err != nil {
+		t.Fatal(err)
+	}
+	if text, _ := nft.List(t.Context(), "bridge", "lxd", chain); text != "" {
+		t.Errorf("the filter stayed:\n%s", text)
+	}
+	// A daemon that restarts knows enough to clean up, twice.
+	d = r.device(t)
+	for range 2 {
+		if err := d.PostStop(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, i := range []string{host, peer, "ifb" + host[4:]} {
+		if netlink.Exists(i) {
+			t.Errorf("%s stayed", i)
+		}
+	}
+	if r.vol["host_name"] != "" || r.vol["hwaddr"] == "" {
+		t.Errorf("volatile %v", r.vol)
+	}
+}
+
+func TestStartFailsWithNothingLeft(t *testing.T) {
+	t.Parallel()
+	br := bridge(t)
+	svc, n := services(br)
+	n.err = errors.New("no lease today")
+	r := newRig(svc, device.Config{"network": br, "security.mac_filtering": "true"})
+	var u undo.Stack
+	if _, err := r.device(t).Start(t.Context(), &u); !errors.Is(err, n.err) {
+		t.Fatalf("got %v", err)
+	}
+	if err := u.Revert(); err != nil {
+		t.Error(err)
+	}
+	if netlink.Exists(r.vol["host_name"]) {
+		t.Error("the pair stayed")
+	}
+	r = newRig(svc, device.Config{"nictype": "bridged", "parent": "nosuchbr0"})
+	if _, err := r.device(t).Start(t.Context(), &u); !errs.Is(err, errs.KindInvalid) {
+		t.Errorf("no bridge: %v", err)
+	}
+	r = newRig(svc, device.Config{"nictype": "p2p", "host_name": br})
+	if _, err := r.device(t).Start(t.Context(), &u); !errs.Is(err, errs.KindConflict) {
+		t.Errorf("taken host_name: %v", err)
+	}
+	if !netlink.IsBridge(br) {
+		t.Error("somebody else's interface is gone")
+	}
+}
+
+func TestPointToPoint(t *testing.T) {
+	t.Parallel()
+	host := unique()
+	r := newRig(device.Services{}, device.Config{"nictype": "p2p", "host_name": host, "ipv4.routes": "10.201.1.0/24", "mtu": "1300", "name": "lan0"})
+	d := r.device(t)
+	peer := r.start(t, d)
+	if m, err := netlink.MTU(peer); err != nil || m != 1300 {
+		t.Errorf("MTU %d, %v", m, err)
+	}
+	busy, err := netlink.Busy(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := false
+	for _, p := range busy {
+		found = found || p.String() == "10.201.1.0/24"
+	}
+	if !found {
+		t.Errorf("no route: %v", busy)
+	}
+	if d.guestName() != "lan0" {
+		t.Errorf("guest name %q", d.guestName())
+	}
+	// A crash after the pair was made: the next start replaces it.
+	r.start(t, r.device(t))
+	if !netlink.Exists(host) || netlink.Exists(peer) {
+		t.Error("the second start did not replace the pair")
+	}
+}
+
+// frame sends raw frames on one end of a pair and says which of them arrive at another.
+func TestFilterDropsForgedFrames(t *testing.T) {
+	t.Parallel()
+	br := bridge(t)
+	r := newRig(device.Services{}, device.Config{"nictype": "bridged", "parent": br, "hwaddr": "00:16:3e:01:02:03",
+		"security.mac_filtering": "true", "security.ipv4_filtering": "true", "ipv4.address": "10.3.3.3", "security.ipv6_filtering": "true", "ipv6.address": "fd42::3"})
+	from := r.start(t, r.device(t))
+	listener := newRig(device.Services{}, device.Config{"nictype": "bridged", "parent": br})
+	to := listener.start(t, listener.device(t))
+	for _, i := range []string{from, to} {
+		if err := netlink.SetUp(i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// A link whose carrier the kernel has not noticed yet drops silently.
+	for _, i := range []string{from, to} {
+		reads(t, filepath.Join("/sys/class/net", i, "operstate"), "up")
+	}
+	for _, i := range []string{r.vol["host_name"], listener.vol["host_name"]} {
+		reads(t, filepath.Join("/sys/class/net", i, "brport/state"), "3") // forwarding
+	}
+	tx, rx := packetSocket(t, from), packetSocket(t, to)
+	own, forged := "00163e010203", "00163e0102ff"
+	ip := func(src string) string {
+		// The bridge itself looks at IPv4 headers on some hosts, so the checksum is right.
+		const head, dst = "4500001c000000004011", "0a030301"
+		sum := checksum(unhex(t, head+"0000"+src+dst))
+		return "0800" + head + sum + src + dst + "0035003500080000"
+	}
+	for _, c := range []struct {
+		name, frame string
+		arrives     bool
+	}{
+		{"own IPv4 packet", own + ip("0a030303"), true},
+		{"forged MAC address", forged + ip("0a030303"), false},
+		{"forged IPv4 address", own + ip("0a030304"), false},
+		{"own ARP", own + "0806" + "0001080006040002" + own + "0a030303" + own + "0a030301", true},
+		{"ARP for somebody else", own + "0806" + "0001080006040002" + own + "0a030304" + own + "0a030301", false},
+		{"ARP with a forged MAC address", own + "0806" + "0001080006040002" + forged + "0a030303" + own + "0a030301", false},
+		{"VLAN tag around a forged packet", own + "81000001" + ip("0a030304"), false},
+		{"another protocol", own + "88cc" + "0000", false},
+		{"own IPv6 packet", own + "86dd" + "6000000000083b40" + "fd420000000000000000000000000003" + "fd420000000000000000000000000001" + "0000000000000000", true},
+		{"forged IPv6 address", own + "86dd" + "6000000000083b40" + "fd420000000000000000000000000004" + "fd420000000000000000000000000001" + "0000000000000000", false},
+	} {
+		frame := unhex(t, "ffffffffffff"+c.frame)
+		marker := unhex(t, "ffffffffffff"+own+ip("0a030303"))
+		rand.Read(marker[len(marker)-8:])
+		for _, f := range [][]byte{frame, marker} {
+			if _, err := unix.Write(tx, f); err != nil {
+				t.Fatal(err)
+			}
+		}
+		// Frames of one port stay in order: what has not come before the marker was dropped.
+		got := false
+		for {
+			b := receive(t, rx)
+			if bytes.HasPrefix(b, marker) {
+				break
+			}
+			got = got || bytes.HasPrefix(b, frame)
+		}
+		if got != c.arrives {
+			t.Errorf("%s: arrived %v", c.name, got)
+		}
+	}
+}
+
+// reads waits until a file says something.
+func reads(t *testing.T, file, want string) {
+	t.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	limit := time.After(10 * time.Second)
+	for {
+		b, err := os.ReadFile(file)
+		if err == nil && strings.TrimSpace(string(b)) == want {
+			return
+		}
+		select {
+		case <-limit:
+			t.Fatalf("%s never says %s: %s, %v", file, want, b, err)
+		case <-tick.C:
+		}
+	}
+}
+
+func packetSocket(t *testing.T, name string) int {
+	t.Helper()
+	i, err := net.InterfaceByName(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const all = 0x0300 // ETH_P_ALL in network order
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(fd) })
+	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: i.Index}); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 5}); err != nil {
+		t.Fatal(err)
+	}
+	return fd
+}
+
+func receive(t *testing.T, fd int) []byte {
+	t.Helper()
+	limit := time.Now().Add(10 * time.Second)
+	b := make([]byte, 2000)
+	for {
+		n, err := unix.Read(fd, b)
+		if err == nil {
+			return b[:n]
+		}
+		if !errors.Is(err, unix.EINTR) || time.Now().After(limit) {
+			t.Fatal("nothing arrived:", err)
+		}
+	}
+}
+
+func checksum(b []byte) string {
+	var n uint32
+	for i := 0; i < len(b); i += 2 {
+		n += uint32(b[i])<<8 | uint32(b[i+1])
+	}
+	n = n&0xffff + n>>16
+	n = n&0xffff + n>>16
+	return fmt.Sprintf("%04x", ^uint16(n))
+}
+
+func unhex(t *testing.T, s string) []byte {
+	t.Helper()
+	b := make([]byte, len(s)/2)
+	for i := range b {
+		hi, lo := strings.IndexByte("0123456789abcdef", s[2*i]), strings.IndexByte("0123456789abcdef", s[2*i+1])
+		b[i] = byte(hi<<4 | lo)
+	}
+	return b
+}
+
+func TestEqualNamesOfTwoDaemonsMeetNot(t *testing.T) {
+	t.Parallel()
+	br := bridge(t)
+	c := device.Config{"nictype": "bridged", "parent": br, "security.mac_filtering": "true"}
+	a := newRig(device.Services{}, maps.Clone(c))
+	b := newRig(device.Services{}, maps.Clone(c))
+	b.env.Instance.Name = a.env.Instance.Name
+	da, db := a.device(t), b.device(t)
+	a.start(t, da)
+	b.start(t, db)
+	if err := b.device(t).PostStop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	host := a.vol["host_name"]
+	if text, err := nft.List(t.Context(), "bridge", "lxd", "in."+da.plainSuffix()); err != nil || !strings.Contains(text, host) {
+		t.Errorf("the first one lost its filter: %v\n%s", err, text)
+	}
+	if _, err := os.Stat(filepath.Join("/proc/sys/net/ipv4/conf", host)); err != nil {
+		t.Error(err)
+	}
+}
