@@ -69,11 +69,18 @@ type Process interface {
 	RemoveNIC(ctx context.Context, guestName, hostName string) error
 
 	// Console opens the container's console; ErrConsoleBusy when somebody has it.
-	Console(ctx context.Context) (*os.File, error)
+	Console(ctx context.Context) (Terminal, error)
 	ConsoleLog(ctx context.Context, clear bool) ([]byte, error)
 
 	// Close forgets the handle; the container goes on.
 	Close() error
+}
+
+// Terminal is the master side of a terminal. Read answers io.EOF when nobody
+// holds the other side any more. Close ends a Read under way.
+type Terminal interface {
+	io.ReadWriteCloser
+	Resize(width, height int) error
 }
 
 // ErrConsoleBusy is returned while another client holds the console.
@@ -86,6 +93,7 @@ type ExecSpec struct {
 	Cwd     string
 	UID     uint32
 	GID     uint32
+	Groups  []uint32 // supplementary
 
 	// With PTY the command gets a terminal of the container's own devpts and its
 	// master side is the Exec's Terminal. Without, the three files are its
@@ -99,11 +107,8 @@ type ExecSpec struct {
 
 // Exec is a command under way.
 type Exec interface {
-	PID() int // on the host
-	// Terminal is nil without PTY. Read answers io.EOF when the last process that
-	// holds the terminal is gone. The caller closes it.
-	Terminal() io.ReadWriteCloser
-	Resize(width, height int) error
+	PID() int           // on the host
+	Terminal() Terminal // nil without PTY; the caller closes it
 	Signal(sig syscall.Signal) error
 	// Wait returns the exit status: 0-255, 128+n after signal n, 127 when the
 	// command was not found, 126 when it cannot be executed. Many may wait.

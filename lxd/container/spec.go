@@ -151,7 +151,7 @@ type Interface struct {
 	HWAddr    string
 	MTU       int
 	Up        bool   // administratively
-	State     string // "up" or "down", by flags and carrier
+	State     string // "up" or "down"
 	Type      string // "broadcast", "loopback", "point-to-point", "unknown"
 	Addresses []Address
 	Counters  Counters

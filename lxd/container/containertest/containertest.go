@@ -349,7 +349,7 @@ func testPTY(t *testing.T, setup Setup) {
 	if err != nil {
 		t.Fatalf("exec: %v", err)
 	}
-	if err := x.Resize(100, 40); err != nil {
+	if err := x.Terminal().Resize(100, 40); err != nil {
 		t.Errorf("resize: %v", err)
 	}
 	out, err := io.ReadAll(x.Terminal())

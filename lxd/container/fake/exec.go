@@ -90,7 +90,7 @@ func (p *process) Exec(ctx context.Context, s container.ExecSpec) (container.Exe
 			if err != nil {
 				return err
 			}
-			x.term = &terminal{r: outR, w: inW}
+			x.term = &terminal{r: outR, w: inW, resized: x.resized}
 			call.In, call.Out, call.Err = inR, outW, outW
 			closers = append(closers, inR, outW)
 		} else {
@@ -167,19 +167,11 @@ func (x *execution) run(ctx context.Context, g *Guest, cmd Command, call *Call, 
 
 func (x *execution) PID() int { return x.pid }
 
-func (x *execution) Terminal() io.ReadWriteCloser {
+func (x *execution) Terminal() container.Terminal {
 	if x.term == nil {
 		return nil
 	}
 	return x.term
-}
-
-func (x *execution) Resize(width, height int) error {
-	select {
-	case x.resized <- fmt.Sprintf("%dx%d", width, height):
-	default:
-	}
-	return nil
 }
 
 func (x *execution) Signal(sig syscall.Signal) error {
@@ -201,7 +193,18 @@ func (x *execution) Wait(ctx context.Context) (int, error) {
 	}
 }
 
-type terminal struct{ r, w *os.File }
+type terminal struct {
+	r, w    *os.File
+	resized chan<- string
+}
+
+func (t *terminal) Resize(width, height int) error {
+	select {
+	case t.resized <- fmt.Sprintf("%dx%d", width, height):
+	default:
+	}
+	return nil
+}
 
 func (t *terminal) Read(b []byte) (int, error)  { return t.r.Read(b) }
 func (t *terminal) Write(b []byte) (int, error) { return t.w.Write(b) }

@@ -2,6 +2,7 @@ package fake
 
 import (
 	"context"
+	"errors"
 	"os"
 	"slices"
 	"sync"
@@ -254,22 +255,41 @@ func (p *process) RemoveNIC(ctx context.Context, guestName, hostName string) err
 	})
 }
 
-func (p *process) Console(ctx context.Context) (*os.File, error) {
-	var f *os.File
+func (p *process) Console(ctx context.Context) (container.Terminal, error) {
+	var out container.Terminal
 	err := p.do(ctx, Console, func(g *Guest) error {
 		if g.opened {
 			return container.ErrConsoleBusy
 		}
-		r, w, err := os.Pipe()
+		inR, inW, err := os.Pipe()
 		if err != nil {
 			return err
 		}
-		_, _ = w.Write(g.console)
-		_ = w.Close()
-		g.opened, f = true, r
+		outR, outW, err := os.Pipe()
+		if err != nil {
+			return err
+		}
+		_, _ = outW.Write(g.console)
+		g.opened = true
+		out = &console{terminal{r: outR, w: inW}, g, inR, outW}
 		return nil
 	})
-	return f, err
+	return out, err
+}
+
+type console struct {
+	terminal
+	g        *Guest
+	inR, out *os.File
+}
+
+func (c *console) Resize(int, int) error { return nil }
+
+func (c *console) Close() error {
+	c.g.mu.Lock()
+	c.g.opened = false
+	c.g.mu.Unlock()
+	return errors.Join(c.terminal.Close(), c.inR.Close(), c.out.Close())
 }
 
 func (p *process) ConsoleLog(ctx context.Context, clear bool) (out []byte, err error) {

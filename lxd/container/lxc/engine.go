@@ -1,0 +1,333 @@
+package lxc
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"sync"
+	"time"
+
+	golxc "github.com/lxc/go-lxc"
+	"golang.org/x/sys/unix"
+
+	"sett/lxd/container"
+	"sett/lxd/host/cgroup"
+	"sett/lxd/host/idmap"
+	"sett/lxd/host/process"
+	"sett/lxd/shim"
+	"sett/lxd/shim/wire"
+	"sett/shared/errs"
+	"sett/shared/undo"
+)
+
+// Engine starts containers through liblxc.
+type Engine struct {
+	shim   *shim.Shim
+	layout *cgroup.Layout
+	host   host
+
+	mu     sync.Mutex
+	guests map[container.ID]*guest
+	busy   map[container.ID]bool // a start or a clean is under way
+}
+
+// New makes an engine that works through s, which stays the caller's.
+func New(s *shim.Shim) (*Engine, error) {
+	layout, err := cgroup.Detect()
+	if err != nil {
+		return nil, err
+	}
+	return &Engine{
+		shim: s, layout: layout,
+		guests: map[container.ID]*guest{}, busy: map[container.ID]bool{},
+		host: host{
+			has: supportOf(layout), apparmor: apparmorHost(),
+			exists: func(p string) bool { _, err := os.Stat(p); return err == nil },
+			isDir:  func(p string) bool { st, err := os.Stat(p); return err == nil && st.IsDir() },
+		},
+	}, nil
+}
+
+// features are liblxc's abilities under the names that /1.0 shows.
+var features = []string{
+	"cgroup2", "core_scheduling", "devpts_fd", "idmapped_mounts_v2", "mount_injection_file",
+	"network_gateway_device_route", "network_ipvlan", "network_l2proxy", "network_phys_macvlan_mtu",
+	"network_veth_router", "pidfd", "seccomp_allow_deny_syntax", "seccomp_notify",
+	"seccomp_proxy_send_notify_fd",
+}
+
+// Info implements container.Engine.
+func (e *Engine) Info() container.Info {
+	i := container.Info{Driver: "lxc", Version: golxc.Version(), Features: map[string]bool{}}
+	for _, f := range features {
+		i.Features[f] = golxc.HasAPIExtension(f)
+	}
+	return i
+}
+
+// Close lets go of all containers, which run on.
+func (e *Engine) Close() error {
+	e.mu.Lock()
+	all := make([]*guest, 0, len(e.guests))
+	for _, g := range e.guests {
+		all = append(all, g)
+	}
+	e.mu.Unlock()
+	for _, g := range all {
+		g.forget()
+	}
+	return nil
+}
+
+// claim keeps a second start or clean of one container out.
+func (e *Engine) claim(id container.ID) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.guests[id] != nil {
+		return errs.Conflict("Container %s is running already", id)
+	}
+	if e.busy[id] {
+		return errs.Conflict("Container %s is being started or cleaned up", id)
+	}
+	e.busy[id] = true
+	return nil
+}
+
+func (e *Engine) release(id container.ID) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.busy, id)
+}
+
+// keep is what the state file holds for the next daemon beyond the pids.
+type keep struct {
+	ID        container.ID
+	UserNS    bool
+	Map       idmap.Map
+	Seccomp   bool
+	AppArmor  string
+	Rlimits   map[string]string
+	OOM       int
+	HaltSig   int
+	LogFile   string
+	MemoryMax int64
+}
+
+// Start implements container.Engine.
+func (e *Engine) Start(ctx context.Context, s container.Spec) (container.Process, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := s.ID.Check(); err != nil {
+		return nil, err
+	}
+	if err := e.claim(s.ID); err != nil {
+		return nil, err
+	}
+	defer e.release(s.ID)
+	p := paths{s.RunDir}
+	if st, err := readState(p, s.ID); err == nil {
+		return nil, errs.Conflict("Container %s is running already, as process %d", s.ID, st.Init.PID)
+	}
+	// What a crash has left would be in the way: groups of the same names above all.
+	if err := e.clean(ctx, s.ID, p); err != nil {
+		return nil, err
+	}
+
+	var u undo.Stack
+	defer u.Run()
+	u.Push(func() error {
+		late, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanTimeout)
+		defer cancel()
+		return e.clean(late, s.ID, p)
+	})
+	staged, stage, err := stageMounts(s, p)
+	if err != nil {
+		return nil, err
+	}
+	defer stage.close()
+	conf, err := render(e.host, s, staged)
+	if err != nil {
+		return nil, err
+	}
+	k := keep{
+		ID: s.ID, UserNS: !s.IDMap.Empty(), Map: s.IDMap, Seccomp: !s.Seccomp.Empty(), AppArmor: s.AppArmor,
+		Rlimits: s.Rlimits, HaltSig: int(haltSignal(s)), LogFile: s.LogFile, MemoryMax: s.Limits.Memory,
+	}
+	if s.OOMScoreAdj != nil {
+		k.OOM = *s.OOMScoreAdj
+	}
+	req := wire.StartRequest{Name: slug(s.ID), LXCPath: s.RunDir, Config: p.config(), State: p.state()}
+	if req.Keep, err = json.Marshal(k); err != nil {
+		return nil, err
+	}
+	req.Stage = stage.mounts
+	if len(stage.mounts) > 0 {
+		req.StageDir = p.stage()
+		if err := os.MkdirAll(p.stage(), 0o700); err != nil {
+			return nil, err
+		}
+	}
+	if k.Seccomp {
+		req.Seccomp = p.filter()
+		if err := os.WriteFile(p.policy(), []byte(s.Seccomp.Text()), 0o600); err != nil {
+			return nil, fmt.Errorf("write the seccomp policy: %w", err)
+		}
+	}
+	if err := os.WriteFile(p.config(), []byte(conf), 0o600); err != nil {
+		return nil, fmt.Errorf("write the configuration: %w", err)
+	}
+	hold, err := lockStart(ctx, p, unix.LOCK_EX)
+	if err != nil {
+		return nil, err
+	}
+	defer hold.Close()
+	logged := logSize(s.LogFile)
+	started, err := e.shim.Start(ctx, req, hold, nil, stage.files...)
+	if err != nil {
+		var le *shim.LXCError
+		if errors.As(err, &le) {
+			return nil, errs.Internal("Container %s did not start: %s", s.ID, lastErrors(s.LogFile, logged, le.Text))
+		}
+		return nil, fmt.Errorf("start container %s: %w", s.ID, err)
+	}
+	g, err := e.adopt(started.State, s.ID, p, started)
+	if err != nil {
+		return nil, err
+	}
+	u.Commit()
+	return g.handle(), nil
+}
+
+// lockStart waits until no shim is at work on the container.
+func lockStart(ctx context.Context, p paths, how int) (*os.File, error) {
+	f, err := os.OpenFile(p.starting(), os.O_RDWR|os.O_CREATE|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	wait := time.Millisecond
+	for {
+		err := unix.Flock(int(f.Fd()), how|unix.LOCK_NB)
+		if err == nil {
+			return f, nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			_ = f.Close()
+			return nil, err
+		}
+		t := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			_ = f.Close()
+			return nil, ctx.Err()
+		case <-t.C:
+		}
+		wait = min(2*wait, 20*time.Millisecond)
+	}
+}
+
+// readState returns what is known of a container that runs, or ErrNotRunning.
+func readState(p paths, id container.ID) (st wire.State, err error) {
+	b, err := os.ReadFile(p.state())
+	if errors.Is(err, fs.ErrNotExist) {
+		return st, container.ErrNotRunning
+	}
+	if err != nil {
+		return st, err
+	}
+	if err := json.Unmarshal(b, &st); err != nil {
+		return st, fmt.Errorf("read %s: %w", p.state(), err)
+	}
+	var k keep
+	if err := json.Unmarshal(st.Keep, &k); err != nil {
+		return st, fmt.Errorf("read %s: %w", p.state(), err)
+	}
+	boot, err := process.BootID()
+	if err != nil {
+		return st, err
+	}
+	if k.ID != id || st.Boot != boot {
+		return st, container.ErrNotRunning
+	}
+	for _, t := range []wire.Task{st.Init, st.Monitor} {
+		s, err := process.ReadStat(t.PID)
+		if errors.Is(err, process.ErrGone) || err == nil && (s.Start != t.Start || s.State == 'Z') {
+			return st, container.ErrNotRunning
+		}
+		if err != nil {
+			return st, err
+		}
+	}
+	return st, nil
+}
+
+// Find implements container.Engine.
+func (e *Engine) Find(ctx context.Context, id container.ID, runDir string) (container.Process, error) {
+	e.mu.Lock()
+	g := e.guests[id]
+	e.mu.Unlock()
+	if g != nil {
+		return g.handle(), nil
+	}
+	p := paths{runDir}
+	// A shim that outlived its daemon may be about to finish.
+	if _, err := os.Stat(p.starting()); err == nil {
+		hold, err := lockStart(ctx, p, unix.LOCK_SH)
+		if err != nil {
+			return nil, err
+		}
+		defer hold.Close()
+	}
+	st, err := readState(p, id)
+	if err != nil {
+		return nil, err
+	}
+	g, err = e.adopt(st, id, p, nil)
+	if err != nil {
+		return nil, err
+	}
+	return g.handle(), nil
+}
+
+// adopt makes the one guest of a running container.
+func (e *Engine) adopt(st wire.State, id container.ID, p paths, started *shim.Started) (*guest, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if g := e.guests[id]; g != nil {
+		return g, nil
+	}
+	g := &guest{engine: e, id: id, paths: p, state: st, group: e.layout.Group(payloadGroup(id)), over: make(chan struct{})}
+	if err := json.Unmarshal(st.Keep, &g.keep); err != nil {
+		return nil, err
+	}
+	var err error
+	if started != nil {
+		if g.init, err = process.FromFD(st.Init.PID, started.Init); err == nil {
+			g.monitor, err = process.FromFD(st.Monitor.PID, started.Monitor)
+		}
+		g.devpts = started.Devpts
+	} else {
+		if g.init, err = process.Open(st.Init.PID, st.Init.Start); err == nil {
+			g.monitor, err = process.Open(st.Monitor.PID, st.Monitor.Start)
+		}
+	}
+	if err == nil && g.keep.Seccomp {
+		g.filter, err = os.ReadFile(p.filter())
+	}
+	if errors.Is(err, process.ErrGone) {
+		err = container.ErrNotRunning
+	}
+	if err != nil {
+		g.closeFiles()
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	g.cancel = cancel
+	e.guests[id] = g
+	go g.watch(ctx)
+	return g, nil
+}

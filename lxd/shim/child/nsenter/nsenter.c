@@ -1,0 +1,119 @@
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "nsenter.h"
+
+static void write_all(const void *p, size_t n)
+{
+	while (n > 0) {
+		ssize_t w = send(FD_SOCKET, p, n, MSG_NOSIGNAL);
+		if (w < 0) {
+			if (errno == EINTR)
+				continue;
+			return; /* the daemon is gone: nobody to tell */
+		}
+		p = (const char *)p + w;
+		n -= (size_t)w;
+	}
+}
+
+void answer(enum stage s, int err, int pid)
+{
+	uint32_t m[4] = { 12, (uint32_t)s, (uint32_t)err, (uint32_t)pid };
+	write_all(m, sizeof(m));
+}
+
+void fail(enum stage s, int code)
+{
+	answer(s, errno, 0);
+	_exit(code);
+}
+
+static int read_all(void *p, size_t n)
+{
+	while (n > 0) {
+		ssize_t r = read(FD_SOCKET, p, n);
+		if (r < 0 && errno == EINTR)
+			continue;
+		if (r <= 0)
+			return -1;
+		p = (char *)p + r;
+		n -= (size_t)r;
+	}
+	return 0;
+}
+
+void request_read(struct request *r)
+{
+	uint32_t n;
+	errno = EPROTO;
+	if (read_all(&n, sizeof(n)) < 0 || n > (8u << 20))
+		fail(ST_REQUEST, 125);
+	r->data = malloc((size_t)n + 1);
+	if (!r->data || read_all(r->data, n) < 0)
+		fail(ST_REQUEST, 125);
+	r->data[n] = 0;
+	r->size = n;
+	r->at = 0;
+}
+
+int request_next(struct request *r, struct field *f)
+{
+	if (r->at == r->size)
+		return 0;
+	if (r->size - r->at < 6)
+		goto bad;
+	f->tag = r->data[r->at];
+	memcpy(&f->len, r->data + r->at + 1, 4);
+	if (f->len > r->size - r->at - 6)
+		goto bad;
+	f->value = r->data + r->at + 5;
+	if (f->value[f->len] != 0)
+		goto bad;
+	r->at += 6 + (size_t)f->len;
+	return 1;
+bad:
+	errno = EPROTO;
+	fail(ST_REQUEST, 125);
+}
+
+/* glibc hands a constructor the arguments of main. */
+__attribute__((constructor)) static void enter(int argc, char **argv)
+{
+	struct stat st;
+
+	if (argc < 2 || strcmp(argv[0], "lxd-shim") != 0)
+		return;
+	if (strcmp(argv[1], "exec") != 0 && strcmp(argv[1], "mount") != 0 && strcmp(argv[1], "umount") != 0)
+		return;
+	if (fstat(FD_SOCKET, &st) < 0 || !S_ISSOCK(st.st_mode)) {
+		dprintf(2, "lxd-shim is run by the daemon\n");
+		_exit(125);
+	}
+	/*
+	 * From the moment in which we are in the container's pid namespace its root
+	 * must not be able to trace us, look at our descriptors or open our binary
+	 * through /proc. A process that is not dumpable belongs to the initial user
+	 * namespace in the kernel's eyes, and only exec ends that.
+	 */
+	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
+		_exit(125);
+	for (int fd = FD_SOCKET; fd <= FD_LAST; fd++)
+		fcntl(fd, F_SETFD, FD_CLOEXEC);
+	syscall(SYS_close_range, FD_LAST + 1, ~0U, 0);
+
+	if (argv[1][0] == 'e')
+		verb_exec();
+	if (argv[1][0] == 'm')
+		verb_mount();
+	verb_umount();
+}

@@ -1,0 +1,245 @@
+// Package wire is what the daemon and its small child process say to each other:
+// one request and its answers on a socket that the child has as descriptor 3.
+//
+// A message is a length (4 bytes, little endian) and a body. Verbs that run in
+// Go (start) speak JSON. Verbs that run before the Go runtime exists (exec,
+// mount), because only a process with one thread may join namespaces, are asked
+// with Fields and answer with a Result; nsenter's C reads and writes the same.
+package wire
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strconv"
+)
+
+// Argv0 is the name under which the child runs, whichever binary it is.
+const Argv0 = "lxd-shim"
+
+// The verbs, as the child's first argument.
+const (
+	VerbStart      = "start"
+	VerbExec       = "exec"
+	VerbMount      = "mount"
+	VerbUmount     = "umount"
+	VerbConsole    = "console"
+	VerbConsoleLog = "consolelog"
+	VerbDevpts     = "devpts"
+)
+
+// Descriptors of the child. FDPid is a pidfd of the container's init.
+const (
+	FDSocket = 3
+	FDPid    = 4
+	FDSource = 5 // mount: the source
+	FDUserNS = 6 // mount: the container's user namespace
+)
+
+const maxBody = 8 << 20
+
+// Write sends one message.
+func Write(w io.Writer, body []byte) error {
+	if len(body) > maxBody {
+		return fmt.Errorf("message of %d bytes is too large", len(body))
+	}
+	// One write, so that a reader never sees half a message from a killed writer.
+	msg := binary.LittleEndian.AppendUint32(make([]byte, 0, 4+len(body)), uint32(len(body)))
+	_, err := w.Write(append(msg, body...))
+	return err
+}
+
+// Read receives one message; io.EOF when the other side has ended.
+func Read(r io.Reader) ([]byte, error) {
+	var head [4]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return nil, err
+	}
+	n := binary.LittleEndian.Uint32(head[:])
+	if n > maxBody {
+		return nil, fmt.Errorf("message of %d bytes is too large", n)
+	}
+	body := make([]byte, n)
+	_, err := io.ReadFull(r, body)
+	return body, err
+}
+
+// WriteJSON sends v as one message.
+func WriteJSON(w io.Writer, v any) error {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return Write(w, body)
+}
+
+// ReadJSON receives one message into v.
+func ReadJSON(r io.Reader, v any) error {
+	body, err := Read(r)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(body, v)
+}
+
+// Fields is a request for a verb that runs in C: records of a tag (one byte), a
+// length (4 bytes), the value and a zero byte that the length leaves out.
+type Fields []byte
+
+// The tags. Those marked + may come more than once.
+const (
+	TagArg     = 'a' // + command and arguments
+	TagEnv     = 'e' // + KEY=value
+	TagCgroup  = 'c' // + a cgroup.procs file to write to, alternatives separated by a newline
+	TagCwd     = 'd'
+	TagFlags   = 'f' // namespaces to join, CLONE_NEW*
+	TagUID     = 'u'
+	TagGID     = 'g'
+	TagGroup   = 'G' // + supplementary group
+	TagCaps    = 'k' // bounding set to keep
+	TagLabel   = 'l' // AppArmor profile
+	TagNoNew   = 'n' // no_new_privs
+	TagOOM     = 'o' // oom_score_adj
+	TagPTY     = 'p' // standard input is a terminal to control
+	TagRlimit  = 'r' // + "number soft hard"
+	TagSeccomp = 's' // filter, struct sock_filter array
+
+	TagSource = 'S' // mount: path on the host
+	TagTarget = 'T' // mount, umount: where, relative to the root
+	TagSet    = 'm' // mount: MOUNT_ATTR_* to set
+	TagRec    = 'R' // mount: recursive
+	TagIdmap  = 'i' // mount: shift ids with the container's map
+	TagCreate = 'C' // mount: d or f
+	TagFD     = 'F' // mount: the source is descriptor 5
+)
+
+// Add appends a record.
+func (f *Fields) Add(tag byte, value string) {
+	*f = append(*f, tag)
+	*f = binary.LittleEndian.AppendUint32(*f, uint32(len(value)))
+	*f = append(*f, value...)
+	*f = append(*f, 0)
+}
+
+// AddInt appends a number.
+func (f *Fields) AddInt(tag byte, value int64) { f.Add(tag, strconv.FormatInt(value, 10)) }
+
+// Result is an answer of a verb that runs in C.
+type Result struct {
+	Stage Stage
+	Errno int32
+	PID   int32
+}
+
+// ResultSize is the size of a Result's body.
+const ResultSize = 12
+
+// ParseResult reads a body.
+func ParseResult(b []byte) (Result, error) {
+	if len(b) != ResultSize {
+		return Result{}, fmt.Errorf("answer of %d bytes", len(b))
+	}
+	le := binary.LittleEndian
+	return Result{Stage(le.Uint32(b)), int32(le.Uint32(b[4:])), int32(le.Uint32(b[8:]))}, nil
+}
+
+// Stage says how far a verb came.
+type Stage uint32
+
+// The stages; nsenter.h has the same numbers.
+const (
+	StageDone    Stage = iota // success
+	StagePID                  // exec: the command's process exists
+	StageRequest              // the request cannot be read
+	StageCgroup
+	StageLimits
+	StageSetns
+	StageFork
+	StageTerminal
+	StageLabel
+	StageIDs
+	StageCaps
+	StageSeccomp
+	StageCwd
+	StageCommand
+	StageSource
+	StageAttr
+	StageTarget
+	StageMove
+	StageUmount
+)
+
+func (s Stage) String() string {
+	names := []string{
+		"done", "process", "read the request", "join the cgroup", "set limits", "join the namespaces",
+		"make a process", "take the terminal", "set the security label", "change ids", "drop capabilities",
+		"load the seccomp filter", "change the directory", "run the command", "open the source",
+		"set mount attributes", "open the target", "attach the mount", "unmount",
+	}
+	if int(s) < len(names) {
+		return names[s]
+	}
+	return fmt.Sprintf("stage %d", uint32(s))
+}
+
+// StartRequest asks for a container to be started.
+type StartRequest struct {
+	Name    string
+	LXCPath string
+	Config  string // path of the liblxc configuration
+	State   string // path of the state file to write
+	Seccomp string // path to save the compiled filter in; empty: the container has none
+	Keep    json.RawMessage
+
+	// Mounts to prepare below StageDir, in a mount namespace of the monitor's own.
+	StageDir string        `json:",omitempty"`
+	Stage    []StagedMount `json:",omitempty"`
+}
+
+// StagedMount is a bind mount that is made before the container's namespaces.
+type StagedMount struct {
+	Name      string // below StageDir
+	Source    string
+	FD        int // descriptor of the source, counted from FDSource; -1: by path
+	Attrs     uint64
+	Recursive bool
+}
+
+// StartAnswer is followed by the descriptors that it counts, in this order: a
+// pidfd of init, one of the monitor, one of the container's devpts.
+type StartAnswer struct {
+	Error string
+	State State
+	FDs   int
+}
+
+// State is what is kept of a running container for the next daemon.
+type State struct {
+	Boot    string // boot id: after a reboot of the host nothing of this is true
+	Init    Task
+	Monitor Task
+	Keep    json.RawMessage // what the engine wants to find again
+}
+
+// Task is a process that cannot be mistaken for another with its pid.
+type Task struct {
+	PID   int
+	Start uint64 // field 22 of /proc/PID/stat
+}
+
+// ConsoleRequest is for the verbs console, consolelog and devpts.
+type ConsoleRequest struct {
+	Name    string
+	LXCPath string
+	Clear   bool // consolelog: empty the buffer
+}
+
+// ConsoleAnswer is followed by one descriptor for console and devpts. The console
+// stays taken until the socket is closed.
+type ConsoleAnswer struct {
+	Error string
+	Busy  bool
+	Log   []byte
+	FDs   int
+}
