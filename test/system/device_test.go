@@ -1,0 +1,178 @@
+//go:build system
+
+package system
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestDevicesComeAndGo(t *testing.T) {
+	h := newHost(t)
+	h.setUp("dir")
+	c := h.name("c1")
+	h.launch(c)
+
+	// A second interface, while the container runs.
+	h.lxc("config", "device", "add", c, "second", "nic", "network="+h.bridge(), "name=eth1")
+	h.seen()
+	h.lxc("exec", c, "--", "ip", "link", "set", "eth1", "up")
+	if n := len(dirNames("/sys/class/net/" + h.bridge() + "/brif")); n != 2 {
+		t.Errorf("%d interfaces on the bridge, want 2", n)
+	}
+	h.lxc("config", "device", "remove", c, "second")
+	if r := h.try("exec", c, "--", "ip", "link", "show", "eth1"); r.code == 0 {
+		t.Error("eth1 is still inside after its removal")
+	}
+	if n := len(dirNames("/sys/class/net/" + h.bridge() + "/brif")); n != 1 {
+		t.Errorf("%d interfaces on the bridge, want 1", n)
+	}
+
+	// A folder of the host, with ids mapped: root's files belong to root inside.
+	shared := filepath.Join(t.TempDir(), "shared")
+	if err := os.Mkdir(shared, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(shared+"/file", []byte("from the host\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	h.lxc("config", "device", "add", c, "plain", "disk", "source="+shared, "path=/mnt/plain")
+	if out := h.lxc("exec", c, "--", "cat", "/mnt/plain/file"); out != "from the host\n" {
+		t.Errorf("the file says %q", out)
+	}
+	if r := h.try("exec", c, "--", "touch", "/mnt/plain/made"); r.code == 0 {
+		t.Error("the container wrote to a folder of the host's root without shift")
+	}
+	h.lxc("config", "device", "remove", c, "plain")
+	h.lxc("config", "device", "add", c, "shifted", "disk", "source="+shared, "path=/mnt/shifted", "shift=true")
+	h.lxc("exec", c, "--", "touch", "/mnt/shifted/made")
+	h.lxc("config", "device", "add", c, "ro", "disk", "source="+shared, "path=/mnt/ro", "readonly=true")
+	if r := h.try("exec", c, "--", "sh", "-c", "echo x >/mnt/ro/file"); r.code == 0 {
+		t.Error("the container wrote to a read-only disk")
+	}
+
+	// The same after a restart, from the configuration.
+	h.lxc("restart", "--force", c)
+	h.waitBooted(c)
+	if out := h.lxc("exec", c, "--", "stat", "-c", "%u", "/mnt/shifted/made"); out != "0\n" {
+		t.Errorf("the owner after a restart is %q", out)
+	}
+	h.lxc("config", "device", "remove", c, "shifted")
+	h.lxc("config", "device", "remove", c, "ro")
+	if out := h.lxc("exec", c, "--", "grep", "-c", "/mnt/", "/proc/self/mountinfo"); strings.TrimSpace(out) != "0" {
+		t.Errorf("%s mounts are left inside", out)
+	}
+
+	for _, bad := range [][]string{
+		{"no-source", "disk", "source=/no/such/folder", "path=/mnt/x"},
+		{"no-path", "disk", "source=" + shared},
+		{"no-network", "nic", "network=nosuchnet"},
+		{"no-type", "nonsense"},
+		{"no-key", "disk", "source=" + shared, "path=/mnt/x", "colour=green"},
+		{"later", "gpu"},
+	} {
+		before := h.lxc("config", "show", c)
+		if r := h.try(append([]string{"config", "device", "add", c}, bad...)...); r.code == 0 {
+			t.Errorf("device %s was taken", bad)
+		}
+		if after := h.lxc("config", "show", c); after != before {
+			t.Errorf("device %s was refused but left a trace:\n%s", bad, after)
+		}
+	}
+	// The profile's interface is taken out by a device of type none.
+	h.lxc("stop", "--force", c)
+	h.lxc("config", "device", "add", c, "eth0", "none")
+	h.lxc("start", c)
+	h.waitBooted(c)
+	if r := h.try("exec", c, "--", "ip", "link", "show", "eth0"); r.code == 0 {
+		t.Error("eth0 is inside although it is overridden by none")
+	}
+}
+
+// TestDiskLinksStayInside: a link that the guest has put in the way of a mount is not
+// followed on the host.
+func TestDiskLinksStayInside(t *testing.T) {
+	h := newHost(t)
+	h.setUp("dir")
+	c := h.name("c1")
+	h.launch(c)
+	target := filepath.Join(h.dir, "target")
+	if err := os.Mkdir(target, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	src := t.TempDir()
+	h.lxc("exec", c, "--", "ln", "-s", target, "/mnt/way")
+	h.try("config", "device", "add", c, "d", "disk", "source="+src, "path=/mnt/way/deep")
+	h.try("config", "device", "remove", c, "d")
+	h.lxc("stop", "--force", c)
+	h.try("config", "device", "add", c, "d", "disk", "source="+src, "path=/mnt/way/deep")
+	h.try("start", c)
+	if names := dirNames(target); len(names) > 0 {
+		t.Errorf("the host's folder got %s", names)
+	}
+	for _, m := range h.mounts() {
+		if strings.HasPrefix(m, target) {
+			t.Errorf("mounted on the host: %s", m)
+		}
+	}
+	h.lxc("delete", "--force", c)
+}
+
+func TestLimitsHoldAndChangeLive(t *testing.T) {
+	h := newHost(t)
+	h.setUp("dir")
+	c := h.name("c1")
+	h.launch(c, "-c", "limits.memory=64MiB", "-c", "limits.processes=50", "-c", "limits.cpu=1")
+	if out := h.lxc("exec", c, "--", "nproc"); out != "1\n" {
+		t.Errorf("nproc says %q", out)
+	}
+	// tail of an endless file without a newline keeps all of it in memory.
+	hog := "tail /dev/zero"
+	if r := h.try("exec", c, "--", "sh", "-c", hog); r.code != 137 {
+		t.Errorf("a process over limits.memory: exit %d, %s", r.code, r.stderr)
+	}
+	forks := "i=0; while [ $i -lt 80 ]; do sleep 20 & i=$((i+1)); done"
+	if r := h.try("exec", c, "--", "timeout", "-s", "KILL", "5", "sh", "-c", forks); !strings.Contains(r.stderr, "fork") {
+		t.Errorf("80 processes against limits.processes=50: exit %d, %q", r.code, r.stderr)
+	}
+	h.lxc("exec", c, "--", "killall", "sleep")
+	h.lxc("config", "set", c, "limits.processes=500")
+	if r := h.try("exec", c, "--", "sh", "-c", forks+"; killall sleep"); strings.Contains(r.stderr, "fork") {
+		t.Errorf("80 processes against limits.processes=500: %q", r.stderr)
+	}
+	h.lxc("config", "unset", c, "limits.cpu")
+	if out := h.lxc("exec", c, "--", "sh", "-c", "grep Cpus_allowed_list /proc/self/status"); strings.HasSuffix(strings.TrimSpace(out), "\t0") {
+		t.Errorf("after unset of limits.cpu: %q", out)
+	}
+	for key, value := range map[string]string{
+		"limits.memory": "lots", "limits.processes": "-3", "limits.cpu": "99999-", "no.such.key": "1", "limits.processes ": "1",
+	} {
+		if r := h.try("config", "set", c, key+"="+value); r.code == 0 {
+			t.Errorf("%s=%s was taken", key, value)
+		}
+	}
+	if out := h.lxc("exec", c, "--", "hostname"); out != c+"\n" {
+		t.Errorf("after all that hostname says %q", out)
+	}
+}
+
+func TestBtrfsSizeLimit(t *testing.T) {
+	h := newHost(t)
+	h.setUp("btrfs")
+	c := h.name("c1")
+	h.launch(c, "-d", "root,size=50MiB")
+	write := func(mb int) result {
+		return h.try("exec", c, "--", "dd", "if=/dev/zero", "of=/root/fill", "bs=1M", fmt.Sprintf("count=%d", mb), "conv=fsync")
+	}
+	if r := write(100); r.code == 0 {
+		t.Error("100 MB went into a root of 50 MiB")
+	}
+	h.lxc("exec", c, "--", "rm", "/root/fill")
+	h.lxc("config", "device", "set", c, "root", "size=200MiB")
+	if r := write(100); r.code != 0 {
+		t.Errorf("100 MB into a root of 200 MiB: %s", r.stderr)
+	}
+}

@@ -1,0 +1,75 @@
+//go:build system
+
+package system
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+)
+
+// TestBadInputGetsOneSentence sends what clients should not, over the bare API.
+func TestBadInputGetsOneSentence(t *testing.T) {
+	h := newHost(t)
+	h.setUp("dir")
+	c := h.name("c1")
+	h.launch(c)
+	type obj = map[string]any
+	tiny := obj{"type": "image", "alias": "tiny"}
+	for _, q := range []struct {
+		what, method, path string
+		body               any
+		code               int
+	}{
+		{"no such path", "GET", "/1.0/nonsense", nil, 404},
+		{"no such version", "GET", "/2.0", nil, 404},
+		{"no such instance", "GET", "/1.0/instances/nobody", nil, 404},
+		{"wrong method", "DELETE", "/1.0/instances", nil, 405},
+		{"not JSON", "POST", "/1.0/instances", "{", 400},
+		{"wrong types", "POST", "/1.0/instances", `{"name": 7}`, 400},
+		{"empty name of a pool", "POST", "/1.0/storage-pools", obj{"driver": "dir"}, 400},
+		{"name with a slash", "POST", "/1.0/instances", obj{"name": "a/b", "source": tiny}, 400},
+		{"name with dots", "POST", "/1.0/instances", obj{"name": "../../etc", "source": tiny}, 400},
+		{"name that starts with a digit", "POST", "/1.0/instances", obj{"name": "1a", "source": tiny}, 400},
+		{"name that is too long", "POST", "/1.0/instances", obj{"name": strings.Repeat("a", 64), "source": tiny}, 400},
+		{"unknown key", "POST", "/1.0/instances", obj{"name": h.name("x"), "source": tiny, "config": obj{"no.such": "1"}}, 400},
+		{"wrong value", "POST", "/1.0/instances", obj{"name": h.name("x"), "source": tiny, "config": obj{"limits.memory": "much"}}, 400},
+		{"unknown profile", "POST", "/1.0/instances", obj{"name": h.name("x"), "source": tiny, "profiles": []string{"none-such"}}, 404},
+		{"name in use", "POST", "/1.0/instances", obj{"name": c, "source": tiny}, 409},
+		{"unknown state", "PUT", "/1.0/instances/" + c + "/state", obj{"action": "explode"}, 400},
+		{"exec of nothing", "POST", "/1.0/instances/" + c + "/exec", obj{"command": []string{}}, 400},
+		{"stale ETag is refused elsewhere; wrong body here", "PUT", "/1.0/profiles/default", `[]`, 400},
+		{"network with a taken name", "POST", "/1.0/networks", obj{"name": h.bridge(), "type": "bridge"}, 409},
+		{"network with a name that is too long", "POST", "/1.0/networks", obj{"name": "abcdefghijklmnopq", "type": "bridge"}, 400},
+		{"network with a wrong address", "POST", "/1.0/networks", obj{"name": "x" + h.token, "type": "bridge", "config": obj{"ipv4.address": "10.0.0.300/24"}}, 400},
+		{"pool with an unknown driver", "POST", "/1.0/storage-pools", obj{"name": "p2", "driver": "floppy"}, 400},
+		{"delete of a pool in use", "DELETE", "/1.0/storage-pools/default", nil, 400},
+		{"delete of a network in use", "DELETE", "/1.0/networks/" + h.bridge(), nil, 400},
+		{"delete of the default profile", "DELETE", "/1.0/profiles/default", nil, 403},
+		{"no such operation", "GET", "/1.0/operations/6b8a6f40-0000-0000-0000-000000000000", nil, 404},
+		{"unknown filter", "GET", "/1.0/instances?filter=this+is+not+one", nil, 400},
+		{"a body of 20 MB", "POST", "/1.0/profiles", `{"name":"` + strings.Repeat("x", 20<<20) + `"}`, 413},
+	} {
+		code, a := h.request(q.method, q.path, q.body)
+		if code != q.code {
+			t.Errorf("%s: %d (%s), want %d", q.what, code, a.Error, q.code)
+		}
+		if a.Type != "error" || a.ErrorCode != code || a.Error == "" || strings.Contains(a.Error, "\n") {
+			t.Errorf("%s: the answer is no plain error: %+v", q.what, a)
+		}
+	}
+	if code, _ := h.request("GET", "/1.0/instances/"+c, nil); code != http.StatusOK {
+		t.Errorf("after all that the instance gives %d", code)
+	}
+	if out := h.lxc("list", "--format", "csv", "--columns", "n"); strings.TrimSpace(out) != c {
+		t.Errorf("instances now: %q", out)
+	}
+	for _, n := range []string{"image", "missing-image"} {
+		if r := h.try("launch", "no-such-"+n, h.name("y")); r.code == 0 || !strings.HasPrefix(r.stderr, "Error: ") {
+			t.Errorf("launch without an image: exit %d, %q", r.code, r.stderr)
+		}
+	}
+	if r := h.try("launch", "tiny", h.name("vm"), "--vm"); r.code == 0 || h.state(h.name("vm")) != "" {
+		t.Errorf("launch --vm: exit %d, %q", r.code, r.stderr)
+	}
+}
