@@ -17,7 +17,7 @@ func TestDevicesComeAndGo(t *testing.T) {
 	h.launch(c)
 
 	// A second interface, while the container runs.
-	h.lxc("config", "device", "add", c, "second", "nic", "network="+h.bridge(), "name=eth1")
+	h.lxc("config", "device", "add", c, "second", "nic", "nictype=bridged", "parent="+h.bridge(), "name=eth1")
 	h.seen()
 	h.lxc("exec", c, "--", "ip", "link", "set", "eth1", "up")
 	if n := len(dirNames("/sys/class/net/" + h.bridge() + "/brif")); n != 2 {
@@ -118,7 +118,7 @@ func TestDiskLinksStayInside(t *testing.T) {
 			t.Errorf("mounted on the host: %s", m)
 		}
 	}
-	h.lxc("delete", "--force", c)
+	h.eventually("delete", func() bool { return h.try("delete", "--force", c).code == 0 })
 }
 
 func TestLimitsHoldAndChangeLive(t *testing.T) {

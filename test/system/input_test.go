@@ -24,7 +24,7 @@ func TestBadInputGetsOneSentence(t *testing.T) {
 		{"no such path", "GET", "/1.0/nonsense", nil, 404},
 		{"no such version", "GET", "/2.0", nil, 404},
 		{"no such instance", "GET", "/1.0/instances/nobody", nil, 404},
-		{"wrong method", "DELETE", "/1.0/instances", nil, 405},
+		{"wrong method", "DELETE", "/1.0/instances", nil, 501},
 		{"not JSON", "POST", "/1.0/instances", "{", 400},
 		{"wrong types", "POST", "/1.0/instances", `{"name": 7}`, 400},
 		{"empty name of a pool", "POST", "/1.0/storage-pools", obj{"driver": "dir"}, 400},
@@ -48,9 +48,21 @@ func TestBadInputGetsOneSentence(t *testing.T) {
 		{"delete of the default profile", "DELETE", "/1.0/profiles/default", nil, 403},
 		{"no such operation", "GET", "/1.0/operations/6b8a6f40-0000-0000-0000-000000000000", nil, 404},
 		{"unknown filter", "GET", "/1.0/instances?filter=this+is+not+one", nil, 400},
-		{"a body of 20 MB", "POST", "/1.0/profiles", `{"name":"` + strings.Repeat("x", 20<<20) + `"}`, 413},
+		{"a body of 20 MB", "POST", "/1.0/profiles", `{"description":"` + strings.Repeat("x", 20<<20) + `"}`, 413},
 	} {
 		code, a := h.request(q.method, q.path, q.body)
+		if code == http.StatusAccepted {
+			// What only the work itself can find out is told by its operation.
+			var o struct {
+				Code int    `json:"status_code"`
+				Err  string `json:"err"`
+			}
+			h.get(a.Operation+"/wait?timeout=30", &o)
+			if o.Code != 400 || o.Err == "" || strings.Contains(o.Err, "\n") {
+				t.Errorf("%s: the operation ended with %+v", q.what, o)
+			}
+			continue
+		}
 		if code != q.code {
 			t.Errorf("%s: %d (%s), want %d", q.what, code, a.Error, q.code)
 		}
