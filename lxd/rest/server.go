@@ -28,8 +28,9 @@ type Deps struct {
 	Authenticate func(r *http.Request) (auth.Caller, error)
 	// Project loads a project, or returns a not-found error.
 	Project func(ctx context.Context, name string) (Project, error)
-	// Gate refuses requests while the daemon starts or stops; nil lets all pass.
-	Gate func(r *Route) error
+	// Gate holds requests back while the daemon starts and refuses them while it
+	// stops; nil lets all pass.
+	Gate func(ctx context.Context, r *Route) error
 	// Forward hands the request to the member where its object lives and reports
 	// whether it did; nil while there is but one member.
 	Forward func(w http.ResponseWriter, r *Request) (bool, error)
@@ -104,7 +105,7 @@ func (s *Server) serve(w http.ResponseWriter, hr *http.Request) error {
 		return errs.NotImplemented("not implemented")
 	}
 	if s.deps.Gate != nil {
-		if err := s.deps.Gate(route); err != nil {
+		if err := s.deps.Gate(hr.Context(), route); err != nil {
 			return err
 		}
 	}

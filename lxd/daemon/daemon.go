@@ -1,0 +1,325 @@
+package daemon
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"sett/lxd/container"
+	"sett/lxd/db/store"
+	"sett/lxd/event"
+	"sett/lxd/instance"
+	netdriver "sett/lxd/network/driver"
+	"sett/lxd/op"
+	"sett/lxd/rest"
+	"sett/lxd/server"
+	"sett/lxd/storage/driver"
+	"sett/lxd/task"
+	"sett/shared/errs"
+	"sett/shared/log"
+	"sett/shared/undo"
+	"sett/shared/version"
+)
+
+// Options say what a daemon is made of.
+type Options struct {
+	Dir   string // LXD_DIR
+	Group string // whose members may use the socket; empty: root only
+	// LogHandler takes the daemon's own log.
+	LogHandler slog.Handler
+	// Listener is the socket when a service manager made it already.
+	Listener net.Listener
+	// Engine makes the container engine.
+	Engine func() (container.Engine, error)
+	// StorageDrivers and NetworkDrivers are what pools and networks may be made of.
+	StorageDrivers *driver.Registry
+	NetworkDrivers func(*slog.Logger) []netdriver.Driver
+	// IDs and Unpack are parts of the host that tests replace.
+	IDs instance.IDs
+	// Tell is told of the daemon's states, for a service manager: "READY=1".
+	Tell func(state string)
+	// NoAutostart leaves instances as they are.
+	NoAutostart bool
+}
+
+// Daemon is one running daemon.
+type Daemon struct {
+	o    Options
+	log  *slog.Logger
+	bus  *event.Bus
+	ops  *op.Manager
+	jobs *task.Runner
+	st   *store.Store
+	own  *parts
+
+	ctx    context.Context // ends when the daemon is told to stop
+	cancel context.CancelFunc
+	http   *http.Server
+	socket string
+
+	ready    chan struct{}
+	stopping atomic.Bool
+	stopOnce sync.Once
+	stopped  chan struct{}
+	stopErr  error
+	asked    chan struct{} // closed when somebody asked over the API for an end
+	how      struct{ instances, force bool }
+	wg       sync.WaitGroup
+}
+
+// folders are what stands in every LXD_DIR. Guests are reached through some of
+// them with mapped ids, so the top lets everybody pass through.
+var folders = map[string]os.FileMode{
+	"": 0o711, "backups": 0o700, "containers": 0o711, "database": 0o700, "devices": 0o711, "disks": 0o700, "images": 0o700,
+	"logs": 0o700, "networks": 0o711, "run": 0o711, "security": 0o700, "shmounts": 0o711, "snapshots": 0o700, "storage-pools": 0o711,
+}
+
+// Start brings a daemon up. When it returns the API answers; Ready is closed a
+// little later, when pools and networks are up and running instances were found.
+func Start(ctx context.Context, o Options) (_ *Daemon, err error) {
+	if o.Dir, err = filepath.Abs(o.Dir); err != nil {
+		return nil, err
+	}
+	if o.Tell == nil {
+		o.Tell = func(string) {}
+	}
+	d := &Daemon{o: o, bus: event.NewBus(""), ready: make(chan struct{}), stopped: make(chan struct{}), asked: make(chan struct{}),
+		socket: filepath.Join(o.Dir, "unix.socket")}
+	if o.LogHandler == nil {
+		o.LogHandler = slog.DiscardHandler
+	}
+	d.log = slog.New(event.NewLogHandler(o.LogHandler, d.bus))
+	d.ctx, d.cancel = context.WithCancel(log.With(context.WithoutCancel(ctx), d.log))
+
+	var u undo.Stack
+	u.OnError = func(err error) { d.log.Error("Could not take back a start of the daemon", "err", err) }
+	u.Push(func() error { d.cancel(); return nil })
+	defer u.Run()
+
+	if err := os.MkdirAll(o.Dir, 0o711); err != nil {
+		return nil, err
+	}
+	// The store refuses folders of others and a second daemon before it writes anything.
+	if d.st, err = store.Open(ctx, store.Options{Dir: o.Dir, Version: version.Sett, Log: d.log}); err != nil {
+		return nil, err
+	}
+	u.Push(func() error { return d.st.Close(context.WithoutCancel(ctx)) })
+	for name, mode := range folders {
+		p := filepath.Join(o.Dir, name)
+		if err := os.MkdirAll(p, mode); err != nil {
+			return nil, err
+		}
+		if err := os.Chmod(p, mode); err != nil {
+			return nil, err
+		}
+	}
+	d.ops = op.New(d.ctx, d.bus, "", 5*time.Second)
+	d.jobs = task.New(d.log)
+	if err := d.build(ctx); err != nil {
+		return nil, err
+	}
+	l := o.Listener
+	if l == nil {
+		if l, err = listenUnix(d.socket, o.Group); err != nil {
+			return nil, err
+		}
+	}
+	d.http = &http.Server{Handler: d.handler(), ConnContext: withPeer, ErrorLog: slog.NewLogLogger(d.log.Handler(), slog.LevelDebug),
+		ReadHeaderTimeout: 30 * time.Second, BaseContext: func(net.Listener) context.Context { return d.ctx }}
+	d.wg.Add(2)
+	go func() {
+		defer d.wg.Done()
+		if err := d.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			d.log.Error("The API socket failed", "err", err)
+		}
+	}()
+	go func() {
+		defer d.wg.Done()
+		d.comeUp()
+	}()
+	u.Commit()
+	return d, nil
+}
+
+// comeUp does what the API need not wait for.
+func (d *Daemon) comeUp() {
+	d.own.storage.Start(d.ctx)
+	d.own.networks.Start(d.ctx)
+	if err := d.own.instances.Recover(d.ctx); err != nil {
+		d.log.Error("Could not look for running instances", "err", err)
+	}
+	if d.ctx.Err() != nil {
+		return
+	}
+	d.jobs.Start(d.ctx)
+	close(d.ready)
+	d.o.Tell("READY=1")
+	d.log.Info("Daemon is ready", "pid", os.Getpid(), "dir", d.o.Dir)
+	if !d.o.NoAutostart {
+		d.own.instances.Autostart(d.ctx)
+	}
+}
+
+// Ready implements server.Daemon.
+func (d *Daemon) Ready() <-chan struct{} { return d.ready }
+
+// Asked is closed when a client has asked the daemon to end; Stop was called then.
+func (d *Daemon) Asked() <-chan struct{} { return d.asked }
+
+// Stop implements server.Daemon: it begins the end and returns at once. The
+// process may exit when Stopped is closed.
+func (d *Daemon) Stop(instances, force bool) <-chan error {
+	out := make(chan error, 1)
+	d.stopOnce.Do(func() {
+		d.how.instances, d.how.force = instances, force
+		d.stopping.Store(true)
+		d.o.Tell("STOPPING=1")
+		go func() {
+			// The one who asked gets an answer before the API goes.
+			if d.how.instances {
+				d.stopInstances()
+			}
+			out <- nil
+			close(d.asked)
+			d.stopErr = d.shutDown()
+			close(d.stopped)
+		}()
+	})
+	return out
+}
+
+// Stopped is closed when nothing of the daemon is left.
+func (d *Daemon) Stopped() <-chan struct{} { return d.stopped }
+
+// Err is why the end was not clean.
+func (d *Daemon) Err() error { return d.stopErr }
+
+func (d *Daemon) stopInstances() {
+	ctx := d.ctx
+	if !d.how.force {
+		d.waitOperations(ctx)
+	}
+	d.own.instances.Shutdown(ctx, d.how.force)
+}
+
+// waitOperations gives running operations the time that the server's configuration
+// allows them.
+func (d *Daemon) waitOperations(ctx context.Context) {
+	limit := server.ShutdownTimeout.Get(nil)
+	if c, err := d.own.server.Config(ctx); err == nil {
+		limit = server.ShutdownTimeout.Get(c)
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	for _, o := range d.ops.Busy() {
+		select {
+		case <-o.Done():
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// shutDown stops everything in the reverse order of its start. Containers go on.
+func (d *Daemon) shutDown() error {
+	d.log.Info("Daemon is stopping")
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(d.ctx), 20*time.Second)
+	defer cancel()
+	var all []error
+	all = append(all, d.ops.Close(ctx))
+	d.cancel() // ends event streams, watchers and jobs
+	d.jobs.Stop()
+	grace, cancelGrace := context.WithTimeout(ctx, time.Second)
+	defer cancelGrace()
+	if d.http.Shutdown(grace) != nil {
+		_ = d.http.Close()
+	}
+	d.wg.Wait()
+	d.own.close(ctx)
+	all = append(all, d.st.Close(ctx))
+	if d.o.Listener == nil {
+		_ = os.Remove(d.socket)
+	}
+	d.log.Info("Daemon has stopped")
+	return errors.Join(all...)
+}
+
+// gate holds back what needs a whole daemon until there is one, and refuses changes
+// while it goes down.
+func (d *Daemon) gate(ctx context.Context, r *rest.Route) error {
+	if d.stopping.Load() && !r.LateOK && r.Method != http.MethodGet {
+		return errs.Unavailable("LXD is shutting down")
+	}
+	if r.EarlyOK {
+		return nil
+	}
+	select {
+	case <-d.ready:
+		return nil
+	default:
+	}
+	t := time.NewTimer(time.Minute)
+	defer t.Stop()
+	select {
+	case <-d.ready:
+		return nil
+	case <-t.C:
+	case <-d.ctx.Done():
+	case <-ctx.Done():
+	}
+	return errs.Unavailable("LXD daemon not ready yet")
+}
+
+// Name is a short name for an LXD_DIR that no other one has on this machine.
+func Name(dir string) string {
+	if dir == "/var/lib/lxd" {
+		return "lxd"
+	}
+	sum := sha256.Sum256([]byte(dir))
+	return "lxd-" + hex.EncodeToString(sum[:4])
+}
+
+func (d *Daemon) handler() http.Handler {
+	return rest.New(rest.Deps{Log: d.log, Authenticate: authenticate, Project: d.own.projects.Chain, Gate: d.gate}, d.own.routes())
+}
+
+// Routes lists the routes of a daemon, for references and tests.
+func (d *Daemon) Routes() []rest.Route { return d.own.routes() }
+
+// SQL implements server.Daemon.
+func (d *Daemon) SQL(ctx context.Context, database, query string) (any, error) {
+	switch database {
+	case "global":
+		if query == ".sync" {
+			return struct {
+				Results []any `json:"results"`
+			}{}, d.st.Sync(ctx)
+		}
+		res, err := d.st.Global.Run(ctx, query)
+		return map[string]any{"results": res}, err
+	case "local":
+		res, err := d.st.Local.Run(ctx, query)
+		return map[string]any{"results": res}, err
+	}
+	return nil, errs.Invalid("There is no database %q; use local or global", database)
+}
+
+// Dump implements server.Daemon.
+func (d *Daemon) Dump(ctx context.Context, database string, schemaOnly bool) (string, error) {
+	switch database {
+	case "global":
+		return d.st.Global.Dump(ctx, schemaOnly)
+	case "local":
+		return d.st.Local.Dump(ctx, schemaOnly)
+	}
+	return "", errs.Invalid("There is no database %q; use local or global", database)
+}

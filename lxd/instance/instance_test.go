@@ -1,0 +1,508 @@
+package instance_test
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"sett/lxd/container"
+	"sett/lxd/container/fake"
+	"sett/lxd/db"
+	"sett/lxd/db/dbtest"
+	"sett/lxd/device"
+	"sett/lxd/device/disk"
+	"sett/lxd/event"
+	"sett/lxd/host/idmap"
+	"sett/lxd/instance"
+	"sett/lxd/lock"
+	"sett/lxd/op"
+	"sett/lxd/profile"
+	"sett/shared/api"
+	"sett/shared/errs"
+)
+
+// pools is storage in memory: a folder for each volume, and a count of its users.
+type pools struct {
+	mu     sync.Mutex
+	dir    string
+	vols   map[instance.Volume]int
+	fail   map[string]error
+	calls  []string
+	size   map[instance.Volume]int64
+	mounts int
+}
+
+func (p *pools) did(what string, v instance.Volume) error {
+	p.calls = append(p.calls, what+" "+v.Instance)
+	err := p.fail[what]
+	delete(p.fail, what)
+	return err
+}
+
+func (p *pools) CheckPool(_ context.Context, name string) error {
+	if name != "pool" {
+		return errs.NotFound("Storage pool %q not found", name)
+	}
+	return nil
+}
+
+func (p *pools) create(v instance.Volume) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.did("create", v); err != nil {
+		return err
+	}
+	p.vols[v] = 0
+	return os.MkdirAll(filepath.Join(p.dir, v.Instance, "rootfs"), 0o755)
+}
+func (p *pools) CreateFromImage(_ context.Context, v instance.Volume, _ string, _ int64) error {
+	return p.create(v)
+}
+func (p *pools) CreateEmpty(_ context.Context, v instance.Volume, _ int64) error { return p.create(v) }
+func (p *pools) Delete(_ context.Context, v instance.Volume) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.did("delete", v); err != nil {
+		return err
+	}
+	delete(p.vols, v)
+	return os.RemoveAll(filepath.Join(p.dir, v.Instance))
+}
+func (p *pools) Rename(_ context.Context, v instance.Volume, to string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.did("rename", v); err != nil {
+		return err
+	}
+	n := v
+	n.Instance = to
+	p.vols[n] = p.vols[v]
+	delete(p.vols, v)
+	return os.Rename(filepath.Join(p.dir, v.Instance), filepath.Join(p.dir, to))
+}
+func (p *pools) Mount(_ context.Context, v instance.Volume) (string, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.did("mount", v); err != nil {
+		return "", err
+	}
+	p.vols[v]++
+	return filepath.Join(p.dir, v.Instance), nil
+}
+func (p *pools) Unmount(_ context.Context, v instance.Volume) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.vols[v]--
+	return p.did("unmount", v)
+}
+func (p *pools) SetSize(_ context.Context, v instance.Volume, n int64) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.size[v] = n
+	return p.did("size", v)
+}
+func (p *pools) Usage(context.Context, []instance.Volume) (map[instance.Volume]int64, error) {
+	return map[instance.Volume]int64{}, nil
+}
+
+type images struct{}
+
+func (images) Resolve(_ context.Context, _ string, src api.InstanceSource) (instance.Image, error) {
+	if src.Alias != "debian" {
+		return instance.Image{}, errs.NotFound("Image %q not found", src.Alias)
+	}
+	return instance.Image{Fingerprint: "abc", Architecture: "x86_64", Type: "container", Properties: map[string]string{"os": "Debian"}}, nil
+}
+func (images) Used(context.Context, string, string) error { return nil }
+
+type ids struct{}
+
+func (ids) Map() (idmap.Map, error) {
+	return idmap.Map{{UID: true, HostID: 1000000, Range: 65536}, {GID: true, HostID: 1000000, Range: 65536}}, nil
+}
+func (ids) Mountable(context.Context, string) bool { return true }
+func (ids) Shift(context.Context, string, idmap.Map, idmap.Map) error {
+	return errs.Internal("shifted")
+}
+
+type world struct {
+	t      *testing.T
+	db     *db.DB
+	s      *instance.Service
+	engine *fake.Engine
+	pools  *pools
+	events *event.Subscription
+	dir    string
+}
+
+func setup(t *testing.T) *world {
+	t.Helper()
+	w := &world{t: t, db: dbtest.Open(t), engine: fake.New(), dir: t.TempDir()}
+	w.pools = &pools{dir: t.TempDir(), vols: map[instance.Volume]int{}, fail: map[string]error{}, size: map[instance.Volume]int64{}}
+	dbtest.Exec(t, w.db, `INSERT INTO profiles_devices (profile_id, name, type) SELECT id, 'root', 'disk' FROM profiles WHERE name = 'default'`)
+	dbtest.Exec(t, w.db, `INSERT INTO profiles_devices_config (profile_device_id, key, value) SELECT id, 'path', '/' FROM profiles_devices`)
+	dbtest.Exec(t, w.db, `INSERT INTO profiles_devices_config (profile_device_id, key, value) SELECT id, 'pool', 'pool' FROM profiles_devices`)
+	w.s = w.service()
+	return w
+}
+
+// service makes a daemon's life: a second call is what a restart is.
+func (w *world) service() *instance.Service {
+	bus := event.NewBus("")
+	w.events = bus.Subscribe(event.Filter{Types: []event.Type{event.TypeLifecycle}})
+	prof := profile.New(w.db, bus)
+	s := instance.New(w.t.Context(), instance.Deps{
+		DB: w.db, Bus: bus, Ops: op.New(w.t.Context(), bus, "", time.Second), Locks: lock.New(), Log: slog.New(slog.DiscardHandler),
+		Profiles: prof, Engine: w.engine, Devices: device.NewRegistry(disk.Kind{}), Storage: w.pools, Images: images{}, IDs: ids{},
+		Dir: w.dir, Daemon: "test", Node: 1, Architecture: "x86_64",
+	})
+	prof.Attach(s)
+	w.t.Cleanup(s.Close)
+	return s
+}
+
+func (w *world) create(name string, more ...func(*api.InstancesPost)) error {
+	req := api.InstancesPost{Name: name, Source: api.InstanceSource{Type: "image", Alias: "debian"}}
+	for _, f := range more {
+		f(&req)
+	}
+	p, err := w.s.PlanCreate(w.t.Context(), "default", req)
+	if err != nil {
+		return err
+	}
+	return w.s.Create(w.t.Context(), p, nil)
+}
+
+func (w *world) ok(err error) {
+	w.t.Helper()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) load(name string) *instance.Instance {
+	w.t.Helper()
+	i, err := w.s.Load(w.t.Context(), "default", name)
+	w.ok(err)
+	return i
+}
+
+// is waits for a state: what a guest does by itself is seen a moment later.
+func (w *world) is(name string, want instance.State) {
+	w.t.Helper()
+	id := w.load(name).ID
+	for range 500 {
+		if w.s.State(id) == want {
+			return
+		}
+		<-time.After(2 * time.Millisecond)
+	}
+	w.t.Fatalf("%s is %s, want %s", name, w.s.State(id), want)
+}
+
+func (w *world) guest(name string) *fake.Guest {
+	return w.engine.Guest(container.ID{Daemon: "test", Project: "default", Name: name})
+}
+
+func (w *world) start(name string) error { return w.s.Start(w.t.Context(), "default", name, nil) }
+
+func (w *world) stop(name string, o instance.StopOptions) error {
+	return w.s.Stop(w.t.Context(), "default", name, o, nil)
+}
+
+// clean is true of a world without instances.
+func (w *world) clean() {
+	w.t.Helper()
+	all, err := w.s.List(w.t.Context(), "")
+	w.ok(err)
+	w.pools.mu.Lock()
+	defer w.pools.mu.Unlock()
+	if len(all) != 0 || len(w.pools.vols) != 0 || len(w.engine.Running()) != 0 {
+		w.t.Errorf("left: %d instances, volumes %v, containers %v", len(all), w.pools.vols, w.engine.Running())
+	}
+	for _, d := range []string{"logs", "devices", "run"} {
+		if ents, _ := os.ReadDir(filepath.Join(w.dir, d)); len(ents) != 0 {
+			w.t.Errorf("left in %s: %v", d, ents)
+		}
+	}
+}
+
+func TestLifeOfAnInstance(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.ok(w.create("c1", func(r *api.InstancesPost) {
+		r.Config = map[string]string{"environment.A": "b", "limits.memory": "64MiB"}
+	}))
+	i := w.load("c1")
+	if i.Config["image.os"] != "Debian" || i.Config["volatile.base_image"] != "abc" || i.Config["volatile.sett_pending"] != "" || i.Config["volatile.uuid"] == "" {
+		t.Errorf("config %v", i.Config)
+	}
+	w.ok(w.start("c1"))
+	w.is("c1", instance.Running)
+	spec := w.engine.Starts()[0]
+	if spec.Hostname != "c1" || !spec.Rootfs.Idmapped || spec.IDMap.Empty() || spec.Limits.Memory != 64<<20 || len(spec.InitEnv) != 1 || spec.InitEnv[0] != "A=b" {
+		t.Errorf("spec %+v", spec)
+	}
+	if c := w.load("c1").Config; c["volatile.last_state.power"] != "RUNNING" || c["volatile.last_state.idmap"] != "[]" || !strings.Contains(c["volatile.idmap.current"], "1000000") {
+		t.Errorf("config %v", c)
+	}
+	if err := w.start("c1"); errs.Status(err) != 400 || !strings.Contains(err.Error(), "already running") {
+		t.Errorf("second start: %v", err)
+	}
+	w.ok(w.s.Freeze(t.Context(), "default", "c1", nil))
+	w.is("c1", instance.Frozen)
+	w.ok(w.s.Unfreeze(t.Context(), "default", "c1", nil))
+	if err := w.s.Delete(t.Context(), "default", "c1", nil); err == nil {
+		t.Error("a running instance was deleted")
+	}
+	if err := w.s.Rename(t.Context(), "default", "c1", "c2", nil); err == nil {
+		t.Error("a running instance was renamed")
+	}
+	w.ok(w.stop("c1", instance.StopOptions{Force: true}))
+	if w.load("c1").Config["volatile.last_state.power"] != "STOPPED" {
+		t.Error("power was not noted")
+	}
+	w.ok(w.s.Rename(t.Context(), "default", "c1", "c2", nil))
+	w.ok(w.start("c2"))
+	w.ok(w.stop("c2", instance.StopOptions{Timeout: -1}))
+	w.ok(w.s.Delete(t.Context(), "default", "c2", nil))
+	w.clean()
+	var got []string
+	for len(w.events.C()) > 0 {
+		got = append(got, (<-w.events.C()).Metadata.(event.Lifecycle).Action)
+	}
+	want := "instance-created instance-started instance-paused instance-resumed instance-stopped instance-renamed instance-started instance-shutdown instance-deleted"
+	if strings.Join(got, " ") != want {
+		t.Errorf("events %v", got)
+	}
+}
+
+func TestFailedCreateLeavesNothing(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.pools.fail["create"] = errs.Invalid("the pool is full")
+	if err := w.create("c1"); err == nil || !strings.Contains(err.Error(), "full") {
+		t.Errorf("got %v", err)
+	}
+	w.clean()
+	w.ok(w.create("c1")) // the name is free again
+}
+
+func TestRefusedRequests(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.ok(w.create("taken"))
+	for name, c := range map[string]struct {
+		name string
+		req  func(*api.InstancesPost)
+		code int
+		text string
+	}{
+		"taken name":      {"taken", nil, 409, "already exists"},
+		"bad name":        {"a b", nil, 400, "letters, digits"},
+		"digit first":     {"1a", nil, 400, "begin with a letter"},
+		"unknown key":     {"x", func(r *api.InstancesPost) { r.Config = map[string]string{"limits.cpus": "1"} }, 400, "limits.cpus"},
+		"unbuilt key":     {"x", func(r *api.InstancesPost) { r.Config = map[string]string{"raw.lxc": "x"} }, 501, "raw.lxc"},
+		"missing image":   {"x", func(r *api.InstancesPost) { r.Source.Alias = "nope" }, 404, "nope"},
+		"missing profile": {"x", func(r *api.InstancesPost) { r.Profiles = []string{"nope"} }, 404, "nope"},
+		"no root disk":    {"x", func(r *api.InstancesPost) { r.Profiles = []string{} }, 400, "root device"},
+		"virtual machine": {"x", func(r *api.InstancesPost) { r.Type = "virtual-machine" }, 501, "irtual machines"},
+		"unbuilt source":  {"x", func(r *api.InstancesPost) { r.Source.Type = "copy" }, 501, "copy"},
+		"missing pool": {"x", func(r *api.InstancesPost) {
+			r.Devices = map[string]map[string]string{"root": {"type": "disk", "path": "/", "pool": "p2"}}
+		}, 404, "p2"},
+		"foreign cpu":      {"x", func(r *api.InstancesPost) { r.Architecture = "riscv64" }, 400, "riscv64"},
+		"daemon's own key": {"x", func(r *api.InstancesPost) { r.Config = map[string]string{"volatile.sett_pending": "delete"} }, 400, "daemon's own"},
+		"clashing devices": {"x", func(r *api.InstancesPost) {
+			r.Devices = map[string]map[string]string{"a": {"type": "disk", "path": "/m", "source": "/"}, "b": {"type": "disk", "path": "/m", "source": "/"}}
+		}, 400, `both want "/m"`},
+		"unbuilt device": {"x", func(r *api.InstancesPost) { r.Devices = map[string]map[string]string{"g": {"type": "gpu"}} }, 501, "gpu"},
+	} {
+		f := c.req
+		if f == nil {
+			f = func(*api.InstancesPost) {}
+		}
+		err := w.create(c.name, f)
+		if err == nil || errs.Status(err) != c.code || !strings.Contains(err.Error(), c.text) {
+			t.Errorf("%s: %v, want %d with %q", name, err, c.code, c.text)
+		}
+	}
+	if all, _ := w.s.List(t.Context(), ""); len(all) != 1 {
+		t.Errorf("%d instances", len(all))
+	}
+}
+
+func TestFailedStartIsTakenBack(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.ok(w.create("c1"))
+	before := w.load("c1").Config
+	for _, fail := range []func(){
+		func() { w.pools.fail["mount"] = errs.Internal("no mount") },
+		func() { w.engine.Fail(fake.Start, errs.Internal("no init")) },
+	} {
+		fail()
+		if err := w.start("c1"); err == nil {
+			t.Fatal("started")
+		}
+		w.is("c1", instance.Stopped)
+		if n := w.pools.vols[instance.Volume{Pool: "pool", Project: "default", Instance: "c1"}]; n > 0 {
+			t.Errorf("%d mounts left", n)
+		}
+		if p := w.load("c1").Config["volatile.last_state.power"]; p != before["volatile.last_state.power"] {
+			t.Errorf("power %q stayed", p)
+		}
+	}
+	w.ok(w.start("c1"))
+}
+
+func TestGuestThatEndsOrRebootsByItself(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.ok(w.create("c1"))
+	w.ok(w.start("c1"))
+	w.guest("c1").Reboot()
+	for len(w.engine.Starts()) < 2 {
+		<-time.After(time.Millisecond)
+	}
+	w.is("c1", instance.Running)
+	w.guest("c1").Halt()
+	w.is("c1", instance.Stopped)
+
+	w.ok(w.create("e1", func(r *api.InstancesPost) { r.Ephemeral = true }))
+	w.ok(w.start("e1"))
+	w.guest("e1").Halt()
+	for range 500 {
+		if _, err := w.s.Load(t.Context(), "default", "e1"); errs.Is(err, errs.KindNotFound) {
+			return
+		}
+		<-time.After(2 * time.Millisecond)
+	}
+	t.Error("the ephemeral instance stayed")
+}
+
+func TestRestartKeepsEphemeralInstances(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.ok(w.create("e1", func(r *api.InstancesPost) { r.Ephemeral = true }))
+	w.ok(w.start("e1"))
+	w.ok(w.s.Restart(t.Context(), "default", "e1", instance.StopOptions{Force: true}, nil))
+	w.is("e1", instance.Running)
+	w.ok(w.stop("e1", instance.StopOptions{Force: true}))
+	w.clean()
+}
+
+func TestDaemonRestartFindsWhatRuns(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	for _, n := range []string{"run", "froze", "died", "off"} {
+		w.ok(w.create(n))
+	}
+	for _, n := range []string{"run", "froze", "died"} {
+		w.ok(w.start(n))
+	}
+	w.ok(w.s.Freeze(t.Context(), "default", "froze", nil))
+	w.s.Close()
+	w.guest("died").Halt()
+	w.s = w.service()
+	w.ok(w.s.Recover(t.Context()))
+	w.is("run", instance.Running)
+	w.is("froze", instance.Frozen)
+	w.is("died", instance.Stopped)
+	w.is("off", instance.Stopped)
+	w.ok(w.stop("run", instance.StopOptions{Force: true}))
+	w.ok(w.stop("froze", instance.StopOptions{Force: true}))
+	w.s.Autostart(t.Context()) // "died" ran when it was last seen, the others were stopped since
+	w.is("died", instance.Running)
+	w.is("run", instance.Stopped)
+}
+
+func TestInterruptedWorkIsFinishedOrTakenBack(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.ok(w.create("half"))
+	w.ok(w.create("going"))
+	w.ok(w.create("whole"))
+	w.s.Close()
+	for n, p := range map[string]string{"half": "create", "going": "delete"} {
+		dbtest.Exec(t, w.db, `INSERT INTO instances_config (instance_id, key, value) SELECT id, 'volatile.sett_pending', ? FROM instances WHERE name = ?`, p, n)
+	}
+	w.s = w.service()
+	w.ok(w.s.Recover(t.Context()))
+	all, err := w.s.List(t.Context(), "")
+	w.ok(err)
+	if len(all) != 1 || all[0].Name != "whole" || len(w.pools.vols) != 1 {
+		t.Errorf("left: %d instances, volumes %v", len(all), w.pools.vols)
+	}
+}
+
+func TestUpdateFollowsLive(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.ok(w.create("c1"))
+	w.ok(w.start("c1"))
+	i := w.load("c1")
+	c := instance.Change{Config: map[string]string{"limits.memory": "32MiB"}, Devices: map[string]map[string]string{"d": {"type": "disk", "path": "/mnt", "source": w.dir}}, Profiles: []string{"default"}}
+	for k, v := range i.Config {
+		c.Config[k] = v
+	}
+	w.ok(w.s.Update(t.Context(), i, c, nil))
+	g := w.guest("c1")
+	if g.Limits().Memory != 32<<20 {
+		t.Errorf("limits %+v", g.Limits())
+	}
+	if ms := g.Mounts(); len(ms) != 1 || ms[0].Target != "mnt" {
+		t.Errorf("mounts %+v", ms)
+	}
+	i = w.load("c1")
+	c.Config["security.privileged"] = "true"
+	if err := w.s.Update(t.Context(), i, c, nil); errs.Status(err) != 400 || !strings.Contains(err.Error(), "stop it first") {
+		t.Errorf("got %v", err)
+	}
+	delete(c.Config, "security.privileged")
+	c.Devices = nil
+	w.ok(w.s.Update(t.Context(), i, c, nil))
+	if ms := g.Mounts(); len(ms) != 0 {
+		t.Errorf("mounts %+v", ms)
+	}
+	c.Config["volatile.uuid"] = "x"
+	if err := w.s.Update(t.Context(), w.load("c1"), c, nil); errs.Status(err) != 400 {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestShutdownStopsAllAndRemembersThem(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	for _, n := range []string{"a", "b"} {
+		w.ok(w.create(n))
+		w.ok(w.start(n))
+	}
+	w.s.Shutdown(t.Context(), false)
+	w.is("a", instance.Stopped)
+	w.is("b", instance.Stopped)
+	w.s.Autostart(t.Context())
+	w.is("a", instance.Running)
+	w.is("b", instance.Running)
+}
+
+func TestGeneratedNamesAreFreeAndValid(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	seen := map[string]bool{}
+	for range 20 {
+		p, err := w.s.PlanCreate(t.Context(), "default", api.InstancesPost{Source: api.InstanceSource{Type: "none"}})
+		w.ok(err)
+		w.ok(w.s.Create(t.Context(), p, nil))
+		if n := p.Instance.Name; seen[n] || instance.CheckName(n) != nil {
+			t.Errorf("name %q", n)
+		} else {
+			seen[n] = true
+		}
+	}
+}
