@@ -354,7 +354,9 @@ func (s *session) obey(c *websocket.Conn, e container.Exec, ended <-chan struct{
 			w, err1 := strconv.ParseUint(m.Args["width"], 10, 16)
 			h, err2 := strconv.ParseUint(m.Args["height"], 10, 16)
 			if err1 == nil && err2 == nil {
-				_ = e.Resize(int(w), int(h))
+				if term := e.Terminal(); term != nil {
+					_ = term.Resize(int(w), int(h))
+				}
 			}
 		case "signal":
 			if m.Signal > 0 && m.Signal < 65 {
