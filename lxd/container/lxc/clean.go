@@ -109,9 +109,9 @@ func lastErrors(path string, offset int64, fallback string) string {
 			found = append(found, text)
 		}
 	}
-	// The first is the cause; what follows is each caller repeating it.
 	if len(found) == 0 {
 		return fallback
 	}
-	return strings.Join(found[:min(len(found), 3)], "; ")
+	// The first is the cause, and what follows is each caller repeating it.
+	return found[0]
 }

@@ -128,11 +128,19 @@ func (p *proc) RemoveMount(ctx context.Context, target string) error {
 }
 
 // inNetNS runs f in a network namespace, on a thread that ends with it: one that
-// could not come back must not serve anybody else.
+// could not come back must not serve anybody else. Never on the process's first
+// thread, which would survive and is what /proc/self stands for.
 func inNetNS(ns *os.File, f func() error) error {
 	done := make(chan error, 1)
 	go func() {
-		runtime.LockOSThread() // and never unlocked
+		runtime.LockOSThread()
+		if unix.Gettid() == unix.Getpid() {
+			// While this goroutine holds the first thread, the next gets another one.
+			done <- inNetNS(ns, f)
+			runtime.UnlockOSThread()
+			return
+		}
+		// From here on never unlocked.
 		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
 			done <- fmt.Errorf("enter the network namespace: %w", err)
 			return
@@ -218,7 +226,7 @@ func (p *proc) AddNIC(ctx context.Context, n container.NIC) error {
 }
 
 func (p *proc) takeNIC(ns *os.File, guestName, hostName string) error {
-	home, err := os.Open("/proc/self/ns/net")
+	home, err := os.Open("/proc/thread-self/ns/net")
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,16 @@ import (
 // the host's, and makes the mounts there. No other process ever sees them, and
 // they go when the monitor does.
 func stage(dir string, mounts []wire.StagedMount) error {
+	// The sources belong to the host's namespace: the kernel copies them only there.
+	trees := make([]int, len(mounts))
+	for i, m := range mounts {
+		tree, err := detach(m)
+		if err != nil {
+			return fmt.Errorf("%s: %w", m.Source, err)
+		}
+		defer unix.Close(tree)
+		trees[i] = tree
+	}
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 		return err
 	}
@@ -23,15 +33,16 @@ func stage(dir string, mounts []wire.StagedMount) error {
 	if err := unix.Mount("none", dir, "tmpfs", 0, "mode=0711"); err != nil {
 		return fmt.Errorf("mount %s: %w", dir, err)
 	}
-	for _, m := range mounts {
-		if err := stageOne(filepath.Join(dir, m.Name), m); err != nil {
+	for i, m := range mounts {
+		if err := attach(trees[i], filepath.Join(dir, m.Name)); err != nil {
 			return fmt.Errorf("%s: %w", m.Source, err)
 		}
 	}
 	return nil
 }
 
-func stageOne(at string, m wire.StagedMount) error {
+// detach copies a source as a mount that is nowhere yet.
+func detach(m wire.StagedMount) (int, error) {
 	from, source, flags := unix.AT_FDCWD, m.Source, uint(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
 	attr := uint(unix.AT_EMPTY_PATH)
 	if m.FD >= 0 {
@@ -44,18 +55,23 @@ func stageOne(at string, m wire.StagedMount) error {
 	}
 	tree, err := unix.OpenTree(from, source, flags)
 	if err != nil {
-		return err
+		return -1, err
 	}
-	defer unix.Close(tree)
 	if m.Attrs != 0 {
 		if err := unix.MountSetattr(tree, "", attr, &unix.MountAttr{Attr_set: m.Attrs}); err != nil {
-			return err
+			_ = unix.Close(tree)
+			return -1, err
 		}
 	}
+	return tree, nil
+}
+
+func attach(tree int, at string) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(tree, &st); err != nil {
 		return err
 	}
+	var err error
 	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
 		err = os.Mkdir(at, 0o755)
 	} else {
