@@ -14,21 +14,31 @@ func TestDevicesComeAndGo(t *testing.T) {
 	h := newHost(t)
 	h.setUp("dir")
 	c := h.name("c1")
-	h.launch(c)
+	h.launch(c, "--no-profiles", "--storage", "default")
 
-	// A second interface, while the container runs.
-	h.lxc("config", "device", "add", c, "second", "nic", "nictype=bridged", "parent="+h.bridge(), "name=eth1")
+	// Interfaces, while the container runs.
+	bridged := func() int { return len(dirNames("/sys/class/net/" + h.bridge() + "/brif")) }
+	h.lxc("config", "device", "add", c, "net", "nic", "network="+h.bridge(), "name=eth0")
 	h.seen()
-	h.lxc("exec", c, "--", "ip", "link", "set", "eth1", "up")
-	if n := len(dirNames("/sys/class/net/" + h.bridge() + "/brif")); n != 2 {
-		t.Errorf("%d interfaces on the bridge, want 2", n)
-	}
-	h.lxc("config", "device", "remove", c, "second")
-	if r := h.try("exec", c, "--", "ip", "link", "show", "eth1"); r.code == 0 {
-		t.Error("eth1 is still inside after its removal")
-	}
-	if n := len(dirNames("/sys/class/net/" + h.bridge() + "/brif")); n != 1 {
+	if n := bridged(); n != 1 {
 		t.Errorf("%d interfaces on the bridge, want 1", n)
+	}
+	h.lxc("exec", c, "--", "udhcpc", "-n", "-q", "-i", "eth0", "-s", "/etc/udhcpc.script")
+	h.ipv4(c)
+	h.lxc("config", "device", "add", c, "wire", "nic", "nictype=p2p", "name=wire0")
+	wire := strings.TrimSpace(h.lxc("config", "get", c, "volatile.wire.host_name"))
+	h.links[wire] = true
+	if _, err := os.Stat("/sys/class/net/" + wire); wire == "" || err != nil {
+		t.Errorf("the host's end of the p2p nic is %q: %v", wire, err)
+	}
+	h.lxc("exec", c, "--", "ip", "link", "set", "wire0", "up")
+	h.lxc("config", "device", "remove", c, "wire")
+	h.lxc("config", "device", "remove", c, "net")
+	if r := h.try("exec", c, "--", "ls", "/sys/class/net"); r.stdout != "lo\n" {
+		t.Errorf("interfaces inside after their removal: %q", r.stdout)
+	}
+	if _, err := os.Stat("/sys/class/net/" + wire); bridged() != 0 || err == nil {
+		t.Errorf("the host's ends are still there: %d, %v", bridged(), err)
 	}
 
 	// A folder of the host, with ids mapped: root's files belong to root inside.
@@ -84,6 +94,7 @@ func TestDevicesComeAndGo(t *testing.T) {
 	}
 	// The profile's interface is taken out by a device of type none.
 	h.lxc("stop", "--force", c)
+	h.lxc("profile", "assign", c, "default")
 	h.lxc("config", "device", "add", c, "eth0", "none")
 	h.lxc("start", c)
 	h.waitBooted(c)
