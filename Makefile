@@ -74,12 +74,15 @@ tidy:
 test: check system ## check, then the system tests with real containers (root)
 
 system: build
-	@$(AS_ROOT) test/lib/system.sh
+	@$(AS_ROOT) test/lib/system.sh -v
 
 # --- installation ----------------------------------------------------------------------------
 
 install: build ## Install below $(DESTDIR)$(PREFIX), with the systemd units
 	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' test/lib/install.sh
+
+doc: ## Write the reference pages anew, from the declarations in the code
+	@go run -tags $(TAGS) ./doc/gen
 
 clean: ## Remove what was built (a running 'make run' is kept; see clean-run)
 	rm -rf bin
