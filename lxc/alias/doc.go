@@ -1,0 +1,2 @@
+// Package alias is "lxc alias": own names for command lines.
+package alias

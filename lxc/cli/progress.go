@@ -1,0 +1,84 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+
+	"sett/client"
+	"sett/shared/api"
+)
+
+// Progress shows how far something is, on one line of a terminal. Where the
+// output is no terminal, or with --quiet, it shows nothing.
+type Progress struct {
+	format string // with one %s
+	w      io.Writer
+
+	mu    sync.Mutex
+	width int
+	done  bool
+}
+
+// Progress returns a line of progress; format holds one %s.
+func (a *App) Progress(format string) *Progress {
+	p := &Progress{format: format}
+	if _, tty := Terminal(a.Out); tty && !a.Quiet {
+		p.w = a.Out
+	}
+	return p
+}
+
+// Update shows a state.
+func (p *Progress) Update(state string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.w == nil || p.done {
+		return
+	}
+	text := state
+	if p.format != "" {
+		text = fmt.Sprintf(p.format, state)
+	}
+	text, _, _ = strings.Cut(text, "\n")
+	pad := max(0, p.width-len(text))
+	p.width = len(text)
+	_, _ = fmt.Fprintf(p.w, "\r%s%s", text, strings.Repeat(" ", pad))
+}
+
+// Done clears the line and ends with text, if there is any.
+func (p *Progress) Done(text string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.w == nil || p.done {
+		p.done = true
+		return
+	}
+	p.done = true
+	if p.width > 0 {
+		_, _ = fmt.Fprintf(p.w, "\r%s\r", strings.Repeat(" ", p.width))
+	}
+	if text != "" {
+		_, _ = fmt.Fprintln(p.w, text)
+	}
+}
+
+// UpdateOp shows what an operation tells about its progress.
+func (p *Progress) UpdateOp(op api.Operation) {
+	for _, key := range []string{"fs_progress", "download_progress", "create_image_from_container_pack_progress", "create_backup_progress", "unpack_progress", "container_progress"} {
+		if v, ok := op.Metadata[key].(string); ok {
+			p.Update(v)
+			return
+		}
+	}
+	for key, v := range op.Metadata {
+		if s, ok := v.(string); ok && strings.HasSuffix(key, "_progress") {
+			p.Update(s)
+			return
+		}
+	}
+}
+
+// UpdateTransfer shows a transfer of this program's own.
+func (p *Progress) UpdateTransfer(d client.ProgressData) { p.Update(d.Text) }

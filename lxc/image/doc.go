@@ -1,0 +1,2 @@
+// Package image is "lxc image".
+package image

@@ -1,0 +1,54 @@
+// Command lxc is the command line of Sett; it speaks to any server of the LXD 5.0
+// API.
+package main
+
+import (
+	"context"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"sett/lxc/alias"
+	"sett/lxc/cli"
+	"sett/lxc/completion"
+	"sett/lxc/image"
+	"sett/lxc/instance"
+	"sett/lxc/network"
+	"sett/lxc/operation"
+	"sett/lxc/profile"
+	"sett/lxc/server"
+	"sett/lxc/settings"
+	"sett/lxc/storage"
+)
+
+// commands is the whole tree; a new noun is a line here.
+func commands() []func(*cli.App) *cobra.Command {
+	return []func(*cli.App) *cobra.Command{
+		alias.Command,
+		completion.Command,
+		image.Command,
+		instance.Delete,
+		instance.Exec,
+		instance.Info,
+		instance.Init,
+		instance.Launch,
+		instance.List,
+		instance.Pause,
+		instance.Rename,
+		instance.Restart,
+		instance.Start,
+		instance.Stop,
+		network.Command,
+		operation.Command,
+		profile.Command,
+		server.Monitor,
+		server.Query,
+		server.Version,
+		settings.Command,
+		storage.Command,
+	}
+}
+
+func main() {
+	os.Exit(cli.New(commands()...).Run(context.Background(), os.Args[1:]))
+}

@@ -1,0 +1,2 @@
+// Package network is "lxc network".
+package network

@@ -1,0 +1,2 @@
+// Package operation is "lxc operation".
+package operation

@@ -1,0 +1,2 @@
+// Package profile is "lxc profile".
+package profile

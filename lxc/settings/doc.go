@@ -1,0 +1,3 @@
+// Package settings is "lxc config": configuration and devices of instances, and
+// the configuration of servers.
+package settings

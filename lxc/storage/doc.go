@@ -1,0 +1,2 @@
+// Package storage is "lxc storage".
+package storage
