@@ -14,7 +14,7 @@ build=(gcc libc6-dev pkg-config make git ca-certificates gettext
 	libdqlite-dev libraft-dev libsqlite3-dev lxc-dev)
 run=(liblxc-common lxcfs uidmap nftables iproute2 dnsmasq-base kmod attr acl
 	squashfs-tools tar gzip bzip2 xz-utils zstd lz4 btrfs-progs e2fsprogs rsync)
-test=(mmdebstrap debian-archive-keyring busybox-static)
+test=(mmdebstrap debian-archive-keyring busybox-static libcap2-bin procps)
 
 say() { echo "deps: $*"; }
 die() { echo "deps: $*" >&2; exit 1; }
@@ -45,12 +45,9 @@ install_packages() {
 	mapfile -t missing < <(missing_packages)
 	[ ${#missing[@]} -gt 0 ] || return 0
 	say "installing ${missing[*]}"
-	export DEBIAN_FRONTEND=noninteractive
-	apt_install "${missing[@]}" || {
-		# The usual reason is an old or empty package list.
-		as_root apt-get -q update
-		apt_install "${missing[@]}"
-	} || die "apt could not install: ${missing[*]}"
+	# The usual reason for a refusal is an old or empty package list.
+	apt_install --simulate "${missing[@]}" >/dev/null 2>&1 || as_root apt-get -q update
+	apt_install "${missing[@]}" || die "apt could not install: ${missing[*]}"
 }
 
 apt_install() {
