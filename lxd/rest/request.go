@@ -152,6 +152,9 @@ func DecodeFields[T any](r *Request) (T, map[string]json.RawMessage, error) {
 }
 
 func (r *Request) body() ([]byte, error) {
+	if r.route.Body.Stream { // not limited by the chain
+		r.http.Body = http.MaxBytesReader(r.w, r.http.Body, DefaultBodyLimit)
+	}
 	b, err := io.ReadAll(r.http.Body)
 	var tooBig *http.MaxBytesError
 	switch {

@@ -110,12 +110,20 @@ var verbs = map[string]bool{http.MethodGet: true, http.MethodHead: true, http.Me
 type tree struct {
 	lit   map[string]*tree
 	any   *tree
+	tail  *tree // for a last value that may hold slashes, "{name...}"
 	route map[string]*Route
 }
 
 func (t *tree) add(r *Route) {
 	n := t
 	for _, seg := range segments(r.Path) {
+		if strings.HasSuffix(seg, "...}") {
+			if n.tail == nil {
+				n.tail = &tree{}
+			}
+			n = n.tail
+			continue
+		}
 		if strings.HasPrefix(seg, "{") {
 			if n.any == nil {
 				n.any = &tree{}
@@ -161,7 +169,16 @@ func (t *tree) find(segs []string, vals []string) (*tree, []string) {
 		if err != nil {
 			return nil, nil
 		}
-		return t.any.find(segs[1:], append(vals[:len(vals):len(vals)], v))
+		if f, vs := t.any.find(segs[1:], append(vals[:len(vals):len(vals)], v)); f != nil {
+			return f, vs
+		}
+	}
+	if t.tail != nil && segs[0] != "" {
+		v, err := url.PathUnescape(strings.Join(segs, "/"))
+		if err != nil {
+			return nil, nil
+		}
+		return t.tail, append(vals[:len(vals):len(vals)], v)
 	}
 	return nil, nil
 }

@@ -1,0 +1,299 @@
+package image
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"maps"
+	"slices"
+	"strings"
+
+	"sett/lxd/entity"
+	"sett/lxd/op"
+	"sett/lxd/rest"
+	"sett/shared/api"
+	"sett/shared/errs"
+)
+
+// sees reports whether a caller may know of an image of a project.
+func sees(r *rest.Request, project string, public bool) bool {
+	return public || r.Caller().Trusted() && r.Caller().CanSee(r.Project().Name) && r.Caller().CanSee(project)
+}
+
+func (s *Service) handleList(ctx context.Context, r *rest.Request) (rest.Response, error) {
+	every, err := r.AllProjects()
+	if err != nil {
+		return nil, err
+	}
+	filter, err := r.Filter()
+	if err != nil {
+		return nil, err
+	}
+	project := r.Effective()
+	if every {
+		project = ""
+	}
+	all, err := s.List(ctx, project)
+	if err != nil {
+		return nil, err
+	}
+	objs := []api.Image{}
+	projects := map[string]string{}
+	for _, i := range all {
+		if sees(r, i.Project, i.Public) {
+			objs = append(objs, render(i))
+			projects[i.Fingerprint] = i.Project
+		}
+	}
+	if objs, err = rest.Keep(filter, objs); err != nil {
+		return nil, err
+	}
+	if r.Recursion() > 0 {
+		return rest.Sync(objs), nil
+	}
+	urls := []string{}
+	for _, o := range objs {
+		urls = append(urls, rest.URLs(r.Path(), projects[o.Fingerprint], []string{o.Fingerprint})...)
+	}
+	return rest.Sync(urls), nil
+}
+
+// one finds the image of the path for those who may know of it; to others it is not
+// there.
+func (s *Service) one(ctx context.Context, r *rest.Request) (Image, error) {
+	i, err := s.Find(ctx, r.Effective(), r.Value(0))
+	if err != nil {
+		return i, err
+	}
+	if sees(r, i.Project, i.Public) {
+		return i, nil
+	}
+	secret := r.Query("secret")
+	if secret != "" && s.Ops.Token(secret, func(o *op.Operation) bool {
+		return o.Metadata("fingerprint") == i.Fingerprint && o.Project() == i.Project
+	}) != nil {
+		return i, nil
+	}
+	return Image{}, errs.NotFound("Image %q not found", r.Value(0))
+}
+
+func (s *Service) handleCreate(ctx context.Context, r *rest.Request) (rest.Response, error) {
+	if strings.HasPrefix(r.Header("Content-Type"), "application/json") {
+		req, err := rest.Decode[api.ImagesPost](r)
+		if err != nil {
+			return nil, err
+		}
+		if req.Source == nil {
+			return nil, errs.Invalid("The request names no source of the image")
+		}
+		return nil, errs.NotImplemented("Adding an image from source type %q is not implemented; upload its file", req.Source.Type)
+	}
+	if r.Header("X-LXD-secret") != "" {
+		return nil, errs.NotImplemented("Receiving pushed images is not implemented")
+	}
+	up, err := s.receive(r)
+	if err != nil {
+		return nil, err
+	}
+	project, by := r.Effective(), r.Caller().Requestor()
+	o, err := s.Ops.Start(ctx, op.Spec{Description: "Downloading image", Project: r.Project().Name, Requestor: by,
+		Run: func(ctx context.Context, o *op.Operation) error {
+			defer up.drop() //nolint:errcheck // what is left is removed at the next start
+			i, err := s.accept(ctx, project, up, by)
+			if err != nil {
+				return err
+			}
+			o.Set(map[string]any{"fingerprint": i.Fingerprint, "size": sizeText(i.Size)})
+			return nil
+		}})
+	if err != nil {
+		_ = up.drop()
+		return nil, err
+	}
+	return rest.Async(o.URL(), o.API()), nil
+}
+
+func (s *Service) handleGet(ctx context.Context, r *rest.Request) (rest.Response, error) {
+	i, err := s.one(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	return rest.SyncETag(render(i), etag(i)), nil
+}
+
+func (s *Service) handlePut(ctx context.Context, r *rest.Request) (rest.Response, error) {
+	return s.change(ctx, r, false)
+}
+
+func (s *Service) handlePatch(ctx context.Context, r *rest.Request) (rest.Response, error) {
+	return s.change(ctx, r, true)
+}
+
+func (s *Service) change(ctx context.Context, r *rest.Request, merge bool) (rest.Response, error) {
+	i, err := s.one(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.CheckETag(etag(i)); err != nil {
+		return nil, err
+	}
+	var p api.ImagePut
+	if merge {
+		p = render(i).ImagePut
+	}
+	if err := rest.DecodeOnto(r, &p); err != nil {
+		return nil, err
+	}
+	return rest.Empty(), s.Update(ctx, i, p, r.Caller().Requestor())
+}
+
+func (s *Service) handleDelete(ctx context.Context, r *rest.Request) (rest.Response, error) {
+	i, err := s.one(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	by := r.Caller().Requestor()
+	o, err := s.Ops.Start(ctx, op.Spec{Description: "Deleting image", Project: r.Project().Name, Requestor: by, Fixed: true,
+		Resources: []entity.Ref{ref(i.Project, i.Fingerprint)},
+		Run:       func(ctx context.Context, _ *op.Operation) error { return s.Delete(ctx, i, by) }})
+	if err != nil {
+		return nil, err
+	}
+	return rest.Async(o.URL(), o.API()), nil
+}
+
+// handleSecret makes a token with which a stranger may download the image.
+func (s *Service) handleSecret(ctx context.Context, r *rest.Request) (rest.Response, error) {
+	i, err := s.one(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	var b [32]byte
+	_, _ = rand.Read(b[:])
+	secret := hex.EncodeToString(b[:])
+	o, err := s.Ops.Start(ctx, op.Spec{Class: op.Token, Description: "Image download token", Project: i.Project, Secret: secret,
+		Requestor: r.Caller().Requestor(), Resources: []entity.Ref{ref(i.Project, i.Fingerprint)},
+		Metadata: map[string]any{"secret": secret, "fingerprint": i.Fingerprint}})
+	if err != nil {
+		return nil, err
+	}
+	return rest.Async(o.URL(), o.API()), nil
+}
+
+func (s *Service) unbuilt(what string) rest.Handler {
+	return func(context.Context, *rest.Request) (rest.Response, error) {
+		return nil, errs.NotImplemented("%s is not implemented", what)
+	}
+}
+
+func render(i Image) api.Image {
+	a := api.Image{
+		ImagePut: api.ImagePut{AutoUpdate: i.AutoUpdate, Properties: maps.Clone(i.Properties), Public: i.Public, ExpiresAt: i.Expires, Profiles: slices.Clone(i.Profiles)},
+		Aliases:  []api.ImageAlias{}, Architecture: i.Architecture, Cached: i.Cached, Filename: i.Filename, Fingerprint: i.Fingerprint,
+		Size: i.Size, Type: "container", CreatedAt: i.Created, LastUsedAt: i.Used, UploadedAt: i.Uploaded,
+	}
+	for _, l := range i.Aliases {
+		a.Aliases = append(a.Aliases, api.ImageAlias{Name: l.Name, Description: l.Description})
+	}
+	return a
+}
+
+func etag(i Image) any { return []any{i.Public, i.AutoUpdate, i.Properties} }
+
+func (s *Service) handleAliases(ctx context.Context, r *rest.Request) (rest.Response, error) {
+	all, err := s.Aliases(ctx, r.Effective())
+	if err != nil {
+		return nil, err
+	}
+	urls, objs := []string{}, []api.ImageAliasesEntry{}
+	for _, a := range all {
+		if sees(r, a.Project, a.Public) {
+			urls = append(urls, rest.URLs(r.Path(), a.Project, []string{a.Name})...)
+			objs = append(objs, entry(a))
+		}
+	}
+	if r.Recursion() > 0 {
+		return rest.Sync(objs), nil
+	}
+	return rest.Sync(urls), nil
+}
+
+func entry(a Alias) api.ImageAliasesEntry {
+	return api.ImageAliasesEntry{ImageAliasesEntryPut: api.ImageAliasesEntryPut{Description: a.Description, Target: a.Target}, Name: a.Name, Type: "container"}
+}
+
+func (s *Service) oneAlias(ctx context.Context, r *rest.Request) (Alias, error) {
+	a, err := s.Alias(ctx, r.Effective(), r.Value(0))
+	if err == nil && !sees(r, a.Project, a.Public) {
+		return Alias{}, errs.NotFound("Image alias %q not found", r.Value(0))
+	}
+	return a, err
+}
+
+func (s *Service) handleAlias(ctx context.Context, r *rest.Request) (rest.Response, error) {
+	a, err := s.oneAlias(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	return rest.SyncETag(entry(a), entry(a)), nil
+}
+
+func (s *Service) handleAliasCreate(ctx context.Context, r *rest.Request) (rest.Response, error) {
+	b, err := rest.Decode[api.ImageAliasesPost](r)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.CreateAlias(ctx, r.Effective(), b.Name, b.Description, b.Target, r.Caller().Requestor()); err != nil {
+		return nil, err
+	}
+	return rest.Created(entity.New(entity.ImageAlias, r.Effective(), b.Name).URL()), nil
+}
+
+func (s *Service) handleAliasPut(ctx context.Context, r *rest.Request) (rest.Response, error) {
+	return s.changeAlias(ctx, r, false)
+}
+
+func (s *Service) handleAliasPatch(ctx context.Context, r *rest.Request) (rest.Response, error) {
+	return s.changeAlias(ctx, r, true)
+}
+
+func (s *Service) changeAlias(ctx context.Context, r *rest.Request, merge bool) (rest.Response, error) {
+	a, err := s.oneAlias(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.CheckETag(entry(a)); err != nil {
+		return nil, err
+	}
+	var p api.ImageAliasesEntryPut
+	if merge {
+		p = entry(a).ImageAliasesEntryPut
+	}
+	if err := rest.DecodeOnto(r, &p); err != nil {
+		return nil, err
+	}
+	return rest.Empty(), s.UpdateAlias(ctx, a, p.Description, p.Target, r.Caller().Requestor())
+}
+
+func (s *Service) handleAliasRename(ctx context.Context, r *rest.Request) (rest.Response, error) {
+	a, err := s.oneAlias(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	b, err := rest.Decode[api.ImageAliasesEntryPost](r)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.RenameAlias(ctx, a, b.Name, r.Caller().Requestor()); err != nil {
+		return nil, err
+	}
+	return rest.Created(entity.New(entity.ImageAlias, a.Project, b.Name).URL()), nil
+}
+
+func (s *Service) handleAliasDelete(ctx context.Context, r *rest.Request) (rest.Response, error) {
+	a, err := s.oneAlias(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	return rest.Empty(), s.DeleteAlias(ctx, a, r.Caller().Requestor())
+}

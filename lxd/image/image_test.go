@@ -1,0 +1,340 @@
+package image_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"mime/multipart"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"sett/lxd/auth"
+	"sett/lxd/db"
+	"sett/lxd/db/dbtest"
+	"sett/lxd/event"
+	ufake "sett/lxd/host/unpack/fake"
+	"sett/lxd/image"
+	"sett/lxd/lock"
+	"sett/lxd/op"
+	"sett/lxd/project"
+	"sett/lxd/rest"
+	"sett/shared/errs"
+)
+
+// jail is the fake one; no test here has metadata in a squashfs.
+type jail struct{ ufake.Jail }
+
+func (jail) Only(context.Context, string, string, ...string) error {
+	return errs.Internal("not in this test")
+}
+
+type pools struct{ deleted []string }
+
+func (p *pools) DeleteImage(_ context.Context, fp string) error {
+	p.deleted = append(p.deleted, fp)
+	return nil
+}
+
+type world struct {
+	t      *testing.T
+	dir    string
+	db     *db.DB
+	pools  *pools
+	s      *image.Service
+	caller auth.Caller
+	server http.Handler
+}
+
+func setup(t *testing.T) *world {
+	t.Helper()
+	w := &world{t: t, dir: t.TempDir(), db: dbtest.Open(t), pools: &pools{}, caller: auth.Caller{Protocol: "unix", Admin: true}}
+	if err := os.Mkdir(filepath.Join(w.dir, "images"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	bus := event.NewBus("")
+	ops := op.New(t.Context(), bus, "", time.Minute)
+	w.s = image.New(image.Deps{DB: w.db, Bus: bus, Ops: ops, Locks: lock.New(), Pools: w.pools, Unpacker: jail{}, Dir: w.dir, Node: 1})
+	rs := append(w.s.Routes(), rest.Route{Path: "/1.0/operations/{id}", Method: "GET", Summary: "x", Need: auth.Public,
+		Handler: func(ctx context.Context, r *rest.Request) (rest.Response, error) {
+			o, err := ops.Get(r.Value(0))
+			if err != nil {
+				return nil, err
+			}
+			_ = o.Wait(ctx)
+			return rest.Sync(o.API()), nil
+		}})
+	w.server = rest.New(rest.Deps{Log: slog.New(slog.DiscardHandler), Project: project.New(w.db).Chain,
+		Authenticate: func(*http.Request) (auth.Caller, error) { return w.caller, nil }}, rs)
+	return w
+}
+
+// tarball makes an archive: names and contents in turn; a name with a slash at its
+// end is a folder.
+func tarball(t *testing.T, files ...string) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	tw := tar.NewWriter(&b)
+	for n := 0; n < len(files); n += 2 {
+		h := &tar.Header{Name: files[n], Mode: 0o644, Size: int64(len(files[n+1]))}
+		if strings.HasSuffix(files[n], "/") {
+			h.Typeflag, h.Mode = tar.TypeDir, 0o755
+		}
+		if err := tw.WriteHeader(h); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(tw, files[n+1]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := tw.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+const meta = "architecture: amd64\ncreation_date: 1700000000\nproperties:\n  os: Debian\n  release: bookworm\n"
+
+func unified(t *testing.T) []byte {
+	return tarball(t, "metadata.yaml", meta, "rootfs/", "", "rootfs/etc", "x")
+}
+
+func (w *world) do(method, url string, body []byte, hdr ...string) (int, string, http.Header) {
+	w.t.Helper()
+	req := httptest.NewRequest(method, url, bytes.NewReader(body))
+	for n := 0; n+1 < len(hdr); n += 2 {
+		req.Header.Set(hdr[n], hdr[n+1])
+	}
+	rec := httptest.NewRecorder()
+	w.server.ServeHTTP(rec, req)
+	return rec.Code, rec.Body.String(), rec.Header()
+}
+
+func (w *world) want(code int, text, method, url, body string, hdr ...string) string {
+	w.t.Helper()
+	got, b, _ := w.do(method, url, []byte(body), hdr...)
+	if got != code || !strings.Contains(b, text) {
+		w.t.Errorf("%s %s: %d %s; want %d with %s", method, url, got, b, code, text)
+	}
+	return b
+}
+
+// run waits for the operation that a request begins and returns it.
+func (w *world) run(method, url string, body []byte, hdr ...string) map[string]any {
+	w.t.Helper()
+	code, b, _ := w.do(method, url, body, hdr...)
+	var e struct{ Operation string }
+	if code != 202 || json.Unmarshal([]byte(b), &e) != nil {
+		w.t.Fatalf("%s %s: %d %s", method, url, code, b)
+	}
+	_, b, _ = w.do("GET", e.Operation, nil)
+	var o struct{ Metadata map[string]any }
+	if err := json.Unmarshal([]byte(b), &o); err != nil {
+		w.t.Fatal(err)
+	}
+	return o.Metadata
+}
+
+func (w *world) files() []string {
+	var out []string
+	ents, _ := os.ReadDir(filepath.Join(w.dir, "images"))
+	for _, e := range ents {
+		out = append(out, e.Name())
+	}
+	return out
+}
+
+func sum(bs ...[]byte) string {
+	h := sha256.New()
+	for _, b := range bs {
+		h.Write(b)
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+func TestLifeOfAUnifiedImage(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	b := unified(t)
+	fp := sum(b)
+	o := w.run("POST", "/1.0/images", b, "X-LXD-filename", "deb.tar", "X-LXD-properties", "flavour=sweet", "X-LXD-fingerprint", fp)
+	if o["status"] != "Success" || o["metadata"].(map[string]any)["fingerprint"] != fp {
+		t.Fatalf("operation %v", o)
+	}
+	w.want(200, `"properties":{"flavour":"sweet","os":"Debian","release":"bookworm"}`, "GET", "/1.0/images/"+fp[:6], "")
+	w.want(200, `"architecture":"x86_64","cached":false,"filename":"deb.tar"`, "GET", "/1.0/images/"+fp, "")
+	w.want(200, `["/1.0/images/`+fp+`"]`, "GET", "/1.0/images", "")
+	w.want(200, `[]`, "GET", "/1.0/images?filter=properties.os+eq+Alpine", "")
+
+	if o := w.run("POST", "/1.0/images", b); o["status"] != "Failure" || !strings.Contains(o["err"].(string), "already exists") {
+		t.Errorf("second upload: %v", o)
+	}
+	if got := w.files(); len(got) != 1 || got[0] != fp {
+		t.Errorf("files %v", got)
+	}
+	code, got, h := w.do("GET", "/1.0/images/"+fp+"/export", nil)
+	if code != 200 || got != string(b) || h.Get("Content-Disposition") != "inline;filename="+fp+".tar" {
+		t.Errorf("export: %d, %d bytes, %v", code, len(got), h)
+	}
+
+	w.want(201, "", "POST", "/1.0/images/aliases", `{"name":"debian/12","target":"`+fp+`","description":"d"}`)
+	w.want(409, "already exists", "POST", "/1.0/images/aliases", `{"name":"debian/12","target":"`+fp+`"}`)
+	w.want(404, "not found", "POST", "/1.0/images/aliases", `{"name":"x","target":"abcdef"}`)
+	for _, u := range []string{"/1.0/images/aliases/debian/12", "/1.0/images/aliases/debian%2F12"} {
+		w.want(200, `{"description":"d","target":"`+fp+`","name":"debian/12","type":"container"}`, "GET", u, "")
+	}
+	w.want(200, `"aliases":[{"name":"debian/12","description":"d"}]`, "GET", "/1.0/images/"+fp, "")
+	w.want(200, "", "PATCH", "/1.0/images/aliases/debian%2F12", `{"description":"e"}`)
+	w.want(201, "", "POST", "/1.0/images/aliases/debian%2F12", `{"name":"deb"}`)
+	w.want(200, `"description":"e"`, "GET", "/1.0/images/aliases/deb", "")
+
+	_, _, h = w.do("GET", "/1.0/images/"+fp, nil)
+	w.want(200, "", "PATCH", "/1.0/images/"+fp, `{"public":true,"properties":{"flavour":""}}`, "If-Match", h.Get("ETag"))
+	w.want(412, "ETag", "PUT", "/1.0/images/"+fp, `{}`, "If-Match", h.Get("ETag"))
+	w.want(200, `"properties":{"os":"Debian","release":"bookworm"},"public":true`, "GET", "/1.0/images/"+fp, "")
+
+	if o := w.run("DELETE", "/1.0/images/"+fp, nil); o["status"] != "Success" {
+		t.Errorf("delete: %v", o)
+	}
+	w.want(404, "not found", "GET", "/1.0/images/aliases/deb", "")
+	if got := w.files(); len(got) != 0 || len(w.pools.deleted) != 1 {
+		t.Errorf("left %v, pools told %v", got, w.pools.deleted)
+	}
+}
+
+func TestSplitImage(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	m, root := tarball(t, "metadata.yaml", meta), tarball(t, "etc", "x")
+	var body bytes.Buffer
+	mw := multipart.NewWriter(&body)
+	for n, b := range map[string][]byte{"metadata": m} {
+		p, _ := mw.CreateFormFile(n, "meta.tar")
+		_, _ = p.Write(b)
+	}
+	p, _ := mw.CreateFormFile("rootfs", "root.tar")
+	_, _ = p.Write(root)
+	_ = mw.Close()
+	fp := sum(m, root)
+	if o := w.run("POST", "/1.0/images", body.Bytes(), "Content-Type", mw.FormDataContentType()); o["status"] != "Success" {
+		t.Fatalf("operation %v", o)
+	}
+	code, got, h := w.do("GET", "/1.0/images/"+fp+"/export", nil)
+	if code != 200 || !strings.HasPrefix(h.Get("Content-Type"), "multipart/form-data") {
+		t.Fatalf("export %d %v", code, h)
+	}
+	_, params, _ := strings.Cut(h.Get("Content-Type"), "boundary=")
+	mr := multipart.NewReader(strings.NewReader(got), params)
+	for _, want := range []struct {
+		name, file string
+		content    []byte
+	}{{"metadata", "meta-" + fp + ".tar", m}, {"rootfs", fp + ".tar", root}} {
+		p, err := mr.NextPart()
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, _ := io.ReadAll(p)
+		if p.FormName() != want.name || p.FileName() != want.file || !bytes.Equal(b, want.content) {
+			t.Errorf("part %s %s, %d bytes", p.FormName(), p.FileName(), len(b))
+		}
+	}
+}
+
+func TestBrokenImagesLeaveNothing(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	for name, c := range map[string]struct {
+		body []byte
+		text string
+	}{
+		"not an archive":  {[]byte("hello, this is not an archive at all"), ""},
+		"no metadata":     {tarball(t, "rootfs/", ""), "metadata.yaml"},
+		"no architecture": {tarball(t, "metadata.yaml", "properties: {}\n", "rootfs/", ""), "architecture"},
+		"odd hardware":    {tarball(t, "metadata.yaml", "architecture: pdp11\n", "rootfs/", ""), "architecture"},
+		"bad yaml":        {tarball(t, "metadata.yaml", "{{{", "rootfs/", ""), "not right"},
+		"cut off":         {unified(t)[:560], ""},
+	} {
+		if o := w.run("POST", "/1.0/images", c.body); o["status"] != "Failure" || !strings.Contains(o["err"].(string), c.text) {
+			t.Errorf("%s: %v", name, o)
+		}
+	}
+	w.want(400, "empty", "POST", "/1.0/images", "")
+	w.want(400, "fingerprint", "POST", "/1.0/images", string(unified(t)), "X-LXD-fingerprint", "abc")
+	w.want(501, `\"url\"`, "POST", "/1.0/images", `{"source":{"type":"url"}}`, "Content-Type", "application/json")
+	w.want(400, "boundary", "POST", "/1.0/images", "x", "Content-Type", "multipart/form-data")
+	if got := w.files(); len(got) != 0 {
+		t.Errorf("left %v", got)
+	}
+	w.want(200, `"metadata":[]`, "GET", "/1.0/images", "")
+}
+
+func TestStrangersSeePublicImagesOnly(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	b := unified(t)
+	fp := sum(b)
+	w.run("POST", "/1.0/images", b)
+	w.want(201, "", "POST", "/1.0/images/aliases", `{"name":"deb","target":"`+fp+`"}`)
+	code, body, _ := w.do("POST", "/1.0/images/"+fp+"/secret", nil)
+	var e struct {
+		Metadata struct{ Metadata map[string]string }
+	}
+	if code != 202 || json.Unmarshal([]byte(body), &e) != nil {
+		t.Fatal(code, body)
+	}
+	admin := w.caller
+	w.caller = auth.Caller{}
+	w.want(200, `"metadata":[]`, "GET", "/1.0/images?recursion=1", "")
+	w.want(404, "not found", "GET", "/1.0/images/"+fp, "")
+	w.want(404, "not found", "GET", "/1.0/images/"+fp+"/export?secret=wrong", "")
+	w.want(404, "not found", "GET", "/1.0/images/aliases/deb", "")
+	w.want(403, "", "DELETE", "/1.0/images/"+fp, "")
+	secret := e.Metadata.Metadata["secret"]
+	if code, _, _ := w.do("GET", "/1.0/images/"+fp+"/export?secret="+secret, nil); code != 200 {
+		t.Errorf("export with the secret: %d", code)
+	}
+	w.want(404, "not found", "GET", "/1.0/images/"+fp+"/export?secret="+secret, "")
+	w.caller = admin
+	w.want(200, "", "PATCH", "/1.0/images/"+fp, `{"public":true}`)
+	w.caller = auth.Caller{}
+	w.want(200, fp, "GET", "/1.0/images", "")
+	w.want(200, fp, "GET", "/1.0/images/aliases/deb", "")
+}
+
+func TestLeftoversGoAtStart(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	b := unified(t)
+	w.run("POST", "/1.0/images", b)
+	for _, n := range []string{"lxd_build_1/meta", strings.Repeat("a", 64), strings.Repeat("b", 64) + ".rootfs"} {
+		p := filepath.Join(w.dir, "images", n)
+		_ = os.MkdirAll(filepath.Dir(p), 0o700)
+		if err := os.WriteFile(p, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.s.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.files(); len(got) != 1 || got[0] != sum(b) {
+		t.Errorf("left %v", got)
+	}
+}
+
+func TestPrefixesAreNotPatterns(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.run("POST", "/1.0/images", unified(t))
+	w.run("POST", "/1.0/images", tarball(t, "metadata.yaml", meta, "rootfs/", "", "rootfs/other", "y"))
+	w.want(404, "not found", "GET", "/1.0/images/%25", "")
+	w.want(404, "not found", "GET", "/1.0/images/_", "")
+}

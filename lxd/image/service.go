@@ -1,0 +1,238 @@
+package image
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"sett/lxd/db"
+	"sett/lxd/entity"
+	"sett/lxd/event"
+	"sett/lxd/host/unpack"
+	"sett/lxd/lock"
+	"sett/lxd/op"
+	"sett/shared/api"
+	"sett/shared/errs"
+	"sett/shared/log"
+)
+
+// Pools is what images need of storage pools: unpacked copies lie there.
+type Pools interface {
+	// DeleteImage removes the volumes of an image from all pools.
+	DeleteImage(ctx context.Context, fingerprint string) error
+}
+
+// Unpacker takes archives apart without the host in reach.
+type Unpacker interface {
+	Image(ctx context.Context, img unpack.Image, dir string) error
+	Only(ctx context.Context, path, dir string, names ...string) error
+}
+
+// Deps are what the service is built from.
+type Deps struct {
+	DB       *db.DB
+	Bus      *event.Bus
+	Ops      *op.Manager
+	Locks    *lock.Manager
+	Pools    Pools
+	Unpacker Unpacker
+	Dir      string // LXD_DIR
+	Node     int64
+}
+
+// Service holds the rules of images.
+type Service struct{ Deps }
+
+// New makes the service.
+func New(d Deps) *Service { return &Service{d} }
+
+// Ref names an image.
+func ref(project, fingerprint string) entity.Ref {
+	return entity.New(entity.Image, project, fingerprint)
+}
+
+// file is where the metadata, or the whole, of an image is.
+func (s *Service) file(fingerprint string) string {
+	return filepath.Join(s.Dir, "images", fingerprint)
+}
+
+// rootfs is where the root file system of an image of two parts is.
+func (s *Service) rootfs(fingerprint string) string { return s.file(fingerprint) + ".rootfs" }
+
+// Start removes files that no image owns: what an upload or a delete left behind
+// when the daemon was killed.
+func (s *Service) Start(ctx context.Context) error {
+	known, err := db.Select[string](ctx, s.DB, stmtFingerprints)
+	if err != nil {
+		return err
+	}
+	ents, err := os.ReadDir(filepath.Join(s.Dir, "images"))
+	if err != nil {
+		return err
+	}
+	for _, e := range ents {
+		fp := strings.TrimSuffix(e.Name(), ".rootfs")
+		if slices.Contains(known, fp) {
+			continue
+		}
+		log.From(ctx).Info("Removing what is left of an image", "file", e.Name())
+		if err := os.RemoveAll(filepath.Join(s.Dir, "images", e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Find returns the image of a project whose fingerprint begins with prefix.
+func (s *Service) Find(ctx context.Context, project, prefix string) (Image, error) {
+	notFound := errs.NotFound("Image %q not found", prefix)
+	if !isHex(prefix) {
+		return Image{}, notFound
+	}
+	var w db.Where
+	all, err := load(ctx, s.DB, w.Eq("projects.name", project).Is("i.fingerprint LIKE ?", strings.ToLower(prefix)+"%"))
+	switch {
+	case err != nil:
+		return Image{}, err
+	case len(all) == 0:
+		return Image{}, notFound
+	case len(all) > 1:
+		return Image{}, errs.Invalid("Partial fingerprint %q matches more than one image", prefix)
+	}
+	return all[0], nil
+}
+
+// isHex keeps the wildcards of LIKE out.
+func isHex(s string) bool {
+	ok, _ := regexp.MatchString("^[0-9a-fA-F]{1,64}$", s)
+	return ok
+}
+
+// List returns the images of a project, or of all.
+func (s *Service) List(ctx context.Context, project string) ([]Image, error) {
+	var w db.Where
+	if project != "" {
+		w.Eq("projects.name", project)
+	}
+	return load(ctx, s.DB, &w)
+}
+
+// Resolve finds the image that the source of a new instance names.
+func (s *Service) Resolve(ctx context.Context, project string, src api.InstanceSource) (Image, error) {
+	if src.Server != "" {
+		return Image{}, errs.NotImplemented("Images of other servers are not implemented; import the image first")
+	}
+	switch {
+	case src.Fingerprint != "":
+		return s.Find(ctx, project, src.Fingerprint)
+	case src.Alias != "":
+		a, err := s.Alias(ctx, project, src.Alias)
+		if err != nil {
+			return Image{}, err
+		}
+		return s.Find(ctx, project, a.Target)
+	case len(src.Properties) > 0:
+		return s.newest(ctx, project, src.Properties)
+	}
+	return Image{}, errs.Invalid("Must specify one of alias, fingerprint or properties for init from image")
+}
+
+func (s *Service) newest(ctx context.Context, project string, want map[string]string) (Image, error) {
+	all, err := s.List(ctx, project)
+	if err != nil {
+		return Image{}, err
+	}
+	var best Image
+	for _, i := range all {
+		fits := true
+		for k, v := range want {
+			fits = fits && i.Properties[k] == v
+		}
+		if fits && (best.ID == 0 || i.Created.After(best.Created)) {
+			best = i
+		}
+	}
+	if best.ID == 0 {
+		return Image{}, errs.NotFound("No image has the properties asked for")
+	}
+	return best, nil
+}
+
+// Used notes that an image has been used.
+func (s *Service) Used(ctx context.Context, project, fingerprint string) error {
+	now := time.Now().UTC()
+	return s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
+		_, err := db.Exec(ctx, tx, stmtUsed, now, fingerprint, project)
+		return err
+	})
+}
+
+// Fill unpacks an image into an empty folder: metadata.yaml, templates, rootfs.
+func (s *Service) Fill(ctx context.Context, fingerprint, dir string) error {
+	img := unpack.Image{Meta: s.file(fingerprint)}
+	if _, err := os.Lstat(s.rootfs(fingerprint)); err == nil {
+		img.Rootfs = s.rootfs(fingerprint)
+	}
+	return s.Unpacker.Image(ctx, img, dir)
+}
+
+// Update replaces what can change about an image.
+func (s *Service) Update(ctx context.Context, i Image, p api.ImagePut, by *event.Requestor) error {
+	i.Public, i.AutoUpdate, i.Expires = p.Public, p.AutoUpdate, p.ExpiresAt
+	i.Properties = map[string]string{}
+	for k, v := range p.Properties {
+		if v != "" {
+			i.Properties[k] = v
+		}
+	}
+	if p.Profiles != nil {
+		i.Profiles = p.Profiles
+	}
+	return s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
+		if err := store(ctx, tx, &i); err != nil {
+			return err
+		}
+		tx.AfterCommit(func() { s.Bus.Lifecycle("image-updated", ref(i.Project, i.Fingerprint), by, nil) })
+		return nil
+	})
+}
+
+// Delete removes an image. Instances made from it are not touched.
+func (s *Service) Delete(ctx context.Context, i Image, by *event.Requestor) error {
+	unlock, err := s.Locks.Lock(ctx, "delete of an image", ref("", i.Fingerprint))
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	// The row goes first: from then on nobody finds the image, and what a crash
+	// leaves of its files is removed at the next start.
+	last := false
+	err = s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
+		if err := db.ExecOne(ctx, tx, stmtDelete, i.ID); err != nil {
+			return err
+		}
+		left, err := db.Select[string](ctx, tx, stmtFingerprints)
+		last = !slices.Contains(left, i.Fingerprint)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	s.Bus.Lifecycle("image-deleted", ref(i.Project, i.Fingerprint), by, nil)
+	if !last {
+		return nil // another project has it too
+	}
+	if err := s.Pools.DeleteImage(ctx, i.Fingerprint); err != nil {
+		return err
+	}
+	for _, f := range []string{s.file(i.Fingerprint), s.rootfs(i.Fingerprint)} {
+		if err := os.Remove(f); err != nil && !os.IsNotExist(err) {
+			return err
+		}
+	}
+	return nil
+}
