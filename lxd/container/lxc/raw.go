@@ -2,7 +2,6 @@ package lxc
 
 import (
 	"path"
-	"slices"
 	"strings"
 
 	"sett/shared/errs"
@@ -18,20 +17,20 @@ var ours = []string{
 	"lxc.log.file", "lxc.log.level", "lxc.log.syslog", "lxc.logfile", "lxc.loglevel", "lxc.console.logfile",
 	"lxc.console.path", "lxc.namespace.", "lxc.monitor.", "lxc.start.auto", "lxc.start.delay",
 	"lxc.start.order", "lxc.group", "lxc.id_map", "lxc.rootfs", "lxc.utsname", "lxc.tty.dir",
-	"lxc.seccomp.profile", "lxc.seccomp.notify.", "lxc.hook", "lxc.hook.",
+	"lxc.seccomp.profile", "lxc.seccomp.notify.", "lxc.hook",
 }
-
-// hooksAllowed run inside the container, where they are as harmless as its init.
-var hooksAllowed = []string{"lxc.hook.start"}
 
 // CheckRaw validates the lines of raw.lxc.
 func CheckRaw(raw string) error {
 	for line := range strings.Lines(raw) {
+		if strings.ContainsRune(line, 0) {
+			return errs.Invalid("raw.lxc holds a zero byte")
+		}
 		line = strings.TrimSpace(line)
 		if line == "" || line[0] == '#' {
 			continue
 		}
-		key, _, ok := strings.Cut(line, "=")
+		key, value, ok := strings.Cut(line, "=")
 		key = strings.ToLower(strings.TrimSpace(key))
 		if !ok || key == "" {
 			return errs.Invalid("raw.lxc: line %q is not KEY = VALUE", line)
@@ -44,8 +43,13 @@ func CheckRaw(raw string) error {
 				return errs.Invalid("raw.lxc: key %q holds a blank", key)
 			}
 		}
-		if slices.Contains(hooksAllowed, key) {
-			continue
+		// Hooks run as the host's root, as all of raw.lxc may: who must not have that
+		// must not have the key. Only ours have to stay.
+		if strings.HasPrefix(key, "lxc.hook.") && strings.TrimSpace(value) == "" {
+			return errs.Invalid("raw.lxc: %s cannot be emptied, because the daemon has hooks of its own", key)
+		}
+		if strings.HasPrefix(key, "lxc.prlimit.") {
+			return errs.Invalid("raw.lxc: %s cannot be set here; use limits.kernel.%s", key, strings.TrimPrefix(key, "lxc.prlimit."))
 		}
 		if strings.HasPrefix(key, "lxc.net.") && !rawNetAllowed(key) {
 			return errs.Invalid("raw.lxc: %s cannot be set here; use a device of type nic", key)
