@@ -68,8 +68,22 @@ func (p *pool) CreatePool(ctx context.Context) (map[string]string, error) {
 	if err := p.MountPool(ctx); err != nil {
 		return nil, err
 	}
+	if homeOf(p.env) != inFolder {
+		p.simpleQuota()
+	}
 	u.Commit()
 	return more, nil
+}
+
+// simpleQuota makes usage known at no cost on a file system that is all ours. On a
+// kernel that cannot do it the first limit switches the older quotas on.
+func (p *pool) simpleQuota() {
+	d, err := btrfs.Open(p.Root)
+	if err != nil {
+		return
+	}
+	defer d.Close()
+	_ = d.EnableSimpleQuota()
 }
 
 func (p *pool) createLoop(ctx context.Context, u *undo.Stack, more map[string]string) error {

@@ -3,6 +3,7 @@
 package btrfs_test
 
 import (
+	"bytes"
 	"context"
 	"os"
 	"os/exec"
@@ -121,6 +122,39 @@ func TestLimitHoldsAndIsExplained(t *testing.T) {
 	}
 	if !strings.Contains(driver.Explain(err).Error(), "size limit") {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestUsageIsWhatAVolumeWroteItself(t *testing.T) {
+	t.Parallel()
+	p := newPool(t, t.TempDir(), map[string]string{"size": "256MiB"})
+	ctx := t.Context()
+	fill := func(name string, n int) driver.Filler {
+		return func(_ context.Context, dir string) error {
+			f, err := os.Create(filepath.Join(dir, name))
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			if _, err := f.Write(bytes.Repeat([]byte("sett"), n/4)); err != nil {
+				return err
+			}
+			return f.Sync()
+		}
+	}
+	img, a := driver.Volume{Type: driver.Image, Name: "0123"}, driver.Volume{Type: driver.Container, Name: "a"}
+	must(t, p.Create(ctx, img, fill("base", 8<<20)), p.Copy(ctx, a, img, driver.CopyOpts{}), fill("own", 2<<20)(ctx, p.Path(a)))
+	out, err := exec.Command("btrfs", "filesystem", "sync", p.Path(a)).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	u, err := p.Usage(ctx, a)
+	if err != nil || u.Used < 2<<20 || u.Used > 3<<20 || u.Total != -1 {
+		t.Errorf("usage %+v, %v", u, err)
+	}
+	all, err := p.UsageAll(ctx)
+	if err != nil || all[a.Key()] != u || all[img.Key()].Used < 8<<20 {
+		t.Errorf("all: %+v, %v", all, err)
 	}
 }
 
