@@ -1,0 +1,190 @@
+package storage
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"sett/lxd/storage/driver"
+	"sett/shared/errs"
+)
+
+// pool is a storage pool at work on this member.
+type pool struct {
+	drv   driver.Driver
+	ready chan struct{} // closed when the first attempt to mount it has ended
+
+	mu  sync.Mutex
+	err error // why it is not usable
+}
+
+// mounted makes a pool that is usable at once.
+func mounted(d driver.Driver) *pool {
+	p := &pool{drv: d, ready: make(chan struct{})}
+	close(p.ready)
+	return p
+}
+
+func (p *pool) state() error {
+	select {
+	case <-p.ready:
+	default:
+		return nil // not known to be broken
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.err
+}
+
+// mountTimeout is for one attempt; devices may be slow, but not that slow.
+const mountTimeout = 2 * time.Minute
+
+// Start makes the pools known and begins to mount them, which it does not wait for:
+// whoever needs a pool does. ctx ends what is still under way.
+func (s *Service) Start(ctx context.Context) error {
+	ps, err := s.List(ctx)
+	if err != nil {
+		return err
+	}
+	for _, p := range ps {
+		drv, err := s.Drivers.New(ctx, p.Driver, s.env(p))
+		if err != nil {
+			s.Log.Error("A storage pool cannot be used", "pool", p.Name, "err", err)
+			continue
+		}
+		if p.state == statePending {
+			s.work.Go(func() { s.finish(ctx, p, drv) })
+			continue
+		}
+		rt := &pool{drv: drv, ready: make(chan struct{})}
+		s.keep(p.Name, rt)
+		s.work.Go(func() {
+			defer close(rt.ready)
+			rt.err = s.mount(ctx, p.Name, rt)
+		})
+	}
+	s.work.Go(func() { s.sweepImages(ctx) })
+	return nil
+}
+
+func (s *Service) mount(ctx context.Context, name string, p *pool) error {
+	ctx, cancel := context.WithTimeout(ctx, mountTimeout)
+	defer cancel()
+	err := p.drv.MountPool(ctx)
+	if err != nil {
+		s.Log.Error("Could not mount a storage pool", "pool", name, "err", err)
+	}
+	return err
+}
+
+// finish removes a pool whose creation or deletion was interrupted.
+func (s *Service) finish(ctx context.Context, p Pool, drv driver.Driver) {
+	err := drv.DeletePool(ctx)
+	if err == nil {
+		err = s.dropPool(ctx, p.ID)
+	}
+	if err != nil {
+		s.Log.Error("Could not remove a storage pool that was half-made or half-deleted", "pool", p.Name, "err", err)
+		return
+	}
+	s.Log.Info("Removed a storage pool that was half-made or half-deleted", "pool", p.Name)
+}
+
+// Close waits for what goes on in the background. The pools stay mounted: running
+// containers live on them.
+func (s *Service) Close(ctx context.Context) error {
+	s.work.Wait()
+	var first error
+	for _, p := range s.all() {
+		if err := p.drv.Close(ctx); err != nil && first == nil {
+			first = err
+		}
+	}
+	return first
+}
+
+// Unmount takes all pools out of use, for a shutdown after which no instance runs.
+func (s *Service) Unmount(ctx context.Context) error {
+	s.work.Wait()
+	var first error
+	for name, p := range s.all() {
+		if err := p.drv.UnmountPool(ctx); err != nil && first == nil {
+			first = fmt.Errorf("storage pool %s: %w", name, err)
+		}
+	}
+	return first
+}
+
+func (s *Service) all() map[string]*pool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := make(map[string]*pool, len(s.pools))
+	for n, p := range s.pools {
+		out[n] = p
+	}
+	return out
+}
+
+func (s *Service) keep(name string, p *pool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pools[name] = p
+}
+
+func (s *Service) forget(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.pools, name)
+}
+
+func (s *Service) lookup(name string) *pool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.pools[name]
+}
+
+// open returns a pool that can be worked on. It waits for a mount that is under way,
+// and tries again where one has failed.
+func (s *Service) open(ctx context.Context, name string) (*pool, error) {
+	p := s.lookup(name)
+	if p == nil {
+		if _, err := s.Load(ctx, name); err != nil {
+			return nil, err
+		}
+		return nil, errs.Unavailable("Storage pool %q cannot be used on this server; the log has the reason", name)
+	}
+	select {
+	case <-p.ready:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.err != nil {
+		if p.err = s.mount(ctx, name, p); p.err != nil {
+			return nil, errs.Unavailable("Storage pool %q cannot be mounted: %w", name, p.err)
+		}
+	}
+	return p, nil
+}
+
+// runtime returns the pool, broken or not: enough to delete it.
+func (s *Service) runtime(ctx context.Context, p Pool) (*pool, error) {
+	if rt := s.lookup(p.Name); rt != nil {
+		select {
+		case <-rt.ready:
+			return rt, nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	drv, err := s.Drivers.New(ctx, p.Driver, s.env(p))
+	if err != nil {
+		return nil, err
+	}
+	return mounted(drv), nil
+}
+
+func logf(l *slog.Logger, format string, args ...any) { l.Warn(fmt.Sprintf(format, args...)) }

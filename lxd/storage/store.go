@@ -1,0 +1,248 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"sett/lxd/config"
+	"sett/lxd/db"
+	"sett/lxd/storage/driver"
+	"sett/shared/errs"
+)
+
+// state of a pool, on the whole and on each member.
+type state int
+
+const (
+	statePending state = 0 // being made or deleted
+	stateCreated state = 1
+)
+
+var (
+	stmtPools db.Stmt = `
+SELECT p.id, p.name, p.driver, p.description, p.state
+FROM storage_pools AS p`
+	stmtPoolConfig db.Stmt = `
+SELECT storage_pool_id, key, value FROM storage_pools_config
+WHERE (node_id IS NULL OR node_id = ?) AND storage_pool_id IN (SELECT value FROM json_each(?))`
+	stmtPoolUsers db.Stmt = `
+SELECT p.id AS pool, v.type AS type, projects.name AS project, v.name AS name
+FROM storage_volumes AS v
+JOIN storage_pools AS p ON p.id = v.storage_pool_id
+JOIN projects ON projects.id = v.project_id
+WHERE p.id IN (SELECT value FROM json_each(?))
+UNION
+SELECT p.id, -1, projects.name, profiles.name
+FROM storage_pools AS p
+JOIN profiles_devices_config AS c ON c.key = 'pool' AND c.value = p.name
+JOIN profiles_devices AS d ON d.id = c.profile_device_id AND d.type = 'disk'
+JOIN profiles ON profiles.id = d.profile_id
+JOIN projects ON projects.id = profiles.project_id
+WHERE p.id IN (SELECT value FROM json_each(?))`
+
+	stmtPoolCreate   db.Stmt = `INSERT INTO storage_pools (name, driver, description, state) VALUES (?, ?, ?, 0)`
+	stmtPoolNode     db.Stmt = `INSERT INTO storage_pools_nodes (storage_pool_id, node_id, state) VALUES (?, ?, 0)`
+	stmtPoolState    db.Stmt = `UPDATE storage_pools SET state = ? WHERE id = ?`
+	stmtPoolOnNode   db.Stmt = `UPDATE storage_pools_nodes SET state = ? WHERE storage_pool_id = ? AND node_id = ?`
+	stmtPoolText     db.Stmt = `UPDATE storage_pools SET description = ? WHERE id = ?`
+	stmtPoolDelete   db.Stmt = `DELETE FROM storage_pools WHERE id = ?`
+	stmtConfigClear  db.Stmt = `DELETE FROM storage_pools_config WHERE storage_pool_id = ? AND (node_id IS NULL OR node_id = ?)`
+	stmtConfigGlobal db.Stmt = `INSERT INTO storage_pools_config (storage_pool_id, key, value) SELECT ?, key, value FROM json_each(?)`
+	stmtConfigLocal  db.Stmt = `
+INSERT INTO storage_pools_config (storage_pool_id, node_id, key, value) SELECT ?, ?, key, value FROM json_each(?)`
+)
+
+// Pool is a storage pool as stored.
+type Pool struct {
+	ID          int64
+	Name        string
+	Driver      string
+	Description string
+	Config      map[string]string // with the keys of this member
+	state       state
+}
+
+type poolRow struct {
+	ID          int64  `db:"id"`
+	Name        string `db:"name"`
+	Driver      string `db:"driver"`
+	Description string `db:"description"`
+	State       int64  `db:"state"`
+}
+
+type userRow struct {
+	Pool    int64  `db:"pool"`
+	Type    int64  `db:"type"`
+	Project string `db:"project"`
+	Name    string `db:"name"`
+}
+
+// loadPools reads pools with their configuration: two statements, however many.
+func (s *Service) loadPools(ctx context.Context, q db.Querier, w *db.Where) ([]Pool, error) {
+	rows, err := db.SelectWhere[poolRow](ctx, q, stmtPools, w, "ORDER BY p.name")
+	if err != nil || len(rows) == 0 {
+		return nil, err
+	}
+	ids := make([]int64, len(rows))
+	for i, r := range rows {
+		ids[i] = r.ID
+	}
+	cfg, err := db.Maps(ctx, q, stmtPoolConfig, s.Node, db.JSON(ids))
+	if err != nil {
+		return nil, err
+	}
+	out := make([]Pool, len(rows))
+	for i, r := range rows {
+		out[i] = Pool{ID: r.ID, Name: r.Name, Driver: r.Driver, Description: r.Description, Config: cfg[r.ID], state: state(r.State)}
+		if out[i].Config == nil {
+			out[i].Config = map[string]string{}
+		}
+	}
+	return out, nil
+}
+
+func (s *Service) loadPool(ctx context.Context, q db.Querier, name string) (Pool, error) {
+	var w db.Where
+	ps, err := s.loadPools(ctx, q, w.Eq("p.name", name))
+	if err != nil {
+		return Pool{}, err
+	}
+	if len(ps) == 0 {
+		return Pool{}, errs.NotFound("Storage pool %q not found", name)
+	}
+	return ps[0], nil
+}
+
+func (s *Service) insertPool(ctx context.Context, tx *db.Tx, p *Pool) error {
+	id, err := db.Insert(ctx, tx, stmtPoolCreate, p.Name, p.Driver, p.Description)
+	if errors.Is(err, db.ErrDuplicate) {
+		return errs.Conflict("Storage pool %q already exists", p.Name)
+	}
+	if err != nil {
+		return err
+	}
+	p.ID = id
+	if _, err := db.Exec(ctx, tx, stmtPoolNode, id, s.Node); err != nil {
+		return err
+	}
+	return s.storeConfig(ctx, tx, *p)
+}
+
+// storeConfig writes the keys of a pool, those of this member apart.
+func (s *Service) storeConfig(ctx context.Context, tx *db.Tx, p Pool) error {
+	kind, err := s.Drivers.Kind(p.Driver)
+	if err != nil {
+		return err
+	}
+	global, local := split(kind.PoolKeys(), p.Config)
+	if _, err := db.Exec(ctx, tx, stmtConfigClear, p.ID, s.Node); err != nil {
+		return err
+	}
+	if _, err := db.Exec(ctx, tx, stmtConfigGlobal, p.ID, db.JSONMap(global)); err != nil {
+		return err
+	}
+	_, err = db.Exec(ctx, tx, stmtConfigLocal, p.ID, s.Node, db.JSONMap(local))
+	return err
+}
+
+func split(t config.Table, c map[string]string) (global, local map[string]string) {
+	global, local = map[string]string{}, map[string]string{}
+	for k, v := range c {
+		i, _ := t.Lookup(k)
+		switch {
+		case v == "":
+		case i.Local:
+			local[k] = v
+		default:
+			global[k] = v
+		}
+	}
+	return global, local
+}
+
+func (s *Service) setState(ctx context.Context, tx *db.Tx, id int64, to state) error {
+	if err := db.ExecOne(ctx, tx, stmtPoolState, int64(to), id); err != nil {
+		return err
+	}
+	return db.ExecOne(ctx, tx, stmtPoolOnNode, int64(to), id, s.Node)
+}
+
+// Volumes.
+
+var (
+	stmtVolumes db.Stmt = `
+SELECT v.id, p.name AS pool, projects.name AS project, v.name, v.type, v.content_type, v.description, v.creation_date
+FROM storage_volumes AS v
+JOIN storage_pools AS p ON p.id = v.storage_pool_id
+JOIN projects ON projects.id = v.project_id`
+	stmtVolumeConfig db.Stmt = `
+SELECT storage_volume_id, key, value FROM storage_volumes_config
+WHERE storage_volume_id IN (SELECT value FROM json_each(?))`
+	stmtVolumeCreate db.Stmt = `
+INSERT INTO storage_volumes (name, storage_pool_id, node_id, type, project_id, content_type, creation_date)
+SELECT ?, p.id, ?, ?, projects.id, 0, ? FROM storage_pools AS p JOIN projects ON projects.name = ? WHERE p.name = ?`
+	stmtVolumeDelete db.Stmt = `
+DELETE FROM storage_volumes
+WHERE storage_pool_id = (SELECT id FROM storage_pools WHERE name = ?)
+AND project_id = (SELECT id FROM projects WHERE name = ?) AND type = ? AND name = ?`
+	stmtVolumeRename db.Stmt = `
+UPDATE storage_volumes SET name = ?
+WHERE storage_pool_id = (SELECT id FROM storage_pools WHERE name = ?)
+AND project_id = (SELECT id FROM projects WHERE name = ?) AND type = ? AND name = ?`
+	stmtStaleImages db.Stmt = `
+SELECT p.name AS pool, v.name AS name
+FROM storage_volumes AS v JOIN storage_pools AS p ON p.id = v.storage_pool_id
+WHERE v.type = 1 AND (v.node_id IS NULL OR v.node_id = ?)
+AND NOT EXISTS (SELECT 1 FROM images WHERE images.fingerprint = v.name)`
+	stmtImagePools db.Stmt = `
+SELECT p.name FROM storage_volumes AS v JOIN storage_pools AS p ON p.id = v.storage_pool_id
+WHERE v.type = 1 AND v.name = ? AND (v.node_id IS NULL OR v.node_id = ?)`
+)
+
+// types are the numbers by which the table knows types of volumes.
+func types() []driver.VolumeType {
+	return []driver.VolumeType{driver.Container, driver.Image, driver.Custom, driver.VirtualMachine}
+}
+
+func number(t driver.VolumeType) int64 {
+	for i, k := range types() {
+		if k == t {
+			return int64(i)
+		}
+	}
+	return -1
+}
+
+type volumeRow struct {
+	ID          int64     `db:"id"`
+	Pool        string    `db:"pool"`
+	Project     string    `db:"project"`
+	Name        string    `db:"name"`
+	Type        int64     `db:"type"`
+	Content     int64     `db:"content_type"`
+	Description string    `db:"description"`
+	Created     time.Time `db:"creation_date"`
+}
+
+type staleRow struct {
+	Pool string `db:"pool"`
+	Name string `db:"name"`
+}
+
+func (s *Service) insertVolume(ctx context.Context, v Volume) error {
+	return s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
+		_, err := db.Insert(ctx, tx, stmtVolumeCreate, v.Name, s.Node, number(v.Type), time.Now().UTC(), v.project(), v.Pool)
+		if errors.Is(err, db.ErrDuplicate) {
+			return errs.Conflict("Storage volume %q already exists in pool %q", v.Name, v.Pool)
+		}
+		return err
+	})
+}
+
+func (s *Service) removeVolume(ctx context.Context, v Volume) error {
+	return s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
+		_, err := db.Exec(ctx, tx, stmtVolumeDelete, v.Pool, v.project(), number(v.Type), v.Name)
+		return err
+	})
+}
