@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -27,7 +26,7 @@ type App struct {
 
 	// Conf is read before a command runs.
 	Conf *config.Config
-	// ExitCode is what the process ends with when no error says otherwise.
+	// ExitCode is what the process ends with; with an error it is 1 at least.
 	ExitCode int
 
 	// Global flags.
@@ -67,18 +66,9 @@ func (a *App) Run(ctx context.Context, args []string) int {
 	if err == nil {
 		return a.ExitCode
 	}
-	var silent *ExitError
-	if errors.As(err, &silent) {
-		return silent.Code
-	}
 	_, _ = fmt.Fprintf(a.Err, i18n.G("Error: %v\n"), err)
-	return 1
+	return max(a.ExitCode, 1)
 }
-
-// ExitError ends the process with a code and no word.
-type ExitError struct{ Code int }
-
-func (e *ExitError) Error() string { return fmt.Sprintf("exit status %d", e.Code) }
 
 // Root builds the command tree.
 func (a *App) Root() *cobra.Command {

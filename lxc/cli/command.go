@@ -103,7 +103,13 @@ func Group(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
 		return fmt.Errorf(i18n.G("unknown command %q for %q"), args[0], cmd.CommandPath())
 	}
-	return cmd.Usage()
+	return Usage(cmd)
+}
+
+// Usage says on stderr how a command is used; it is no failure.
+func Usage(cmd *cobra.Command) error {
+	_, err := fmt.Fprint(cmd.ErrOrStderr(), cmd.UsageString())
+	return err
 }
 
 // laterKey marks flags that belong to what is not built yet.

@@ -142,19 +142,21 @@ func (t Table) compact(w io.Writer) error {
 	widths, header, rows := t.columns()
 	var b strings.Builder
 	if len(t.Header) > 0 {
+		b.WriteByte(' ')
 		for i, h := range header {
-			b.WriteString("  " + center(h, widths[i]) + " ")
+			b.WriteString(" " + center(h, widths[i]) + " ")
 		}
 		b.WriteString(" \n")
 	}
 	for _, row := range rows {
 		for l := range height(row) {
+			b.WriteByte(' ')
 			for i, lines := range row {
 				line := ""
 				if l < len(lines) {
 					line = lines[l]
 				}
-				b.WriteString("  " + left(line, widths[i]) + " ")
+				b.WriteString(" " + left(line, widths[i]) + " ")
 			}
 			b.WriteString(" \n")
 		}

@@ -54,7 +54,7 @@ func Init(a *cli.App) *cobra.Command {
 		Example: "lxc init debian c1 -c limits.memory=1GiB\nlxc init debian c2 < c2.yaml",
 	}, 0, 2, func(cmd *cobra.Command, args []string) error {
 		if len(args) == 0 && !c.empty {
-			return cmd.Usage()
+			return cli.Usage(cmd)
 		}
 		_, _, err := c.run(cmd, args)
 		return err
@@ -94,14 +94,14 @@ func (c *create) run(cmd *cobra.Command, args []string) (cli.Resource, string, e
 	if err != nil {
 		return r, "", err
 	}
-	req, err := c.request(r)
-	if err != nil {
-		return r, "", err
-	}
 	if r.Name == "" {
 		c.Say("%s", i18n.G("Creating the instance"))
 	} else {
 		c.Say(i18n.G("Creating %s"), r.Name)
+	}
+	req, err := c.request(r)
+	if err != nil {
+		return r, "", err
 	}
 	if err := c.addDevices(r.Server, &req); err != nil {
 		return r, "", err
@@ -165,7 +165,7 @@ func (c *create) request(r cli.Resource) (api.InstancesPost, error) {
 	for _, kv := range c.config {
 		k, v, ok := strings.Cut(kv, "=")
 		if !ok {
-			return req, fmt.Errorf(i18n.G("Bad key=value pair: %q"), kv)
+			return req, fmt.Errorf(i18n.G("Bad key=value pair: %s"), kv)
 		}
 		req.Config[k] = v
 	}
@@ -226,7 +226,7 @@ func parseDevices(args []string) (map[string]map[string]string, error) {
 	for _, arg := range args {
 		name, rest, ok := strings.Cut(arg, ",")
 		if !ok {
-			return nil, fmt.Errorf(i18n.G("Bad syntax, expecting <device>,<key>=<value>: %s"), arg)
+			return nil, fmt.Errorf(i18n.G("Bad device override syntax, expecting <device>,<key>=<value>: %s"), arg)
 		}
 		if out[name] == nil {
 			out[name] = map[string]string{}
@@ -234,7 +234,7 @@ func parseDevices(args []string) (map[string]map[string]string, error) {
 		for kv := range strings.SplitSeq(rest, ",") {
 			k, v, ok := strings.Cut(kv, "=")
 			if !ok {
-				return nil, fmt.Errorf(i18n.G("Bad syntax, expecting <device>,<key>=<value>: %s"), arg)
+				return nil, fmt.Errorf(i18n.G("Bad device override syntax, expecting <device>,<key>=<value>: %s"), arg)
 			}
 			out[name][k] = v
 		}

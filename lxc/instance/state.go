@@ -82,7 +82,7 @@ func (c *action) run(cmd *cobra.Command, args []string) error {
 			return err
 		}
 	} else if len(args) == 0 {
-		return cmd.Usage()
+		return cli.Usage(cmd)
 	}
 	// Servers are connected to before the work runs side by side.
 	resources, err := c.Resources(cmd, names)
@@ -119,7 +119,7 @@ func (c *action) run(cmd *cobra.Command, args []string) error {
 // everything lists the instances of the remotes whose state the action changes.
 func (c *action) everything(cmd *cobra.Command, remotes []string) ([]string, error) {
 	if len(remotes) == 0 {
-		remotes = []string{c.Conf.DefaultRemote + ":"}
+		remotes = []string{""}
 	}
 	var out []string
 	for _, remote := range remotes {

@@ -56,12 +56,14 @@ func (n network) keys() cli.Keys[api.NetworkPut] {
 			if err != nil {
 				return api.NetworkPut{}, "", err
 			}
-			if !o.Managed {
-				return api.NetworkPut{}, "", errUnmanaged()
-			}
 			return o.Writable(), etag, nil
 		},
 		Store: func(_ *cobra.Command, r cli.Resource, put api.NetworkPut, etag string) error {
+			if o, _, err := r.Server.GetNetwork(r.Name); err != nil {
+				return err
+			} else if !o.Managed {
+				return errUnmanaged()
+			}
 			return r.Server.UpdateNetwork(r.Name, put, etag)
 		},
 		Config: func(put *api.NetworkPut) *map[string]string { return &put.Config },

@@ -98,7 +98,7 @@ func TestEnvelopeHasSevenKeysInOrder(t *testing.T) {
 }
 
 // Every field that travels as JSON has a YAML key too, since commands show YAML.
-// The keys are the same but for the two quirks of init files.
+// The keys are the same but for the quirks of init files and of storage drivers.
 func TestYAMLKeysFollowJSON(t *testing.T) {
 	t.Parallel()
 	seen := map[reflect.Type]bool{}
@@ -119,7 +119,8 @@ func TestYAMLKeysFollowJSON(t *testing.T) {
 		for i := range ty.NumField() {
 			f := ty.Field(i)
 			j, y := f.Tag.Get("json"), f.Tag.Get("yaml")
-			quirk := ty == reflect.TypeFor[InitPreseed]() && f.Name == "Node" || ty == reflect.TypeFor[InitNetworksProjectPost]() && f.Name == "Project"
+			quirk := ty == reflect.TypeFor[InitPreseed]() && f.Name == "Node" || ty == reflect.TypeFor[InitNetworksProjectPost]() && f.Name == "Project" ||
+				ty == reflect.TypeFor[ServerStorageDriverInfo]()
 			switch {
 			case f.Anonymous && (j != "" || y != ",inline"):
 				t.Errorf("%s.%s: an embedded struct is inline in both forms", ty, f.Name)

@@ -55,11 +55,11 @@ type ServerEnvironment struct {
 	StorageSupportedDrivers []ServerStorageDriverInfo `json:"storage_supported_drivers" yaml:"storage_supported_drivers"`
 }
 
-// ServerStorageDriverInfo names a storage driver that can be used. Its keys have capital letters on the wire.
+// ServerStorageDriverInfo names a storage driver that can be used. Its keys have capital letters in JSON, but not in YAML.
 type ServerStorageDriverInfo struct {
-	Name    string `json:"Name" yaml:"Name"`
-	Version string `json:"Version" yaml:"Version"`
-	Remote  bool   `json:"Remote" yaml:"Remote"`
+	Name    string `json:"Name" yaml:"name"`
+	Version string `json:"Version" yaml:"version"`
+	Remote  bool   `json:"Remote" yaml:"remote"`
 }
 
 // Writable returns the part of a server that PUT and PATCH take.
