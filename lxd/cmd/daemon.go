@@ -16,6 +16,7 @@ import (
 	"sett/lxd/container"
 	"sett/lxd/container/lxc"
 	"sett/lxd/daemon"
+	"sett/lxd/host/idmap"
 	networks "sett/lxd/network/all"
 	"sett/lxd/shim"
 	storage "sett/lxd/storage/all"
@@ -68,7 +69,7 @@ func (e *env) daemon(ctx context.Context, group string) error {
 	defer context.AfterFunc(s.early, cancel)()
 
 	d, err := daemon.Start(start, daemon.Options{
-		Dir: e.dir, Group: group, LogHandler: h, Listener: listener, Engine: engine,
+		Dir: e.dir, Group: group, LogHandler: h, Listener: listener, Engine: engine, IDs: idmap.NewHost(),
 		StorageDrivers: storage.New(), NetworkDrivers: networks.Drivers, Tell: tell(log),
 	})
 	switch {

@@ -6,6 +6,7 @@ import (
 	"sett/lxd/container"
 	"sett/lxd/device"
 	"sett/lxd/device/disk"
+	"sett/lxd/host/lxcfs"
 	"sett/lxd/instance"
 	"sett/lxd/instance/exec"
 	"sett/lxd/lock"
@@ -42,7 +43,7 @@ func (d *Daemon) build(context.Context) error {
 	s.networks = &pendingNetworks{}
 	s.instances = instance.New(d.ctx, instance.Deps{
 		DB: global, Bus: d.bus, Ops: d.ops, Locks: lock.New(), Log: d.log, Profiles: s.profiles, Engine: s.engine,
-		Devices: device.NewRegistry(disk.Kind{}), Services: device.Services{}, Storage: s.storage, Images: s.storage, IDs: d.o.IDs,
+		Devices: device.NewRegistry(disk.Kind{}), Services: device.Services{}, Storage: s.storage, Images: s.storage, IDs: d.o.IDs, LXCFS: lxcfs.Find,
 		Dir: d.o.Dir, Daemon: Name(d.o.Dir), Node: 1, Architecture: readHost().machine,
 	})
 	s.profiles.Attach(s.instances)
