@@ -1,0 +1,242 @@
+package exec
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"sett/lxd/container"
+	"sett/lxd/container/fake"
+	"sett/lxd/event"
+	"sett/lxd/op"
+	"sett/shared/api"
+	"sett/shared/errs"
+)
+
+type world struct {
+	t      *testing.T
+	engine *fake.Engine
+	proc   container.Process
+	ops    *op.Manager
+	url    string
+}
+
+func setup(t *testing.T) *world {
+	t.Helper()
+	w := &world{t: t, engine: fake.New(), ops: op.New(t.Context(), event.NewBus(""), "", time.Minute)}
+	p, err := w.engine.Start(t.Context(), container.Spec{ID: container.ID{Daemon: "d", Project: "default", Name: "c1"}, RunDir: t.TempDir(), Rootfs: container.Rootfs{Path: t.TempDir()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.proc = p
+	srv := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		o, err := w.ops.Get(strings.TrimPrefix(r.URL.Path, "/"))
+		if err == nil {
+			err = o.Connect(r.URL.Query().Get("secret"), func() (*websocket.Conn, error) {
+				var u websocket.Upgrader
+				return u.Upgrade(rw, r, nil)
+			})
+		}
+		if err != nil {
+			http.Error(rw, err.Error(), errs.Status(err))
+		}
+	}))
+	t.Cleanup(srv.Close)
+	w.url = "ws" + strings.TrimPrefix(srv.URL, "http")
+	return w
+}
+
+func (w *world) begin(spec container.ExecSpec) (*op.Operation, *session) {
+	w.t.Helper()
+	s := newSession(w.proc, spec)
+	o, err := w.ops.Start(w.t.Context(), op.Spec{Class: op.Websocket, Streams: s, Run: s.run})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return o, s
+}
+
+func (w *world) dial(o *op.Operation, secret string) (*websocket.Conn, error) {
+	c, res, err := websocket.DefaultDialer.Dial(w.url+"/"+o.ID()+"?secret="+secret, nil)
+	if err != nil && res != nil {
+		b, _ := io.ReadAll(res.Body)
+		err = fmt.Errorf("%d %s", res.StatusCode, b)
+	}
+	return c, err
+}
+
+func (w *world) must(c *websocket.Conn, err error) *websocket.Conn {
+	w.t.Helper()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// read collects a stream until its end mark, or until the connection ends.
+func read(c *websocket.Conn) (string, bool) {
+	var b bytes.Buffer
+	for {
+		typ, m, err := c.ReadMessage()
+		if err != nil {
+			return b.String(), false
+		}
+		if typ == websocket.TextMessage && len(m) == 0 {
+			return b.String(), true
+		}
+		b.Write(m)
+	}
+}
+
+func TestPipesCarryAllThreeStreams(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	o, s := w.begin(container.ExecSpec{Command: []string{"cat"}})
+	in := w.must(w.dial(o, s.secret["0"]))
+	out := w.must(w.dial(o, s.secret["1"]))
+	errw := w.must(w.dial(o, s.secret["2"]))
+	big := strings.Repeat("0123456789abcdef", 64<<10)
+	go func() {
+		_ = in.WriteMessage(websocket.BinaryMessage, []byte(big))
+		_ = in.WriteMessage(websocket.TextMessage, nil)
+	}()
+	if got, whole := read(out); got != big || !whole {
+		t.Errorf("stdout: %d bytes of %d, end mark %v", len(got), len(big), whole)
+	}
+	if got, whole := read(errw); got != "" || !whole {
+		t.Errorf("stderr: %q, %v", got, whole)
+	}
+	if err := o.Wait(t.Context()); err != nil || o.Metadata("return") != 0 {
+		t.Errorf("ended with %v, return %v", err, o.Metadata("return"))
+	}
+}
+
+func TestExitCodes(t *testing.T) {
+	t.Parallel()
+	for code, want := range map[int]string{0: "", 3: "", 126: "not executable", 127: "not found"} {
+		w := setup(t)
+		o, s := w.begin(container.ExecSpec{Command: []string{"sh", "-c", fmt.Sprintf("exit %d", code)}})
+		for _, n := range s.required() {
+			w.must(w.dial(o, s.secret[n]))
+		}
+		err := o.Wait(t.Context())
+		if o.Metadata("return") != code || (want == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%d: return %v, error %v", code, o.Metadata("return"), err)
+		}
+	}
+}
+
+func TestTerminalEchoesAndResizes(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	o, s := w.begin(container.ExecSpec{Command: []string{"cat"}, PTY: true, Width: 80, Height: 24})
+	c := w.must(w.dial(o, s.secret["0"]))
+	ctl := w.must(w.dial(o, s.secret[control]))
+	if err := ctl.WriteJSON(api.InstanceExecControl{Command: "window-resize", Args: map[string]string{"width": "100", "height": "40"}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.WriteMessage(websocket.BinaryMessage, []byte("hello\n")); err != nil {
+		t.Fatal(err)
+	}
+	_, b, err := c.ReadMessage()
+	if err != nil || !strings.Contains(string(b), "hello") {
+		t.Errorf("%q %v", b, err)
+	}
+	if err := ctl.WriteJSON(api.InstanceExecControl{Command: "signal", Signal: int(syscall.SIGTERM)}); err != nil {
+		t.Fatal(err)
+	}
+	if err := o.Wait(t.Context()); err != nil || o.Metadata("return") != 128+15 {
+		t.Errorf("ended with %v, return %v", err, o.Metadata("return"))
+	}
+}
+
+func TestLostClientTakesTheCommandWithIt(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	for name, f := range map[string]func(o *op.Operation, s *session) *websocket.Conn{
+		"control of pipes": func(o *op.Operation, s *session) *websocket.Conn {
+			for _, n := range s.required() {
+				w.must(w.dial(o, s.secret[n]))
+			}
+			return w.must(w.dial(o, s.secret[control]))
+		},
+		"stdout of pipes without control": func(o *op.Operation, s *session) *websocket.Conn {
+			w.must(w.dial(o, s.secret["0"]))
+			w.must(w.dial(o, s.secret["2"]))
+			return w.must(w.dial(o, s.secret["1"]))
+		},
+	} {
+		o, s := w.begin(container.ExecSpec{Command: []string{"sleep", "1000"}})
+		_ = f(o, s).Close()
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		if err := o.Wait(ctx); err != nil || o.Metadata("return") != 128+9 {
+			t.Errorf("%s: ended with %v, return %v", name, err, o.Metadata("return"))
+		}
+	}
+	o, s := w.begin(container.ExecSpec{Command: []string{"sleep", "1000"}, PTY: true})
+	_ = w.must(w.dial(o, s.secret["0"])).Close()
+	if err := o.Wait(t.Context()); err != nil || o.Metadata("return") != 128+9 {
+		t.Errorf("terminal: ended with %v, return %v", err, o.Metadata("return"))
+	}
+}
+
+func TestSecretsAreCheckedAndWorkOnce(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	o, s := w.begin(container.ExecSpec{Command: []string{"cat"}})
+	if _, err := w.dial(o, "wrong"); err == nil || !strings.HasPrefix(err.Error(), "403") {
+		t.Errorf("wrong secret: %v", err)
+	}
+	w.must(w.dial(o, s.secret["0"]))
+	if _, err := w.dial(o, s.secret["0"]); err == nil || !strings.HasPrefix(err.Error(), "400") {
+		t.Errorf("second connection: %v", err)
+	}
+	if err := o.Cancel(); err != nil {
+		t.Fatal(err)
+	}
+	<-o.Done()
+	if _, err := w.dial(o, s.secret["1"]); err == nil {
+		t.Error("an ended operation took a connection")
+	}
+}
+
+func TestCancelKillsTheCommand(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	o, s := w.begin(container.ExecSpec{Command: []string{"sleep", "1000"}})
+	for _, n := range s.required() {
+		w.must(w.dial(o, s.secret[n]))
+	}
+	<-s.ready
+	if err := o.Cancel(); err != nil {
+		t.Fatal(err)
+	}
+	if err := o.Wait(t.Context()); err == nil {
+		t.Error("not cancelled")
+	}
+}
+
+func TestEnvironment(t *testing.T) {
+	t.Parallel()
+	cfg := map[string]string{"environment.A": "1", "environment.LANG": "de_DE", "limits.cpu": "1"}
+	got := environment(cfg, api.InstanceExecPost{Environment: map[string]string{"A": "2", "TERM": "xterm"}})
+	want := map[string]string{"A": "2", "TERM": "xterm", "LANG": "de_DE", "HOME": "/root", "USER": "root",
+		"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("got %v", got)
+	}
+	if got := environment(nil, api.InstanceExecPost{User: 1000}); got["HOME"] != "" || got["USER"] != "" {
+		t.Errorf("got %v", got)
+	}
+}
