@@ -17,6 +17,7 @@ import (
 	"sett/lxd/container"
 	"sett/lxd/db/store"
 	"sett/lxd/event"
+	"sett/lxd/image"
 	"sett/lxd/instance"
 	netdriver "sett/lxd/network/driver"
 	"sett/lxd/op"
@@ -43,8 +44,10 @@ type Options struct {
 	// StorageDrivers and NetworkDrivers are what pools and networks may be made of.
 	StorageDrivers *driver.Registry
 	NetworkDrivers func(*slog.Logger) []netdriver.Driver
-	// IDs and Unpack are parts of the host that tests replace.
-	IDs instance.IDs
+	// IDs and Unpacker are parts of the host that tests replace; without an Unpacker
+	// images are taken apart in the jail.
+	IDs      instance.IDs
+	Unpacker image.Unpacker
 	// Tell is told of the daemon's states, for a service manager: "READY=1".
 	Tell func(state string)
 	// NoAutostart leaves instances as they are.
@@ -152,7 +155,12 @@ func Start(ctx context.Context, o Options) (_ *Daemon, err error) {
 
 // comeUp does what the API need not wait for.
 func (d *Daemon) comeUp() {
-	d.own.storage.Start(d.ctx)
+	if err := d.own.storage.Start(d.ctx); err != nil {
+		d.log.Error("Could not start the storage pools", "err", err)
+	}
+	if err := d.own.images.Start(d.ctx); err != nil {
+		d.log.Error("Could not look through the images", "err", err)
+	}
 	d.own.networks.Start(d.ctx)
 	if err := d.own.instances.Recover(d.ctx); err != nil {
 		d.log.Error("Could not look for running instances", "err", err)
@@ -245,6 +253,12 @@ func (d *Daemon) shutDown() error {
 	}
 	d.wg.Wait()
 	d.own.close(ctx)
+	if d.how.instances {
+		// Nothing runs any more, so the pools can go too.
+		if err := d.own.storage.Unmount(ctx); err != nil {
+			d.log.Warn("Could not unmount the storage pools", "err", err)
+		}
+	}
 	all = append(all, d.st.Close(ctx))
 	if d.o.Listener == nil {
 		_ = os.Remove(d.socket)

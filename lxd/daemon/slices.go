@@ -7,6 +7,8 @@ import (
 	"sett/lxd/device"
 	"sett/lxd/device/disk"
 	"sett/lxd/host/lxcfs"
+	"sett/lxd/host/unpack"
+	"sett/lxd/image"
 	"sett/lxd/instance"
 	"sett/lxd/instance/exec"
 	"sett/lxd/lock"
@@ -14,6 +16,8 @@ import (
 	"sett/lxd/project"
 	"sett/lxd/rest"
 	"sett/lxd/server"
+	"sett/lxd/storage"
+	"sett/shared/log"
 )
 
 // parts are the resources of a daemon, in the order in which one may use another.
@@ -21,7 +25,8 @@ type parts struct {
 	engine    container.Engine
 	projects  *project.Service
 	profiles  *profile.Service
-	storage   *pendingStorage
+	storage   *storage.Service
+	images    *image.Service
 	networks  *pendingNetworks
 	instances *instance.Service
 	exec      *exec.Handler
@@ -39,11 +44,20 @@ func (d *Daemon) build(context.Context) error {
 	global := d.st.Global
 	s.projects = project.New(global)
 	s.profiles = profile.New(global, d.bus)
-	s.storage = &pendingStorage{}
+	locks := lock.New()
+	s.storage = storage.New(storage.Deps{DB: global, Bus: d.bus, Locks: locks, Drivers: d.o.StorageDrivers, Log: d.log,
+		Dir: d.o.Dir, Node: 1, Member: "none"})
+	unpacker := d.o.Unpacker
+	if unpacker == nil {
+		unpacker = unpack.Jail{}
+	}
+	s.images = image.New(image.Deps{DB: global, Bus: d.bus, Ops: d.ops, Locks: locks, Pools: s.storage, Unpacker: unpacker,
+		Dir: d.o.Dir, Node: 1})
+	vols := volumes{s.storage, s.images}
 	s.networks = &pendingNetworks{}
 	s.instances = instance.New(d.ctx, instance.Deps{
-		DB: global, Bus: d.bus, Ops: d.ops, Locks: lock.New(), Log: d.log, Profiles: s.profiles, Engine: s.engine,
-		Devices: device.NewRegistry(disk.Kind{}), Services: device.Services{}, Storage: s.storage, Images: s.storage, IDs: d.o.IDs, LXCFS: lxcfs.Find,
+		DB: global, Bus: d.bus, Ops: d.ops, Locks: locks, Log: d.log, Profiles: s.profiles, Engine: s.engine,
+		Devices: device.NewRegistry(disk.Kind{}), Services: device.Services{}, Storage: vols, Images: vols, IDs: d.o.IDs, LXCFS: lxcfs.Find,
 		Dir: d.o.Dir, Daemon: Name(d.o.Dir), Node: 1, Architecture: readHost().machine,
 	})
 	s.profiles.Attach(s.instances)
@@ -55,15 +69,24 @@ func (d *Daemon) build(context.Context) error {
 // routes is the whole API.
 func (s *parts) routes() []rest.Route {
 	var all []rest.Route
-	for _, rs := range [][]rest.Route{s.server.Routes(), s.projects.Routes(), s.profiles.Routes(), s.instances.Routes(), s.exec.Routes()} {
+	for _, rs := range [][]rest.Route{s.server.Routes(), s.projects.Routes(), s.profiles.Routes(), s.storage.Routes(), s.images.Routes(), s.instances.Routes(), s.exec.Routes()} {
 		all = append(all, rs...)
 	}
 	return all
 }
 
 // close ends the slices in reverse. The context bounds it.
-func (s *parts) close(context.Context) {
+func (s *parts) close(ctx context.Context) {
 	s.instances.Close()
+	if err := s.storage.Close(ctx); err != nil {
+		log.From(ctx).Warn("Storage was still at work when the daemon ended", "err", err)
+	}
 }
 
-func (d *Daemon) storageInUse(context.Context) (names, versions string) { return "", "" }
+func (d *Daemon) storageInUse(ctx context.Context) (names, versions string) {
+	names, versions, err := d.own.storage.InUse(ctx)
+	if err != nil {
+		d.log.Warn("Could not list the storage drivers in use", "err", err)
+	}
+	return names, versions
+}

@@ -1,0 +1,83 @@
+package daemon
+
+import (
+	"context"
+
+	"sett/lxd/image"
+	"sett/lxd/instance"
+	"sett/lxd/storage"
+	"sett/lxd/storage/driver"
+	"sett/shared/api"
+)
+
+// volumes is what instances see of storage pools and images.
+type volumes struct {
+	pools  *storage.Service
+	images *image.Service
+}
+
+func rootOf(v instance.Volume) storage.Volume {
+	return storage.Volume{Pool: v.Pool, Type: driver.Container, Project: v.Project, Name: v.Instance}
+}
+
+func (s volumes) CheckPool(ctx context.Context, pool string) error {
+	return s.pools.CheckPool(ctx, pool)
+}
+
+func (s volumes) CreateFromImage(ctx context.Context, v instance.Volume, fingerprint string, size int64) error {
+	return s.pools.CreateFromImage(ctx, rootOf(v), fingerprint, size, func(ctx context.Context, dir string) error {
+		return s.images.Fill(ctx, fingerprint, dir)
+	})
+}
+
+func (s volumes) CreateEmpty(ctx context.Context, v instance.Volume, size int64) error {
+	return s.pools.CreateVolume(ctx, rootOf(v), size, nil)
+}
+
+func (s volumes) Delete(ctx context.Context, v instance.Volume) error {
+	return s.pools.DeleteVolume(ctx, rootOf(v))
+}
+
+func (s volumes) Rename(ctx context.Context, v instance.Volume, name string) error {
+	return s.pools.RenameVolume(ctx, rootOf(v), name)
+}
+
+func (s volumes) Mount(ctx context.Context, v instance.Volume) (string, error) {
+	return s.pools.Mount(ctx, rootOf(v))
+}
+
+func (s volumes) Unmount(ctx context.Context, v instance.Volume) error {
+	return s.pools.UnmountVolume(ctx, rootOf(v))
+}
+
+func (s volumes) SetSize(ctx context.Context, v instance.Volume, size int64) error {
+	return s.pools.SetSize(ctx, rootOf(v), size)
+}
+
+func (s volumes) Usage(ctx context.Context, vs []instance.Volume) (map[instance.Volume]int64, error) {
+	roots := make([]storage.Volume, len(vs))
+	for i, v := range vs {
+		roots[i] = rootOf(v)
+	}
+	us, err := s.pools.Usage(ctx, roots)
+	out := make(map[instance.Volume]int64, len(us))
+	for i, v := range vs {
+		if u, ok := us[roots[i]]; ok {
+			out[v] = u.Used
+		}
+	}
+	return out, err
+}
+
+func (s volumes) Resolve(ctx context.Context, project string, src api.InstanceSource) (instance.Image, error) {
+	i, err := s.images.Resolve(ctx, project, src)
+	if err != nil {
+		return instance.Image{}, err
+	}
+	return instance.Image{Fingerprint: i.Fingerprint, Architecture: i.Architecture, Type: "container",
+		Properties: i.Properties, Profiles: i.Profiles}, nil
+}
+
+func (s volumes) Used(ctx context.Context, project, fingerprint string) error {
+	return s.images.Used(ctx, project, fingerprint)
+}
