@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"time"
 
 	"sett/lxd/container"
 	"sett/lxd/db"
@@ -51,8 +52,16 @@ func (s *Service) render(i *Instance) api.Instance {
 		InstancePut: api.InstancePut{Architecture: i.Architecture, Config: shown(i.Config), Devices: i.Devices, Ephemeral: i.Ephemeral,
 			Profiles: names, Description: i.Description},
 		CreatedAt: i.Created, ExpandedConfig: shown(i.ExpandedConfig()), ExpandedDevices: i.ExpandedDevices(), Name: i.Name,
-		Status: st.String(), StatusCode: st.Code(), LastUsedAt: i.LastUsed, Location: loc, Type: "container", Project: i.Project,
+		Status: st.String(), StatusCode: st.Code(), LastUsedAt: orEpoch(i.LastUsed), Location: loc, Type: "container", Project: i.Project,
 	}
+}
+
+// orEpoch is how LXD shows that something has not happened yet.
+func orEpoch(t time.Time) time.Time {
+	if t.IsZero() {
+		return time.Unix(0, 0).UTC()
+	}
+	return t
 }
 
 // shown leaves out what is the daemon's own business.
