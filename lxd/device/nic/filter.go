@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"sett/lxd/device"
@@ -59,20 +60,19 @@ func single(v string) []netip.Prefix {
 	return out
 }
 
-// unfilter removes the chains, under both names that they may have.
-func (d *Device) unfilter(ctx context.Context) error {
-	host := d.volatile[volHostName]
-	names := []string{}
+// unfilter removes the chains that watch hosts, under both names that they may have.
+func (d *Device) unfilter(ctx context.Context, hosts []string) error {
+	var names []string
 	plain := d.plainSuffix()
-	other, err := d.foreign(ctx, plain, host)
+	other, err := d.foreign(ctx, plain, hosts)
 	if err != nil {
 		return err
 	}
 	if !other {
 		names = append(names, "in."+plain, "fwd."+plain)
 	}
-	if host != "" {
-		names = append(names, "in."+plain+"."+host, "fwd."+plain+"."+host)
+	for _, h := range hosts {
+		names = append(names, "in."+plain+"."+h, "fwd."+plain+"."+h)
 	}
 	return nft.Remove(ctx, filterFamily, filterTable, names...)
 }
@@ -98,7 +98,7 @@ func (d *Device) plainSuffix() string {
 // of that name: taking its chains would open its filter.
 func (d *Device) chainSuffix(ctx context.Context, host string) (string, error) {
 	plain := d.plainSuffix()
-	other, err := d.foreign(ctx, plain, host)
+	other, err := d.foreign(ctx, plain, []string{host})
 	if other {
 		return plain + "." + host, nil
 	}
@@ -106,7 +106,7 @@ func (d *Device) chainSuffix(ctx context.Context, host string) (string, error) {
 }
 
 // foreign tells whether the chain of a name watches an interface that exists and is not ours.
-func (d *Device) foreign(ctx context.Context, suffix, host string) (bool, error) {
+func (d *Device) foreign(ctx context.Context, suffix string, hosts []string) (bool, error) {
 	text, err := nft.List(ctx, filterFamily, filterTable, "in."+suffix)
 	if err != nil || text == "" {
 		return false, err
@@ -116,7 +116,7 @@ func (d *Device) foreign(ctx context.Context, suffix, host string) (bool, error)
 		return false, nil
 	}
 	name, _, _ := strings.Cut(rest, `"`)
-	return name != host && netlink.Exists(name), nil
+	return !slices.Contains(hosts, name) && netlink.Exists(name), nil
 }
 
 // filterChains renders the rules that drop what a nic may not send, to the host

@@ -4,9 +4,12 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
 
@@ -173,7 +176,41 @@ func (d *Device) Start(ctx context.Context, u *undo.Stack) (device.Plug, error) 
 	return device.Plug{NICs: []container.NIC{{HostName: peer, GuestName: d.guestName(), HWAddr: d.hwaddr(), MTU: mtu}}}, nil
 }
 
-// pair makes the veth pair. The host's name is stored before the pair exists, so
+// noteFile keeps the name of the host's end beside the volatile key, which may be
+// stored only when the whole start has succeeded.
+func (d *Device) noteFile() string {
+	if d.env.Instance.DevicesDir == "" {
+		return ""
+	}
+	return filepath.Join(d.env.Instance.DevicesDir, "nic."+d.env.Name)
+}
+
+func (d *Device) note(host string) error {
+	f := d.noteFile()
+	if f == "" {
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(f), 0o711); err != nil {
+		return err
+	}
+	return os.WriteFile(f, []byte(host), 0o600)
+}
+
+// hostNames are the host's ends that may be there, by the note and by the database.
+func (d *Device) hostNames() []string {
+	var out []string
+	if v := d.volatile[volHostName]; v != "" {
+		out = append(out, v)
+	}
+	if f := d.noteFile(); f != "" {
+		if b, err := os.ReadFile(f); err == nil && netlink.CheckName(string(b)) == nil && !slices.Contains(out, string(b)) {
+			out = append(out, string(b))
+		}
+	}
+	return out
+}
+
+// pair makes the veth pair. The host's name is noted before the pair exists, so
 // that no crash leaves one that nobody knows.
 func (d *Device) pair(ctx context.Context, u *undo.Stack, mtu int) (host, peer string, err error) {
 	mac, err := net.ParseMAC(d.hwaddr())
@@ -188,6 +225,9 @@ func (d *Device) pair(ctx context.Context, u *undo.Stack, mtu int) (host, peer s
 		}
 		if netlink.Exists(host) && fixed != "" {
 			return "", "", errs.Conflict("Network interface %q exists already; set another \"host_name\"", host)
+		}
+		if err = d.note(host); err != nil {
+			return "", "", err
 		}
 		if err = d.save(ctx, map[string]string{volHostName: host}); err != nil {
 			return "", "", err
@@ -224,7 +264,7 @@ func (d *Device) ready(ctx context.Context, u *undo.Stack, r resolved, host stri
 		}
 	}
 	if filtered(c) {
-		u.Push(func() error { return d.unfilter(context.WithoutCancel(ctx)) })
+		u.Push(func() error { return d.unfilter(context.WithoutCancel(ctx), []string{host}) })
 		if err := d.filter(ctx, host, l); err != nil {
 			return err
 		}
@@ -311,24 +351,32 @@ func (d *Device) PostStop(ctx context.Context) error {
 }
 
 func (d *Device) clean(ctx context.Context, r resolved) error {
-	host := d.volatile[volHostName]
-	if host == "" {
+	hosts := d.hostNames()
+	if len(hosts) == 0 {
 		return nil
 	}
-	routes := prefixes(keyIPv4Routes.Get(d.env.Config), keyIPv6Routes.Get(d.env.Config))
 	if r.parent != "" {
-		if err := netlink.RemoveRoutes(r.parent, routes); err != nil {
+		if err := netlink.RemoveRoutes(r.parent, prefixes(keyIPv4Routes.Get(d.env.Config), keyIPv6Routes.Get(d.env.Config))); err != nil {
 			return err
 		}
 	}
-	if err := netlink.Delete(host); err != nil {
-		return err
-	}
-	if err := netlink.Unshape(host); err != nil {
-		return err
+	for _, host := range hosts {
+		if err := netlink.DeleteVeth(host); err != nil {
+			return err
+		}
+		if err := netlink.Unshape(host); err != nil {
+			return err
+		}
 	}
 	if filtered(d.env.Config) {
-		return d.unfilter(ctx)
+		if err := d.unfilter(ctx, hosts); err != nil {
+			return err
+		}
+	}
+	if f := d.noteFile(); f != "" {
+		if err := os.Remove(f); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
 	}
 	return nil
 }
@@ -383,7 +431,7 @@ func (d *Device) Update(ctx context.Context, old device.Config, changed []string
 		return d.filter(ctx, host, l)
 	}
 	if filtered(old) {
-		return d.unfilter(ctx)
+		return d.unfilter(ctx, []string{host})
 	}
 	return nil
 }

@@ -150,6 +150,30 @@ func TestBridgedLifeCycle(t *testing.T) {
 	}
 }
 
+func TestKilledDaemonIsCleanedUpAfter(t *testing.T) {
+	t.Parallel()
+	br := bridge(t)
+	r := newRig(device.Services{}, device.Config{"nictype": "bridged", "parent": br})
+	r.env.Instance.DevicesDir = filepath.Join(t.TempDir(), "devices")
+	// The slice stores volatile keys after all devices have started, so a daemon that
+	// is killed before that has stored nothing.
+	save := r.env.SaveVolatile
+	r.env.SaveVolatile = func(context.Context, map[string]string) error { return nil }
+	peer := r.start(t, r.device(t))
+	r.env.SaveVolatile = save
+	for range 2 {
+		if err := r.device(t).PostStop(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if netlink.Exists(peer) {
+		t.Error("the pair stayed")
+	}
+	if es, err := os.ReadDir(r.env.Instance.DevicesDir); err != nil || len(es) != 0 {
+		t.Errorf("left %v, %v", es, err)
+	}
+}
+
 func TestStartFailsWithNothingLeft(t *testing.T) {
 	t.Parallel()
 	br := bridge(t)

@@ -77,16 +77,10 @@ func Delete(name string) error {
 }
 
 // DeleteBridge removes a bridge, and nothing else that bears its name.
-func DeleteBridge(name string) error {
-	l, err := link(name)
-	if errs.Is(err, errs.KindNotFound) || err == nil && l.Type() != "bridge" {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return Delete(name)
-}
+func DeleteBridge(name string) error { return deleteKind(name, "bridge") }
+
+// DeleteVeth removes a veth pair, and nothing else that bears its name.
+func DeleteVeth(name string) error { return deleteKind(name, "veth") }
 
 func change(what, name string, f func(nl.Link) error) error {
 	l, err := link(name)
