@@ -1,6 +1,7 @@
 package netlink
 
 import (
+	"context"
 	"fmt"
 
 	"sett/shared/errs"
@@ -26,10 +27,21 @@ func CheckName(name string) error {
 		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_' || c == '.' {
 			continue
 		}
-		return errs.Invalid("Network interface name %q may hold letters, digits, '-', '_' and '.' only", name)
+		return errs.Invalid("Network interface contains invalid characters")
 	}
-	if name == ".." {
-		return errs.Invalid("Network interface name %q is not usable", name)
+	// The kernel's settings of all interfaces, and of new ones, stand beside those of
+	// single interfaces.
+	if name == ".." || name == "all" || name == "default" {
+		return errs.Invalid("Network interface name %q is reserved", name)
 	}
 	return nil
 }
+
+// Host is the namespace as a value, for those who take an interface of it.
+type Host struct{}
+
+// Interfaces is the function of that name.
+func (Host) Interfaces(ctx context.Context) ([]Interface, error) { return Interfaces(ctx) }
+
+// State is Get.
+func (Host) State(ctx context.Context, name string) (State, error) { return Get(ctx, name) }

@@ -25,6 +25,50 @@ type State struct {
 	Addresses []Address
 	Counters  Counters
 	Bridge    *Bridge // for bridges
+	VLAN      *VLAN   // for VLANs
+}
+
+// VLAN is what only VLANs have.
+type VLAN struct {
+	LowerDevice string
+	VID         uint64
+}
+
+// Interface is an interface by name and by what LXD calls its type.
+type Interface struct {
+	Name string
+	Type string // loopback, bridge, vlan, bond, physical, unknown
+}
+
+// Interfaces lists all interfaces of the namespace, in the kernel's order.
+func Interfaces(ctx context.Context) ([]Interface, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	links, err := nl.LinkList()
+	if err != nil {
+		return nil, fmtErr("list", "interfaces", err)
+	}
+	out := make([]Interface, 0, len(links))
+	for _, l := range links {
+		out = append(out, Interface{Name: l.Attrs().Name, Type: typeOf(l)})
+	}
+	return out, nil
+}
+
+func typeOf(l nl.Link) string {
+	switch k := l.Type(); {
+	case l.Attrs().Flags&net.FlagLoopback != 0:
+		return "loopback"
+	case k == "bridge" || k == "openvswitch":
+		return "bridge"
+	case k == "vlan" || k == "bond":
+		return k
+	}
+	if _, err := os.Stat(filepath.Join("/sys/class/net", l.Attrs().Name, "device")); err == nil {
+		return "physical"
+	}
+	return "unknown"
 }
 
 // Address is one address of an interface.
@@ -82,6 +126,12 @@ func Get(ctx context.Context, name string) (State, error) {
 	}
 	for _, ad := range addrs {
 		s.Addresses = append(s.Addresses, toAddress(ad.IPNet))
+	}
+	if v, ok := l.(*nl.Vlan); ok {
+		s.VLAN = &VLAN{VID: uint64(v.VlanId)}
+		if p, err := nl.LinkByIndex(a.ParentIndex); err == nil {
+			s.VLAN.LowerDevice = p.Attrs().Name
+		}
 	}
 	if l.Type() == "bridge" {
 		s.Bridge, err = bridgeState(l)
