@@ -1,0 +1,226 @@
+package network
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"strings"
+
+	"sett/lxd/entity"
+	"sett/lxd/host/netlink"
+	"sett/lxd/network/driver"
+	"sett/lxd/rest"
+	"sett/shared/api"
+	"sett/shared/errs"
+)
+
+func (s *Service) list(ctx context.Context, r *rest.Request) (rest.Response, error) {
+	ns, err := s.List(ctx, r.Effective())
+	if err != nil {
+		return nil, err
+	}
+	others, err := s.others(ctx, r.Effective(), ns)
+	if err != nil {
+		return nil, err
+	}
+	if r.Recursion() == 0 {
+		names := []string{}
+		for _, n := range ns {
+			names = append(names, n.Name)
+		}
+		for _, i := range others {
+			names = append(names, i.Name)
+		}
+		return rest.Sync(rest.URLs(r.Path(), r.Effective(), names)), nil
+	}
+	used, err := loadUsers(ctx, s.DB)
+	if err != nil {
+		return nil, err
+	}
+	objs := []api.Network{}
+	for _, n := range ns {
+		objs = append(objs, s.render(n, used))
+	}
+	for _, i := range others {
+		objs = append(objs, unmanaged(i, used))
+	}
+	return rest.Sync(objs), nil
+}
+
+// others are the host's interfaces that no network is. The ends of veth pairs are
+// left out: there is one per running instance, and nobody looks for them here.
+func (s *Service) others(ctx context.Context, project string, managed []Network) ([]netlink.Interface, error) {
+	if project != entity.DefaultProject {
+		return nil, nil
+	}
+	all, err := s.Host.Interfaces(ctx)
+	if err != nil {
+		return nil, err
+	}
+	ours := map[string]bool{}
+	for _, n := range managed {
+		ours[n.Name] = true
+	}
+	var out []netlink.Interface
+	for _, i := range all {
+		if !ours[i.Name] && !strings.HasPrefix(i.Name, "veth") {
+			out = append(out, i)
+		}
+	}
+	return out, nil
+}
+
+func (s *Service) create(ctx context.Context, r *rest.Request) (rest.Response, error) {
+	b, err := rest.Decode[api.NetworksPost](r)
+	if err != nil {
+		return nil, err
+	}
+	n := Network{Project: r.Effective(), Name: b.Name, Description: b.Description, Type: b.Type, Config: b.Config}
+	if err := s.Create(ctx, n, r.Caller().Requestor()); err != nil {
+		return nil, err
+	}
+	return rest.Created(n.Ref().URL()), nil
+}
+
+func (s *Service) get(ctx context.Context, r *rest.Request) (rest.Response, error) {
+	used, err := loadUsers(ctx, s.DB)
+	if err != nil {
+		return nil, err
+	}
+	n, err := s.Load(ctx, r.Effective(), r.Name())
+	if err == nil {
+		return rest.SyncETag(s.render(n, used), etag(n)), nil
+	}
+	if !errs.Is(err, errs.KindNotFound) {
+		return nil, err
+	}
+	others, oerr := s.others(ctx, r.Effective(), nil)
+	if oerr != nil {
+		return nil, oerr
+	}
+	for _, i := range others {
+		if i.Name == r.Name() {
+			o := unmanaged(i, used)
+			return rest.SyncETag(o, []any{o.Name, o.Managed, o.Type, o.Description, o.Config}), nil
+		}
+	}
+	return nil, err
+}
+
+func (s *Service) put(ctx context.Context, r *rest.Request) (rest.Response, error) {
+	return s.change(ctx, r, func(Network) (api.NetworkPut, error) { return rest.Decode[api.NetworkPut](r) })
+}
+
+func (s *Service) patch(ctx context.Context, r *rest.Request) (rest.Response, error) {
+	return s.change(ctx, r, func(n Network) (api.NetworkPut, error) {
+		b := api.NetworkPut{Description: n.Description, Config: maps.Clone(n.Config)}
+		err := rest.DecodeOnto(r, &b)
+		return b, err
+	})
+}
+
+func (s *Service) change(ctx context.Context, r *rest.Request, body func(Network) (api.NetworkPut, error)) (rest.Response, error) {
+	err := s.Update(ctx, r.Effective(), r.Name(), r.Caller().Requestor(), func(old Network) (Change, error) {
+		if err := r.CheckETag(etag(old)); err != nil {
+			return Change{}, err
+		}
+		b, err := body(old)
+		return Change{Description: b.Description, Config: b.Config}, err
+	})
+	return rest.Empty(), err
+}
+
+func (s *Service) rename(ctx context.Context, r *rest.Request) (rest.Response, error) {
+	b, err := rest.Decode[api.NetworkPost](r)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.Rename(ctx, r.Effective(), r.Name(), b.Name, r.Caller().Requestor()); err != nil {
+		return nil, err
+	}
+	return rest.Created(entity.New(entity.Network, r.Effective(), b.Name).URL()), nil
+}
+
+func (s *Service) delete(ctx context.Context, r *rest.Request) (rest.Response, error) {
+	return rest.Empty(), s.Delete(ctx, r.Effective(), r.Name(), r.Caller().Requestor())
+}
+
+func (s *Service) state(ctx context.Context, r *rest.Request) (rest.Response, error) {
+	st, err := s.stateOf(ctx, r.Effective(), r.Name())
+	if err != nil {
+		return nil, err
+	}
+	return rest.Sync(renderState(st)), nil
+}
+
+func (s *Service) stateOf(ctx context.Context, project, name string) (netlink.State, error) {
+	n, err := s.Load(ctx, project, name)
+	if errs.Is(err, errs.KindNotFound) && project == entity.DefaultProject {
+		return s.Host.State(ctx, name)
+	}
+	if err != nil {
+		return netlink.State{}, err
+	}
+	d, err := s.driver(n.Type)
+	if err != nil {
+		return netlink.State{}, err
+	}
+	return d.State(ctx, s.spec(n))
+}
+
+func (s *Service) leases(ctx context.Context, r *rest.Request) (rest.Response, error) {
+	n, err := s.Load(ctx, r.Effective(), r.Name())
+	if err != nil {
+		return nil, fmt.Errorf("Failed loading network: %w", err)
+	}
+	d, err := s.driver(n.Type)
+	if err != nil {
+		return nil, err
+	}
+	all, err := d.Leases(ctx, s.spec(n))
+	if err != nil {
+		return nil, err
+	}
+	out := []api.NetworkLease{}
+	for _, l := range all {
+		o := api.NetworkLease{Hostname: l.Hostname, Hwaddr: l.HWAddr, Address: l.Address.String(), Type: string(l.Type)}
+		if l.Type != driver.Gateway {
+			o.Location = s.Location
+		}
+		out = append(out, o)
+	}
+	return rest.Sync(out), nil
+}
+
+// render copies, so that nobody changes what somebody else reads.
+func (s *Service) render(n Network, used users) api.Network {
+	return api.Network{NetworkPut: api.NetworkPut{Config: maps.Clone(n.Config), Description: n.Description},
+		Name: n.Name, Type: n.Type, Managed: true, Status: s.Status(n), Locations: []string{s.Location}, UsedBy: used.of(n.Project, n.Name)}
+}
+
+func unmanaged(i netlink.Interface, used users) api.Network {
+	return api.Network{NetworkPut: api.NetworkPut{Config: map[string]string{}}, Name: i.Name, Type: i.Type, UsedBy: used.of(entity.DefaultProject, i.Name)}
+}
+
+// etag is what a change of the network is told by.
+func etag(n Network) any { return []any{n.Name, true, n.Type, n.Description, n.Config} }
+
+func renderState(st netlink.State) api.NetworkState {
+	o := api.NetworkState{Addresses: []api.NetworkStateAddress{}, Hwaddr: st.HWAddr, Mtu: st.MTU, State: "down", Type: st.Type,
+		Counters: api.NetworkStateCounters(st.Counters)}
+	if st.Up {
+		o.State = "up"
+	}
+	for _, a := range st.Addresses {
+		o.Addresses = append(o.Addresses, api.NetworkStateAddress(a))
+	}
+	if st.Bridge != nil {
+		b := api.NetworkStateBridge(*st.Bridge)
+		o.Bridge = &b
+	}
+	if st.VLAN != nil {
+		v := api.NetworkStateVLAN(*st.VLAN)
+		o.VLAN = &v
+	}
+	return o
+}

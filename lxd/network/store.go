@@ -1,0 +1,187 @@
+package network
+
+import (
+	"context"
+	"errors"
+
+	"sett/lxd/db"
+	"sett/lxd/entity"
+	"sett/shared/errs"
+)
+
+// States of a network, and of a network on a member.
+const (
+	pending = 0
+	created = 1
+	errored = 2
+)
+
+var (
+	stmtNetworks db.Stmt = `
+SELECT networks.id, projects.name AS project, networks.name AS name, networks.description AS description,
+       networks.type AS type, networks.state AS state
+FROM networks JOIN projects ON projects.id = networks.project_id`
+	stmtConfig db.Stmt = `
+SELECT network_id, key, value FROM networks_config
+WHERE (node_id IS NULL OR node_id = ?) AND network_id IN (SELECT value FROM json_each(?))`
+	stmtFeature db.Stmt = `
+SELECT c.value AS value FROM projects_config AS c JOIN projects ON projects.id = c.project_id
+WHERE projects.name = ? AND c.key = 'features.networks'`
+
+	stmtCreate db.Stmt = `
+INSERT INTO networks (project_id, name, description, type)
+SELECT id, ?, ?, ? FROM projects WHERE name = ?`
+	stmtJoin        db.Stmt = `INSERT INTO networks_nodes (network_id, node_id) VALUES (?, ?)`
+	stmtState       db.Stmt = `UPDATE networks SET state = ? WHERE id = ?`
+	stmtMemberState db.Stmt = `UPDATE networks_nodes SET state = ? WHERE network_id = ? AND node_id = ?`
+	stmtDescribe    db.Stmt = `UPDATE networks SET description = ? WHERE id = ?`
+	stmtRename      db.Stmt = `UPDATE networks SET name = ? WHERE id = ?`
+	stmtDelete      db.Stmt = `DELETE FROM networks WHERE id = ?`
+	stmtConfigClear db.Stmt = `DELETE FROM networks_config WHERE network_id = ? AND (node_id IS NULL OR node_id = ?)`
+	stmtConfigAdd   db.Stmt = `
+INSERT INTO networks_config (network_id, node_id, key, value) SELECT ?, NULL, key, value FROM json_each(?)`
+	stmtMemberAdd db.Stmt = `
+INSERT INTO networks_config (network_id, node_id, key, value) SELECT ?, ?, key, value FROM json_each(?)`
+
+	// Devices with what matters of their configuration. Those of other types are
+	// there too: they hide a profile's device of the same name.
+	stmtProfileNICs db.Stmt = `
+SELECT profiles.id AS id, projects.name AS project, profiles.name AS name, d.name AS device, d.type AS type,
+       IFNULL(MAX(CASE c.key WHEN 'network' THEN c.value END), '') AS network,
+       IFNULL(MAX(CASE c.key WHEN 'parent' THEN c.value END), '') AS parent,
+       IFNULL(MAX(CASE c.key WHEN 'nictype' THEN c.value END), '') AS nictype
+FROM profiles_devices AS d
+JOIN profiles ON profiles.id = d.profile_id JOIN projects ON projects.id = profiles.project_id
+LEFT JOIN profiles_devices_config AS c ON c.profile_device_id = d.id AND c.key IN ('network', 'parent', 'nictype')
+GROUP BY d.id ORDER BY projects.name, profiles.name, d.name`
+	stmtInstanceNICs db.Stmt = `
+SELECT instances.id AS id, projects.name AS project, instances.name AS name, d.name AS device, d.type AS type,
+       IFNULL(MAX(CASE c.key WHEN 'network' THEN c.value END), '') AS network,
+       IFNULL(MAX(CASE c.key WHEN 'parent' THEN c.value END), '') AS parent,
+       IFNULL(MAX(CASE c.key WHEN 'nictype' THEN c.value END), '') AS nictype
+FROM instances_devices AS d
+JOIN instances ON instances.id = d.instance_id JOIN projects ON projects.id = instances.project_id
+LEFT JOIN instances_devices_config AS c ON c.instance_device_id = d.id AND c.key IN ('network', 'parent', 'nictype')
+GROUP BY d.id`
+	stmtInstances db.Stmt = `
+SELECT instances.id AS id, projects.name AS project, instances.name AS name, IFNULL(ip.profile_id, 0) AS profile
+FROM instances JOIN projects ON projects.id = instances.project_id
+LEFT JOIN instances_profiles AS ip ON ip.instance_id = instances.id
+ORDER BY projects.name, instances.name, ip.apply_order`
+	stmtFeatures db.Stmt = `
+SELECT projects.name AS project, IFNULL(c.value, '') AS value
+FROM projects LEFT JOIN projects_config AS c ON c.project_id = projects.id AND c.key = 'features.networks'`
+)
+
+// Network is a managed network as stored, with the configuration of this member.
+type Network struct {
+	ID          int64
+	Project     string
+	Name        string
+	Description string
+	Type        string
+	State       int
+	Config      map[string]string
+}
+
+// Ref names the network.
+func (n Network) Ref() entity.Ref { return entity.New(entity.Network, n.Project, n.Name) }
+
+type row struct {
+	ID          int64  `db:"id"`
+	Project     string `db:"project"`
+	Name        string `db:"name"`
+	Description string `db:"description"`
+	Type        string `db:"type"`
+	State       int    `db:"state"`
+}
+
+// load reads networks with their configuration: two statements, however many.
+func (s *Service) load(ctx context.Context, q db.Querier, w *db.Where) ([]Network, error) {
+	rows, err := db.SelectWhere[row](ctx, q, stmtNetworks, w, "ORDER BY projects.name, networks.name")
+	if err != nil || len(rows) == 0 {
+		return nil, err
+	}
+	ids := make([]int64, len(rows))
+	for i, r := range rows {
+		ids[i] = r.ID
+	}
+	cfg, err := db.Maps(ctx, q, stmtConfig, s.Node, db.JSON(ids))
+	if err != nil {
+		return nil, err
+	}
+	out := make([]Network, len(rows))
+	for i, r := range rows {
+		n := Network{ID: r.ID, Project: r.Project, Name: r.Name, Description: r.Description, Type: r.Type, State: r.State, Config: cfg[r.ID]}
+		if n.Config == nil {
+			n.Config = map[string]string{}
+		}
+		out[i] = n
+	}
+	return out, nil
+}
+
+func (s *Service) one(ctx context.Context, q db.Querier, project, name string) (Network, error) {
+	var w db.Where
+	all, err := s.load(ctx, q, w.Eq("projects.name", project).Eq("networks.name", name))
+	if err != nil {
+		return Network{}, err
+	}
+	if len(all) == 0 {
+		return Network{}, errs.NotFound("Network not found")
+	}
+	return all[0], nil
+}
+
+func (s *Service) insert(ctx context.Context, tx *db.Tx, n Network) (int64, error) {
+	id, err := db.Insert(ctx, tx, stmtCreate, n.Name, n.Description, n.Type, n.Project)
+	if errors.Is(err, db.ErrDuplicate) {
+		return 0, errs.Invalid("The network already exists")
+	}
+	if err != nil {
+		return 0, err
+	}
+	return id, db.ExecOne(ctx, tx, stmtJoin, id, s.Node)
+}
+
+func (s *Service) setState(ctx context.Context, tx *db.Tx, id int64, state int) error {
+	if err := db.ExecOne(ctx, tx, stmtState, state, id); err != nil {
+		return err
+	}
+	return db.ExecOne(ctx, tx, stmtMemberState, state, id, s.Node)
+}
+
+// setConfig replaces what this member sees: rows of its own for the keys that
+// belong to a member, shared ones for the rest.
+func (s *Service) setConfig(ctx context.Context, tx *db.Tx, n Network) error {
+	d, err := s.driver(n.Type)
+	if err != nil {
+		return err
+	}
+	keys := d.Keys(n.Config)
+	shared, own := map[string]string{}, map[string]string{}
+	for k, v := range n.Config {
+		if v == "" {
+			continue
+		}
+		if i, _ := keys.Lookup(k); i.Local {
+			own[k] = v
+		} else {
+			shared[k] = v
+		}
+	}
+	if _, err := db.Exec(ctx, tx, stmtConfigClear, n.ID, s.Node); err != nil {
+		return err
+	}
+	if len(shared) > 0 {
+		if _, err := db.Exec(ctx, tx, stmtConfigAdd, n.ID, db.JSONMap(shared)); err != nil {
+			return err
+		}
+	}
+	if len(own) > 0 {
+		if _, err := db.Exec(ctx, tx, stmtMemberAdd, n.ID, s.Node, db.JSONMap(own)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
