@@ -101,10 +101,14 @@ func (st *starting) prepare(context.Context) error {
 	i, s := st.i, st.s
 	cfg := i.ExpandedConfig()
 	run := s.runDir(i)
-	for _, d := range []string{s.LogDir(i.Project, i.Name), s.devicesDir(i), run} {
+	for _, d := range []string{s.LogDir(i.Project, i.Name), s.devicesDir(i)} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
 			return err
 		}
+	}
+	// liblxc looks, with the container's ids, whether it can get here.
+	if err := os.MkdirAll(run, 0o711); err != nil {
+		return err
 	}
 	st.undo.Push(func() error { return os.RemoveAll(run) })
 	logs := s.LogDir(i.Project, i.Name)
