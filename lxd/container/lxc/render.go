@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -99,6 +100,9 @@ func render(h host, s container.Spec, staged map[int]string) (string, error) {
 	if err := CheckRaw(s.RawLXC); err != nil {
 		return "", err
 	}
+	if strings.ContainsAny(s.RunDir, "\"'$`\\\n") { // it stands in the hook's command
+		return "", errs.Invalid("Folder %q cannot hold a container's files, because of the signs in its name", s.RunDir)
+	}
 	w := &writer{}
 	renderIdentity(w, h, s)
 	renderRoot(w, s)
@@ -132,8 +136,12 @@ func renderIdentity(w *writer, h host, s container.Spec) {
 		}
 		w.set("lxc.log.level", "%s", level)
 	}
-	w.set("lxc.console.buffer.size", "auto")
-	w.set("lxc.console.size", "auto")
+	size := "auto"
+	if s.ConsoleSize > 0 {
+		size = strconv.FormatInt(s.ConsoleSize, 10)
+	}
+	w.set("lxc.console.buffer.size", "%s", size)
+	w.set("lxc.console.size", "%s", size)
 	if s.ConsoleLog != "" {
 		w.set("lxc.console.logfile", "%s", s.ConsoleLog)
 	}

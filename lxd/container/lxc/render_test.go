@@ -120,6 +120,7 @@ func TestLineBreaksCannotAddKeys(t *testing.T) {
 		"environment": func(s *container.Spec) { s.InitEnv = []string{"A=b\nlxc.hook.pre-start = /bin/evil"} },
 		"hostname":    func(s *container.Spec) { s.Hostname = "a\nlxc.x = y" },
 		"sysctl":      func(s *container.Spec) { s.Sysctl = map[string]string{"a": "1\nlxc.x = y"} },
+		"run folder":  func(s *container.Spec) { s.RunDir = "/a$(evil)" },
 		"nic":         func(s *container.Spec) { s.NICs = []container.NIC{{HostName: "a", GuestName: "b\rc"}} },
 	} {
 		s := basic()

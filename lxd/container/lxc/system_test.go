@@ -14,8 +14,6 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"sett/lxd/container"
 	"sett/lxd/container/containertest"
 	"sett/lxd/container/lxc"
@@ -38,6 +36,9 @@ var binary = sync.OnceValues(func() (string, error) {
 })
 
 func TestMain(m *testing.M) {
+	if p := os.Getenv("SETT_TEST_VICTIM"); p != "" {
+		os.Exit(victim(p))
+	}
 	code := m.Run()
 	if p, err := binary(); err == nil {
 		_ = os.RemoveAll(filepath.Dir(p))
@@ -219,5 +220,3 @@ func expect(t testing.TB, p container.Process, script, want string) {
 		t.Errorf("%s\n got %q\nwant %q", script, out, want)
 	}
 }
-
-var _ = unix.SIGHUP
