@@ -203,6 +203,10 @@ func (s *Service) Create(ctx context.Context, p *Plan, by *event.Requestor) erro
 			return err
 		})
 	})
+	// Before the volume, which costs most: a taken address is found out at once.
+	if err := s.joinAll(ctx, i, &u); err != nil {
+		return err
+	}
 	if p.image != nil {
 		err = s.Storage.CreateFromImage(ctx, p.volume, p.image.Fingerprint, p.size)
 	} else {

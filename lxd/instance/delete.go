@@ -6,7 +6,6 @@ import (
 	"os"
 
 	"sett/lxd/db"
-	"sett/lxd/device"
 	"sett/lxd/entity"
 	"sett/lxd/event"
 	"sett/shared/errs"
@@ -53,20 +52,8 @@ func (s *Service) remove(ctx context.Context, i *Instance, by *event.Requestor) 
 // erase takes away everything of an instance, whatever there is of it.
 func (s *Service) erase(ctx context.Context, i *Instance) error {
 	for name, c := range i.ExpandedDevices() {
-		if c["type"] == "disk" && c["path"] == "/" {
-			continue
-		}
-		d, err := s.newDevice(i, name, c, 0, s.mapOf(i), func(context.Context, map[string]string) error { return nil })
-		if errs.Is(err, errs.KindNotFound) || errs.Is(err, errs.KindNotImplemented) {
-			continue // what it referred to is gone; so is what it held there
-		}
-		if err != nil {
+		if err := s.leave(ctx, i, name, c); err != nil {
 			return fmt.Errorf("device %q: %w", name, err)
-		}
-		if r, ok := d.(device.Remover); ok {
-			if err := r.Remove(ctx); err != nil {
-				return fmt.Errorf("device %q: %w", name, err)
-			}
 		}
 	}
 	if v, _, err := volume(i); err == nil {
@@ -133,6 +120,23 @@ func (s *Service) Rename(ctx context.Context, project, name, to string, by *even
 			return err
 		}
 		u.Push(func() error { return os.Rename(b, a) })
+	}
+	// Networks know devices by the instance's name.
+	for n, c := range i.ExpandedDevices() {
+		if err := s.leave(ctx, i, n, c); err != nil {
+			return fmt.Errorf("device %q: %w", n, err)
+		}
+		u.Push(func() error {
+			ctx, cancel := s.cleanup()
+			defer cancel()
+			var kept undo.Stack
+			return s.join(ctx, i, n, c, &kept)
+		})
+	}
+	renamed := i.clone()
+	renamed.Name = to
+	if err := s.joinAll(ctx, renamed, &u); err != nil {
+		return err
 	}
 	err = s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
 		if err := db.ExecOne(ctx, tx, stmtRename, to, i.ID); err != nil {

@@ -256,13 +256,23 @@ func (s *Service) followDevices(ctx context.Context, l *live, p container.Proces
 				defer cancel()
 				return s.plug(ctx, l, p, old, n, was[n])
 			})
+			continue
 		}
-	}
-	if p == nil {
-		return nil
+		u.Push(func() error {
+			ctx, cancel := s.cleanup()
+			defer cancel()
+			var kept undo.Stack
+			return s.join(ctx, old, n, was[n], &kept)
+		})
 	}
 	for _, n := range came {
 		if isRoot(want[n]) {
+			continue
+		}
+		if err := s.join(ctx, new, n, want[n], u); err != nil {
+			return fmt.Errorf("device %q: %w", n, err)
+		}
+		if p == nil {
 			continue
 		}
 		if err := s.plug(ctx, l, p, new, n, want[n]); err != nil {
@@ -411,7 +421,8 @@ func (s *Service) unplug(ctx context.Context, l *live, p container.Process, i *I
 		l.devs = slices.DeleteFunc(l.devs, func(x startedDevice) bool { return x.name == name })
 		l.mu.Unlock()
 	}
-	if r, ok := d.(device.Remover); ok && forGood {
+	// Also when it comes back changed: it may have moved to another network, and joins anew.
+	if r, ok := d.(device.Remover); ok {
 		if err := r.Remove(ctx); err != nil {
 			return err
 		}

@@ -381,9 +381,12 @@ func (d *Device) clean(ctx context.Context, r resolved) error {
 	return nil
 }
 
-// Remove forgets the lease.
+// Remove forgets the lease, and what a start that was killed has left.
 func (d *Device) Remove(ctx context.Context) error {
 	r, err := resolve(ctx, d.env.Services, d.env.Instance.Project, d.env.Config)
+	if cerr := d.clean(ctx, r); cerr != nil {
+		return cerr
+	}
 	if errs.Is(err, errs.KindNotFound) || err == nil && r.network == nil {
 		return nil
 	}
