@@ -161,13 +161,14 @@ func (d *Daemon) comeUp() {
 	if err := d.own.images.Start(d.ctx); err != nil {
 		d.log.Error("Could not look through the images", "err", err)
 	}
-	d.own.networks.Start(d.ctx)
+	networksUp := d.startNetworks()
 	if err := d.own.instances.Recover(d.ctx); err != nil {
 		d.log.Error("Could not look for running instances", "err", err)
 	}
 	if d.ctx.Err() != nil {
 		return
 	}
+	networksUp()
 	d.jobs.Start(d.ctx)
 	close(d.ready)
 	d.o.Tell("READY=1")

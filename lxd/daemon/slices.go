@@ -2,16 +2,20 @@ package daemon
 
 import (
 	"context"
+	"path/filepath"
 
 	"sett/lxd/container"
 	"sett/lxd/device"
-	"sett/lxd/device/disk"
+	devices "sett/lxd/device/all"
 	"sett/lxd/host/lxcfs"
+	"sett/lxd/host/netlink"
 	"sett/lxd/host/unpack"
 	"sett/lxd/image"
 	"sett/lxd/instance"
 	"sett/lxd/instance/exec"
 	"sett/lxd/lock"
+	"sett/lxd/network"
+	netdriver "sett/lxd/network/driver"
 	"sett/lxd/profile"
 	"sett/lxd/project"
 	"sett/lxd/rest"
@@ -27,7 +31,7 @@ type parts struct {
 	profiles  *profile.Service
 	storage   *storage.Service
 	images    *image.Service
-	networks  *pendingNetworks
+	networks  *network.Service
 	instances *instance.Service
 	exec      *exec.Handler
 	server    *server.Service
@@ -54,10 +58,15 @@ func (d *Daemon) build(context.Context) error {
 	s.images = image.New(image.Deps{DB: global, Bus: d.bus, Ops: d.ops, Locks: locks, Pools: s.storage, Unpacker: unpacker,
 		Dir: d.o.Dir, Node: 1})
 	vols := volumes{s.storage, s.images}
-	s.networks = &pendingNetworks{}
+	var nets []netdriver.Driver
+	if d.o.NetworkDrivers != nil {
+		nets = d.o.NetworkDrivers(d.log)
+	}
+	s.networks = network.New(network.Deps{DB: global, Bus: d.bus, Locks: locks, Drivers: nets, Host: netlink.Host{}, Log: d.log,
+		Dir: filepath.Join(d.o.Dir, "networks"), Seed: networkSeed(d.o.Dir), Node: 1, Location: "none"})
 	s.instances = instance.New(d.ctx, instance.Deps{
 		DB: global, Bus: d.bus, Ops: d.ops, Locks: locks, Log: d.log, Profiles: s.profiles, Engine: s.engine,
-		Devices: device.NewRegistry(disk.Kind{}), Services: device.Services{}, Storage: vols, Images: vols, IDs: d.o.IDs, LXCFS: lxcfs.Find,
+		Devices: devices.Registry(), Services: device.Services{Networks: s.networks.Devices()}, Storage: vols, Images: vols, IDs: d.o.IDs, LXCFS: lxcfs.Find,
 		Dir: d.o.Dir, Daemon: Name(d.o.Dir), Node: 1, Architecture: readHost().machine,
 	})
 	s.profiles.Attach(s.instances)
@@ -69,7 +78,7 @@ func (d *Daemon) build(context.Context) error {
 // routes is the whole API.
 func (s *parts) routes() []rest.Route {
 	var all []rest.Route
-	for _, rs := range [][]rest.Route{s.server.Routes(), s.projects.Routes(), s.profiles.Routes(), s.storage.Routes(), s.images.Routes(), s.instances.Routes(), s.exec.Routes()} {
+	for _, rs := range [][]rest.Route{s.server.Routes(), s.projects.Routes(), s.profiles.Routes(), s.storage.Routes(), s.networks.Routes(), s.images.Routes(), s.instances.Routes(), s.exec.Routes()} {
 		all = append(all, rs...)
 	}
 	return all
@@ -78,6 +87,9 @@ func (s *parts) routes() []rest.Route {
 // close ends the slices in reverse. The context bounds it.
 func (s *parts) close(ctx context.Context) {
 	s.instances.Close()
+	if err := s.networks.Close(); err != nil {
+		log.From(ctx).Warn("Could not let go of the networks", "err", err)
+	}
 	if err := s.storage.Close(ctx); err != nil {
 		log.From(ctx).Warn("Storage was still at work when the daemon ended", "err", err)
 	}

@@ -2,6 +2,7 @@ package network
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -89,6 +90,15 @@ func (s *Service) startOne(ctx context.Context, n Network) (err error) {
 	err = d.Start(ctx, s.spec(n))
 	s.note(n.ID, err)
 	return err
+}
+
+// Close lets go of the helpers, which run on: a daemon that restarts interrupts nobody.
+func (s *Service) Close() error {
+	var all []error
+	for _, d := range s.drivers {
+		all = append(all, d.Close())
+	}
+	return errors.Join(all...)
 }
 
 // Stop takes all networks off the host; it is part of a shutdown of the host, and

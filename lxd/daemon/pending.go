@@ -1,7 +1,0 @@
-package daemon
-
-import "context"
-
-type pendingNetworks struct{}
-
-func (pendingNetworks) Start(context.Context) {}
