@@ -42,7 +42,7 @@ func (a *App) expandAlias(root *cobra.Command, args []string) ([]string, error) 
 	rest = rest[len(key):]
 	out := flags
 	used := false
-	words, err := shellWords(value)
+	words, err := Words(value)
 	if err != nil {
 		return nil, err
 	}
@@ -72,8 +72,8 @@ func splitGlobalFlags(args []string) (flags, rest []string) {
 	return slices.Clone(args[:i]), args[i:]
 }
 
-// shellWords splits at spaces; quotes keep words together.
-func shellWords(s string) ([]string, error) {
+// Words splits at spaces; quotes keep words together.
+func Words(s string) ([]string, error) {
 	var out []string
 	var word strings.Builder
 	in, quote := false, rune(0)

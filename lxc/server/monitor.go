@@ -108,12 +108,10 @@ func levels() map[string]slog.Level {
 }
 
 func (m *monitor) show(a *cli.App, e api.Event, least slog.Level) error {
-	switch m.format {
-	case "json":
-		return json.NewEncoder(a.Out).Encode(e)
-	case "pretty":
+	if m.format == "pretty" {
 		return pretty(a, e, least)
 	}
+	// Through a map, so that keys are sorted, as readers of LXD's output expect.
 	b, err := json.Marshal(e)
 	if err != nil {
 		return err
@@ -122,7 +120,12 @@ func (m *monitor) show(a *cli.App, e api.Event, least slog.Level) error {
 	if err := json.Unmarshal(b, &plain); err != nil {
 		return err
 	}
-	if b, err = yaml.Marshal(plain); err != nil {
+	if m.format == "json" {
+		b, err = json.Marshal(plain)
+	} else {
+		b, err = yaml.Marshal(plain)
+	}
+	if err != nil {
 		return err
 	}
 	a.Printf("%s\n\n", b)
