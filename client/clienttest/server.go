@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"mime"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -175,8 +176,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if m := r.Header.Get("If-Match"); m != "" {
 			line += " If-Match:" + m
 		}
-		if len(b) > 0 {
-			line += " " + string(b)
+		body := string(b)
+		if _, params, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err == nil && params["boundary"] != "" {
+			body = strings.NewReplacer(params["boundary"], "BOUNDARY", "\r", "").Replace(body)
+		}
+		if body != "" {
+			line += " " + body
 		}
 		s.mu.Lock()
 		s.requests = append(s.requests, strings.TrimSpace(line))

@@ -55,7 +55,7 @@ func (a *App) Run(ctx context.Context, args []string) int {
 			s.Disconnect()
 		}
 	}()
-	err := a.loadConf(args)
+	err := a.loadConf()
 	if err == nil {
 		args, err = a.expandAlias(root, args)
 	}
@@ -129,7 +129,7 @@ func (a *App) confDir() (string, error) {
 	return filepath.Join(home, ".config", "lxc"), nil
 }
 
-func (a *App) loadConf([]string) error {
+func (a *App) loadConf() error {
 	dir, err := a.confDir()
 	if err != nil {
 		return err
@@ -138,8 +138,14 @@ func (a *App) loadConf([]string) error {
 	if global == "" {
 		global = "/etc/lxc"
 	}
-	a.Conf, a.first, err = config.Load(dir, global)
-	return err
+	if a.Conf, a.first, err = config.Load(dir, global); err != nil {
+		return err
+	}
+	a.Conf.Socket = a.Getenv("LXD_SOCKET")
+	if d := a.Getenv("LXD_DIR"); a.Conf.Socket == "" && d != "" {
+		a.Conf.Socket = filepath.Join(d, "unix.socket")
+	}
+	return nil
 }
 
 // prepare runs before each command, when the flags are known.

@@ -22,6 +22,8 @@ type Config struct {
 
 	// Dir is where the file and the certificates live.
 	Dir string `yaml:"-"`
+	// Socket is the socket behind "unix://"; empty means the usual one.
+	Socket string `yaml:"-"`
 	// Project overrides the project of all remotes.
 	Project string `yaml:"-"`
 }

@@ -33,7 +33,10 @@ func (c *Config) InstanceServer(ctx context.Context, name string, args client.Co
 	}
 	var s client.InstanceServer
 	if path, ok := strings.CutPrefix(r.Addr, "unix:"); ok {
-		s, err = client.ConnectLXDUnixWithContext(ctx, strings.TrimPrefix(path, "//"), &args)
+		if path = strings.TrimPrefix(path, "//"); path == "" {
+			path = c.Socket
+		}
+		s, err = client.ConnectLXDUnixWithContext(ctx, path, &args)
 	} else {
 		if err := c.certificates(name, &args); err != nil {
 			return nil, err

@@ -77,7 +77,7 @@ func (c *list) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	instances, err := c.fetch(r.Server, picked)
+	instances, err := c.fetch(r.Server, picked, filters)
 	if err != nil {
 		return err
 	}
@@ -122,9 +122,11 @@ func (c *list) pick(cmd *cobra.Command, s client.InstanceServer) ([]column, erro
 	return parseColumns(cols, clustered)
 }
 
-// fetch asks for no more than the columns need; formats for programs get all.
-func (c *list) fetch(s client.InstanceServer, picked []column) ([]api.InstanceFull, error) {
-	full := *c.format == cli.FormatJSON || *c.format == cli.FormatYAML || slices.ContainsFunc(picked, func(col column) bool { return col.needsFull })
+// fetch asks for no more than the columns and filters need; formats for programs get all.
+func (c *list) fetch(s client.InstanceServer, picked []column, filters []string) ([]api.InstanceFull, error) {
+	full := *c.format == cli.FormatJSON || *c.format == cli.FormatYAML ||
+		slices.ContainsFunc(picked, func(col column) bool { return col.needsFull }) ||
+		slices.ContainsFunc(filters, func(f string) bool { return strings.HasPrefix(f, "ipv4=") || strings.HasPrefix(f, "ipv6=") })
 	if full && c.allProjects {
 		return s.GetInstancesFullAllProjects(api.InstanceTypeAny)
 	}
