@@ -421,3 +421,28 @@ func TestPrivilegedContainersOpenListedDevicesOnly(t *testing.T) {
 	}
 	expect(t, p, try, "loop")
 }
+
+func TestNestingLetsGuestsMountProc(t *testing.T) {
+	t.Parallel()
+	s := spec(t, unprivileged, true)
+	s.Nesting = true
+	p := start(t, newEngine(t), s)
+	expect(t, p, "busybox unshare -U -r -p -f --mount-proc sh -c 'cat /proc/self/uid_map | wc -l; readlink /proc/self | wc -c'", "1\n2")
+}
+
+// A guest that links /proc/self/exe to where commands are looked for makes us run
+// ourselves. Neither then nor later may it write to what it gets hold of.
+func TestGuestCannotWriteOurBinary(t *testing.T) {
+	t.Parallel()
+	p := start(t, newEngine(t), spec(t, nil, false))
+	sh(t, p, "busybox ln -s /proc/self/exe /bin/evil")
+	x, err := p.Exec(context.Background(), container.ExecSpec{Command: []string{"/bin/evil"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := x.Wait(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	// While the helper is on its way its links are closed to the guest.
+	expect(t, p, `for i in 1 2 3; do for e in /proc/[0-9]*/exe; do (echo >>$e) 2>/dev/null && echo wrote $e; done; done; echo done`, "done")
+}

@@ -130,6 +130,9 @@ func spec(t testing.TB, m idmap.Map, idmapped bool) container.Spec {
 		owner = base
 	}
 	run := t.TempDir()
+	// liblxc's locks lie below folders that are named after ours; the engine leaves
+	// those above RunDir, where other containers may be about to make theirs.
+	t.Cleanup(func() { _ = os.Remove(filepath.Dir("/run/lxc/lock" + run)) })
 	return container.Spec{
 		ID:      container.ID{Daemon: "t" + strconv.Itoa(os.Getpid()), Project: "default", Name: "c" + strconv.FormatInt(counter.Add(1), 10)},
 		InitEnv: []string{"PATH=/bin"},
