@@ -61,11 +61,16 @@ func (s *Service) Start(ctx context.Context) error {
 		rt := &pool{drv: drv, ready: make(chan struct{})}
 		s.keep(p.Name, rt)
 		s.work.Go(func() {
-			defer close(rt.ready)
 			rt.err = s.mount(ctx, p.Name, rt)
+			close(rt.ready)
+			if rt.state() != nil {
+				return
+			}
+			if err := s.sweepImages(ctx, p.Name, rt); err != nil {
+				s.Log.Warn("Could not look through the cached images of a storage pool", "pool", p.Name, "err", err)
+			}
 		})
 	}
-	s.work.Go(func() { s.sweepImages(ctx) })
 	return nil
 }
 

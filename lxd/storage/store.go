@@ -190,14 +190,10 @@ AND project_id = (SELECT id FROM projects WHERE name = ?) AND type = ? AND name 
 UPDATE storage_volumes SET name = ?
 WHERE storage_pool_id = (SELECT id FROM storage_pools WHERE name = ?)
 AND project_id = (SELECT id FROM projects WHERE name = ?) AND type = ? AND name = ?`
-	stmtStaleImages db.Stmt = `
-SELECT p.name AS pool, v.name AS name
-FROM storage_volumes AS v JOIN storage_pools AS p ON p.id = v.storage_pool_id
-WHERE v.type = 1 AND (v.node_id IS NULL OR v.node_id = ?)
-AND NOT EXISTS (SELECT 1 FROM images WHERE images.fingerprint = v.name)`
-	stmtImagePools db.Stmt = `
-SELECT p.name FROM storage_volumes AS v JOIN storage_pools AS p ON p.id = v.storage_pool_id
-WHERE v.type = 1 AND v.name = ? AND (v.node_id IS NULL OR v.node_id = ?)`
+	stmtImages   db.Stmt = `SELECT fingerprint FROM images`
+	stmtImagesOf db.Stmt = `
+SELECT v.name FROM storage_volumes AS v JOIN storage_pools AS p ON p.id = v.storage_pool_id
+WHERE v.type = 1 AND p.name = ? AND (v.node_id IS NULL OR v.node_id = ?)`
 )
 
 // types are the numbers by which the table knows types of volumes.
@@ -223,11 +219,6 @@ type volumeRow struct {
 	Content     int64     `db:"content_type"`
 	Description string    `db:"description"`
 	Created     time.Time `db:"creation_date"`
-}
-
-type staleRow struct {
-	Pool string `db:"pool"`
-	Name string `db:"name"`
 }
 
 func (s *Service) insertVolume(ctx context.Context, v Volume) error {

@@ -101,6 +101,7 @@ func (s *Service) SetSize(ctx context.Context, v Volume, size int64) error {
 	if size, err = s.defaultSize(ctx, v.Pool, size); err != nil {
 		return err
 	}
+	s.checkLimit(ctx, p, v, size)
 	return p.drv.SetQuota(ctx, v.driver(), size)
 }
 

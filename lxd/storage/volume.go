@@ -115,6 +115,7 @@ func (s *Service) newVolume(ctx context.Context, v Volume, size int64, make func
 	if size, err = s.defaultSize(ctx, v.Pool, size); err != nil {
 		return err
 	}
+	s.checkLimit(ctx, p, v, size)
 	var u undo.Stack
 	u.OnError = func(err error) { s.Log.Warn("Could not take back a storage volume", "volume", v.Ref(), "err", err) }
 	defer u.Run()
@@ -140,6 +141,17 @@ func (s *Service) newVolume(ctx context.Context, v Volume, size int64, make func
 	}
 	u.Commit()
 	return nil
+}
+
+// checkLimit tells an operator that a limit will not hold. The user's request is served
+// all the same: profiles with a size go with pools of all kinds.
+func (s *Service) checkLimit(ctx context.Context, p *pool, v Volume, size int64) {
+	if size <= 0 {
+		return
+	}
+	if ok, why := p.drv.Quota(ctx); !ok {
+		s.Log.Warn("The size of a storage volume is not limited", "volume", v.Ref(), "reason", why)
+	}
 }
 
 // imageKey locks the making and removing of one cached image.
@@ -171,15 +183,14 @@ func (s *Service) ensureImage(ctx context.Context, p *pool, img Volume, fill dri
 	return err
 }
 
-// DeleteImage removes what an image has cached in the pools of this member.
+// DeleteImage removes what an image has cached in the pools of this member. Pools that
+// cannot be used now forget it when they are mounted again.
 func (s *Service) DeleteImage(ctx context.Context, fingerprint string) error {
-	pools, err := db.Select[string](ctx, s.DB, stmtImagePools, fingerprint, s.Node)
-	if err != nil {
-		return err
-	}
 	var all []error
-	for _, name := range pools {
-		all = append(all, s.dropImage(ctx, name, fingerprint))
+	for name, p := range s.all() {
+		if p.state() == nil {
+			all = append(all, s.dropImage(ctx, name, fingerprint))
+		}
 	}
 	return errors.Join(all...)
 }
@@ -193,16 +204,47 @@ func (s *Service) dropImage(ctx context.Context, name, fingerprint string) error
 	return s.DeleteVolume(ctx, Volume{Pool: name, Type: driver.Image, Name: fingerprint})
 }
 
-// sweepImages removes cached images whose image has gone while the daemon was down.
-func (s *Service) sweepImages(ctx context.Context) {
-	stale, err := db.Select[staleRow](ctx, s.DB, stmtStaleImages, s.Node)
+// sweepImages makes records and volumes of cached images agree with the images that
+// there are: a daemon may have been killed between the two.
+func (s *Service) sweepImages(ctx context.Context, name string, p *pool) error {
+	vols, err := p.drv.List(ctx, driver.Image)
 	if err != nil {
-		s.Log.Warn("Could not look for stale image volumes", "err", err)
-		return
+		return err
 	}
-	for _, r := range stale {
-		if err := s.dropImage(ctx, r.Pool, r.Name); err != nil {
-			s.Log.Warn("Could not remove a stale image volume", "pool", r.Pool, "image", r.Name, "err", err)
+	known, err := db.Select[string](ctx, s.DB, stmtImages)
+	if err != nil {
+		return err
+	}
+	recorded, err := db.Select[string](ctx, s.DB, stmtImagesOf, name, s.Node)
+	if err != nil {
+		return err
+	}
+	is := set(known)
+	has := set(recorded)
+	for _, v := range vols {
+		img := Volume{Pool: name, Type: driver.Image, Name: v.Name}
+		if !is[v.Name] {
+			recorded = append(recorded, v.Name)
+		} else if !has[v.Name] {
+			if err := s.insertVolume(ctx, img); err != nil && !errs.Is(err, errs.KindConflict) {
+				return err
+			}
 		}
 	}
+	for _, fp := range recorded {
+		if !is[fp] {
+			if err := s.dropImage(ctx, name, fp); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func set(names []string) map[string]bool {
+	out := make(map[string]bool, len(names))
+	for _, n := range names {
+		out[n] = true
+	}
+	return out
 }

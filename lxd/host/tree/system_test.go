@@ -13,6 +13,18 @@ import (
 	"sett/lxd/host/tree"
 )
 
+func TestRemoveTakesLockedFiles(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "x")
+	must(t, os.MkdirAll(filepath.Join(dir, "a/b"), 0o700), os.WriteFile(filepath.Join(dir, "a/f"), nil, 0o600))
+	for _, n := range []string{"a/f", "a/b", "a"} {
+		if out, err := exec.Command("chattr", "+i", filepath.Join(dir, n)).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	must(t, tree.Remove(t.Context(), dir))
+}
+
 func TestCopyKeepsOwnersNodesCapabilitiesAndACLs(t *testing.T) {
 	t.Parallel()
 	src, dst := t.TempDir(), t.TempDir()
