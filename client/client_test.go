@@ -21,7 +21,6 @@ import (
 	"sett/client"
 	"sett/client/clienttest"
 	"sett/shared/api"
-	"sett/shared/ws"
 )
 
 func connect(t testing.TB) (*clienttest.Server, client.InstanceServer) {
@@ -199,52 +198,6 @@ func TestEventsArrive(t *testing.T) {
 	}
 }
 
-// execServer answers exec with websockets that play echo: stdin comes back on
-// stdout, control messages are handed to the test.
-func execServer(t *testing.T, s *clienttest.Server, control chan<- string) {
-	t.Helper()
-	s.Handle("POST /1.0/instances/c1/exec", func(w http.ResponseWriter, _ *http.Request) {
-		s.Reply(w, api.Operation{ID: "x", Class: "websocket", StatusCode: api.Running, Metadata: map[string]any{
-			"fds": map[string]string{"0": "s0", "1": "s1", "2": "s2", "control": "sc"},
-		}})
-	})
-	s.Sync("GET /1.0/operations/x", api.Operation{ID: "x", StatusCode: api.Running})
-	in := make(chan []byte, 1)
-	upgrade := func(secret string, f func(c *ws.Conn)) {
-		s.Handle("GET /1.0/operations/x/websocket?secret="+secret, func(w http.ResponseWriter, r *http.Request) {
-			up := websocket.Upgrader{}
-			c, err := up.Upgrade(w, r, nil)
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			f(ws.New(c))
-		})
-	}
-	upgrade("s0", func(c *ws.Conn) {
-		var b bytes.Buffer
-		_ = c.Receive(&b)
-		in <- b.Bytes()
-		_ = c.Close()
-	})
-	upgrade("s1", func(c *ws.Conn) {
-		_ = c.Send(bytes.NewReader(<-in))
-		_ = c.Close()
-		b, _ := json.Marshal(api.Operation{ID: "x", StatusCode: api.Success, Metadata: map[string]any{"return": 3}})
-		s.Send(api.Event{Type: api.EventTypeOperation, Metadata: b})
-	})
-	upgrade("s2", func(c *ws.Conn) {
-		_ = c.Send(strings.NewReader("oops"))
-		_ = c.Close()
-	})
-	upgrade("sc", func(c *ws.Conn) {
-		_, b, err := c.ReadMessage()
-		if err == nil {
-			control <- strings.TrimSpace(string(b))
-		}
-	})
-}
-
 type closer struct{ bytes.Buffer }
 
 func (*closer) Close() error { return nil }
@@ -253,7 +206,7 @@ func TestExecCarriesStreamsControlAndCode(t *testing.T) {
 	t.Parallel()
 	s, c := connect(t)
 	control := make(chan string, 1)
-	execServer(t, s, control)
+	s.Exec("c1", map[string]clienttest.Command{"cat": {Stderr: "oops", Code: 3, Control: control}})
 	var out, errOut closer
 	args := client.InstanceExecArgs{
 		Stdin: io.NopCloser(strings.NewReader("hello")), Stdout: &out, Stderr: &errOut, DataDone: make(chan bool),

@@ -152,6 +152,7 @@ func (r *ProtocolLXD) doOperation(req *http.Request) (Operation, string, error) 
 // operation implements Operation on top of the events websocket.
 type operation struct {
 	r        *ProtocolLXD
+	id       string
 	listener *EventListener // nil: wait by asking
 
 	mu       sync.Mutex
@@ -167,7 +168,7 @@ type opHandler struct {
 }
 
 func newOperation(r *ProtocolLXD, l *EventListener, first api.Operation) *operation {
-	o := &operation{r: r, listener: l, last: first, done: make(chan struct{})}
+	o := &operation{r: r, id: first.ID, listener: l, last: first, done: make(chan struct{})}
 	if l != nil {
 		_, _ = l.AddHandler([]string{api.EventTypeOperation}, func(e api.Event) {
 			var op api.Operation
@@ -213,7 +214,7 @@ func (o *operation) Get() api.Operation {
 }
 
 func (o *operation) Refresh() error {
-	op, _, err := o.r.GetOperation(o.last.ID)
+	op, _, err := o.r.GetOperation(o.id)
 	if err != nil {
 		return err
 	}
@@ -261,7 +262,7 @@ func (o *operation) ended() bool {
 func (o *operation) poll(ctx context.Context) error {
 	v := o.r.view()
 	v.ctx = ctx
-	op, _, err := v.GetOperationWait(o.last.ID, -1)
+	op, _, err := v.GetOperationWait(o.id, -1)
 	if err != nil {
 		return err
 	}
@@ -276,7 +277,7 @@ func (o *operation) result() error {
 	return nil
 }
 
-func (o *operation) Cancel() error { return o.r.DeleteOperation(o.last.ID) }
+func (o *operation) Cancel() error { return o.r.DeleteOperation(o.id) }
 
 func (o *operation) AddHandler(function func(api.Operation)) (*EventTarget, error) {
 	if function == nil {
@@ -297,7 +298,7 @@ func (o *operation) RemoveHandler(target *EventTarget) error {
 }
 
 func (o *operation) GetWebsocket(secret string) (*websocket.Conn, error) {
-	return o.r.GetOperationWebsocket(o.last.ID, secret)
+	return o.r.GetOperationWebsocket(o.id, secret)
 }
 
 // remoteOperation tries one start after the other until one works out.

@@ -209,6 +209,11 @@ func fixture(s *clienttest.Server) {
 	for _, p := range []string{"/1.0/instances/nope", "/1.0/instances/nope?recursion=1"} {
 		s.Fail("GET "+p, 404, "Instance not found")
 	}
+	s.Exec("c1", map[string]clienttest.Command{
+		"cat": {}, "both": {Stdout: "out\n", Stderr: "err\n"}, "three": {Code: 3},
+		"missing": {Code: 127, Err: "Command not found"}, "killed": {Code: 137},
+	})
+	s.Fail("POST /1.0/instances/c2/exec", 400, "Instance is not running")
 	s.Fail("PUT /1.0/instances/nope/state", 404, "Instance not found")
 	s.Async("POST /1.0/instances", api.Operation{Resources: map[string][]string{"instances": {"/1.0/instances/c1"}}})
 

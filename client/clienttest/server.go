@@ -3,6 +3,7 @@
 package clienttest
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -107,7 +108,7 @@ func (s *Server) Start(final api.Operation) api.Operation {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.next++
-	final.ID = fmt.Sprintf("00000000-0000-0000-0000-%012d", s.next)
+	final.ID = opID(s.next)
 	if final.Class == "" {
 		final.Class = "task"
 	}
@@ -124,6 +125,8 @@ func (s *Server) Start(final api.Operation) api.Operation {
 	}
 	return first
 }
+
+func opID(n int) string { return fmt.Sprintf("00000000-0000-0000-0000-%012d", n) }
 
 func (s *Server) reply(w http.ResponseWriter, op api.Operation) {
 	reply(w, http.StatusAccepted, api.ResponseRaw{
@@ -172,6 +175,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Unlock()
 	if r.Method != http.MethodGet {
 		b, _ := io.ReadAll(r.Body)
+		r.Body = io.NopCloser(bytes.NewReader(b))
 		line := key
 		if m := r.Header.Get("If-Match"); m != "" {
 			line += " If-Match:" + m
