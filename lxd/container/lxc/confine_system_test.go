@@ -12,10 +12,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"sett/lxd/container"
+	"sett/lxd/container/containertest"
 	"sett/lxd/host/idmap"
 	"sett/lxd/host/seccomp"
 )
@@ -101,6 +103,10 @@ func TestReadOnlyMountsStayReadOnly(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(src, "f"), []byte("x"), 0o666); err != nil {
 		t.Fatal(err)
 	}
+	closed := filepath.Join(t.TempDir(), "closed")
+	if err := os.MkdirAll(closed+"/data", 0o700); err != nil {
+		t.Fatal(err)
+	}
 	byFD, err := unix.Open(src, unix.O_PATH|unix.O_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -109,6 +115,8 @@ func TestReadOnlyMountsStayReadOnly(t *testing.T) {
 	s := spec(t, unprivileged, true)
 	s.Mounts = []container.Mount{
 		{Source: src, Target: "mnt/cold", FSType: "none", Options: []string{"bind", "ro"}, Create: container.CreateDir},
+		{Source: closed + "/data", Target: "mnt/closed", FSType: "none", Options: []string{"bind"}, Create: container.CreateDir, Idmapped: true},
+		{Source: "/no/such/thing", Target: "mnt/none", FSType: "none", Options: []string{"bind"}, Create: container.CreateDir, Optional: true},
 		{Source: "/nonexistent", SourceFD: byFD, Target: "mnt/fd", FSType: "none", Options: []string{"bind"}, Create: container.CreateDir, Idmapped: true},
 	}
 	p := start(t, newEngine(t), s)
@@ -132,6 +140,7 @@ func TestReadOnlyMountsStayReadOnly(t *testing.T) {
 	if code, _ := sh(t, p, "touch /mnt/cold/new || touch /mnt/a/b/hot/new || echo >/mnt/file"); code == 0 {
 		t.Error("a read-only mount took a file")
 	}
+	expect(t, p, "touch /mnt/closed/x && stat -c %u /mnt/closed/x", "0")
 	expect(t, p, "touch /mnt/fd/one /mnt/rw/two && cat /mnt/file && stat -c %u /mnt/a/b/hot /mnt/a/b /mnt/fd/one", "x0\n0\n0")
 	st := unix.Stat_t{}
 	if err := unix.Stat(filepath.Join(src, "one"), &st); err != nil || st.Uid != 0 {
@@ -445,4 +454,78 @@ func TestGuestCannotWriteOurBinary(t *testing.T) {
 	}
 	// While the helper is on its way its links are closed to the guest.
 	expect(t, p, `for i in 1 2 3; do for e in /proc/[0-9]*/exe; do (echo >>$e) 2>/dev/null && echo wrote $e; done; done; echo done`, "done")
+}
+
+func TestExecLeavesNoDescriptorsOrZombies(t *testing.T) {
+	e := newEngine(t)
+	p := start(t, e, spec(t, unprivileged, true))
+	count := func() (fds, children int) {
+		l, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		tasks, err := filepath.Glob("/proc/self/task/*/children")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range tasks {
+			b, _ := os.ReadFile(f)
+			children += len(strings.Fields(string(b)))
+		}
+		return len(l), children
+	}
+	round := func() {
+		ctx := context.Background()
+		for _, s := range []container.ExecSpec{
+			{Command: []string{"/bin/true"}},
+			{Command: []string{"/no/such"}},
+			{Command: []string{"/bin/true"}, PTY: true},
+			{Command: []string{"/no/such"}, PTY: true},
+			{Command: []string{"/etc/passwd"}},
+		} {
+			x, err := p.Exec(ctx, s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := x.Wait(ctx); err != nil {
+				t.Fatal(err)
+			}
+			if term := x.Terminal(); term != nil {
+				_ = term.Close()
+			}
+		}
+		if _, err := p.Exec(ctx, container.ExecSpec{Command: []string{"/bin/true"}, Cwd: "/no/such"}); err == nil || !strings.Contains(err.Error(), "/no/such") {
+			t.Errorf("a folder that is not there was entered: %v", err)
+		}
+	}
+	round()
+	fds, children := count()
+	for range 5 {
+		round()
+	}
+	for n := range 40 {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Duration(n)*300*time.Microsecond)
+		if x, err := p.Exec(ctx, container.ExecSpec{Command: []string{"/bin/true"}, PTY: n%2 == 0}); err == nil {
+			if _, err := x.Wait(context.Background()); err != nil {
+				t.Error(err)
+			}
+			if term := x.Terminal(); term != nil {
+				_ = term.Close()
+			}
+		}
+		cancel()
+	}
+	// What was cancelled is cleared away behind the caller's back.
+	deadline := time.After(containertest.Deadline)
+	for tick := time.NewTicker(time.Millisecond); ; {
+		f, c := count()
+		if f == fds && c == children {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("%d descriptors and %d children became %d and %d", fds, children, f, c)
+		}
+	}
 }

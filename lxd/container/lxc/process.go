@@ -223,6 +223,9 @@ func (p *proc) Kill(ctx context.Context) error {
 	return err
 }
 
+// freezeTimeout is for processes that sleep in the kernel and cannot be stopped.
+const freezeTimeout = 15 * time.Second
+
 func (p *proc) Freeze(ctx context.Context) error   { return p.freeze(ctx, true) }
 func (p *proc) Unfreeze(ctx context.Context) error { return p.freeze(ctx, false) }
 
@@ -230,12 +233,17 @@ func (p *proc) freeze(ctx context.Context, frozen bool) error {
 	if err := p.check(ctx); err != nil {
 		return err
 	}
-	err := p.g.group.Freeze(ctx, frozen)
-	if err != nil && frozen && ctx.Err() != nil {
+	bound, cancel := context.WithTimeout(ctx, freezeTimeout)
+	defer cancel()
+	err := p.g.group.Freeze(bound, frozen)
+	if err != nil && frozen && bound.Err() != nil {
 		// A process that sleeps in the kernel holds it up. Half frozen helps nobody.
 		back, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
 		_ = p.g.group.Freeze(back, false)
+	}
+	if err != nil && ctx.Err() == nil && bound.Err() != nil {
+		err = errs.Unavailable("Container %s did not freeze or thaw within %v; a process of it waits for a device", p.g.id, freezeTimeout)
 	}
 	return p.ending(err)
 }

@@ -27,11 +27,15 @@ func (s *staging) close() {
 }
 
 // stageMounts picks the mounts that must not be made from inside the container
-// by their path: those whose source is an open descriptor, so that no symlink
-// can slip in between, and binds whose attributes the guest must not be able to
-// take back. A bind that liblxc makes read-only from inside the new namespaces
-// can be remounted writable by the guest's root; one that was read-only before
-// the namespaces were made cannot.
+// by their path:
+//
+//   - those whose source is an open descriptor, so that no symlink can slip in
+//     between;
+//   - all binds of unprivileged containers. liblxc would walk to the source with
+//     the container's ids, which end at the first folder that is closed to others.
+//     And a bind that is made read-only from inside the new namespaces can be
+//     remounted writable by the guest's root; one that was read-only before the
+//     namespaces were made cannot.
 func stageMounts(s container.Spec, p paths) (map[int]string, *staging, error) {
 	at := map[int]string{}
 	st := &staging{}
@@ -40,8 +44,8 @@ func stageMounts(s container.Spec, p paths) (map[int]string, *staging, error) {
 			continue
 		}
 		attrs := attributes(m.Options)
-		if m.SourceFD <= 0 && (attrs == 0 || s.IDMap.Empty()) {
-			continue
+		if m.SourceFD <= 0 && s.IDMap.Empty() {
+			continue // host root walks anywhere, and can undo any attribute
 		}
 		if m.Optional && m.SourceFD <= 0 {
 			if _, err := os.Stat(m.Source); err != nil {
