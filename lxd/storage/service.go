@@ -225,12 +225,16 @@ func (s *Service) UpdatePool(ctx context.Context, old Pool, put api.StoragePoolP
 			p.Config[k] = v
 		}
 	}
-	kind, err := s.validate(ctx, p)
+	kind, err := s.Drivers.Kind(p.Driver)
 	if err != nil {
 		return err
 	}
+	// What cannot change at all comes first: its reason is the plainer one.
 	d, err := kind.PoolKeys().Diff(old.Config, p.Config)
 	if err != nil {
+		return err
+	}
+	if _, err := s.validate(ctx, p); err != nil {
 		return err
 	}
 	if len(d.Changed) > 0 {
