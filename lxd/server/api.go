@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"sett/lxd/host/resources"
 	"sett/lxd/rest"
 	"sett/shared/api"
 	"sett/shared/errs"
@@ -84,7 +87,15 @@ func (s *Service) change(ctx context.Context, r *rest.Request, merge bool) (rest
 }
 
 func (s *Service) handleResources(context.Context, *rest.Request) (rest.Response, error) {
-	return nil, errs.NotImplemented("The list of the machine's hardware is not implemented")
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return nil, err
+	}
+	r, err := resources.Host{}.Read(unix.ByteSliceToString(u.Machine[:]))
+	if err != nil {
+		return nil, err
+	}
+	return rest.Sync(r), nil
 }
 
 func (s *Service) handleReady(ctx context.Context, r *rest.Request) (rest.Response, error) {

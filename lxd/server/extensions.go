@@ -5,18 +5,20 @@ package server
 // against routes and keys.
 var extensions = []string{
 	"container_host_shutdown_timeout", "container_stop_priority", "container_last_used_at", "etag", "patch",
-	"image_compression_algorithm", "container_cpu_time", "network", "profile_usedby", "container_exec_recording",
-	"container_exec_signal_handling", "container_image_properties", "id_map", "network_routes", "storage",
-	"network_dhcp_expiry", "image_create_aliases", "entity_description", "storage_volatile_initial_source",
-	"resource_limits", "storage_images_delete", "network_dhcp_gateway", "network_leases", "operation_description",
-	"event_lifecycle", "network_state", "container_protection_delete", "network_hwaddr", "network_nat_order",
-	"container_full", "projects", "network_leases_location", "kernel_features", "id_map_current", "event_location",
-	"network_nat_address", "container_nic_routes", "lxc_features", "container_exec_user_group_cwd", "instances",
-	"image_types", "image_profiles", "api_filtering", "instance_nic_network", "firewall_driver", "api_os",
-	"network_dns_search", "usedby_consistency", "instance_bulk_state_change", "storage_volume_state_total",
-	"server_instance_driver_operational", "server_supported_storage_drivers", "event_lifecycle_requestor_address",
-	"instance_nic_bridged_port_isolation", "network_counters_errors_dropped", "instance_all_projects",
-	"instance_get_full", "event_project", "clustering_description",
+	"image_compression_algorithm", "container_cpu_time", "network", "profile_usedby",
+	"container_exec_recording", "container_exec_signal_handling", "container_image_properties", "id_map",
+	"network_routes", "storage", "network_dhcp_expiry", "image_create_aliases", "storage_btrfs_mount_options",
+	"entity_description", "storage_images_delete", "resource_limits", "storage_volatile_initial_source",
+	"resources", "network_dhcp_gateway", "network_leases", "operation_description", "event_lifecycle",
+	"network_state", "container_protection_delete", "network_hwaddr", "network_nat_order", "container_full",
+	"projects", "network_leases_location", "kernel_features", "id_map_current", "event_location",
+	"network_nat_address", "container_nic_routes", "lxc_features", "container_exec_user_group_cwd",
+	"instances", "image_types", "image_profiles", "api_filtering", "instance_nic_network", "firewall_driver",
+	"api_os", "network_dns_search", "usedby_consistency", "instance_nic_bridged_port_isolation",
+	"instance_bulk_state_change", "storage_volume_state", "clustering_description",
+	"server_instance_driver_operational", "server_supported_storage_drivers",
+	"event_lifecycle_requestor_address", "network_counters_errors_dropped", "instance_all_projects",
+	"instance_get_full", "event_project", "storage_volume_state_total",
 }
 
 // Extensions lists the API extensions by name.
