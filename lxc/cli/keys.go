@@ -41,9 +41,12 @@ func (a *App) KeyValues(args []string) (map[string]string, error) {
 type Keys[P any] struct {
 	App     *App
 	Missing string // error for an argument that names nothing
-	Load    func(cmd *cobra.Command, r Resource) (put P, etag string, err error)
-	Store   func(cmd *cobra.Command, r Resource, put P, etag string) error
-	Config  func(put *P) *map[string]string
+	// SilentUnset makes Get print nothing for a key that is not set, not even an
+	// empty line; scripts tell the two apart.
+	SilentUnset bool
+	Load        func(cmd *cobra.Command, r Resource) (put P, etag string, err error)
+	Store       func(cmd *cobra.Command, r Resource, put P, etag string) error
+	Config      func(put *P) *map[string]string
 }
 
 // Get prints the value of a key; args are the object and the key.
@@ -56,7 +59,10 @@ func (k Keys[P]) Get(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	k.App.Println((*k.Config(&put))[args[1]])
+	value, ok := (*k.Config(&put))[args[1]]
+	if ok || !k.SilentUnset {
+		k.App.Println(value)
+	}
 	return nil
 }
 

@@ -50,7 +50,7 @@ func (n network) named(cmd *cobra.Command, arg string) (cli.Resource, error) {
 
 func (n network) keys() cli.Keys[api.NetworkPut] {
 	return cli.Keys[api.NetworkPut]{
-		App: n.App, Missing: i18n.G("Missing network name"),
+		App: n.App, Missing: i18n.G("Missing network name"), SilentUnset: true,
 		Load: func(_ *cobra.Command, r cli.Resource) (api.NetworkPut, string, error) {
 			o, etag, err := r.Server.GetNetwork(r.Name)
 			if err != nil {

@@ -52,7 +52,7 @@ func (s storage) named(cmd *cobra.Command, arg string) (cli.Resource, error) {
 
 func (s storage) keys() cli.Keys[api.StoragePoolPut] {
 	return cli.Keys[api.StoragePoolPut]{
-		App: s.App, Missing: i18n.G("Missing pool name"),
+		App: s.App, Missing: i18n.G("Missing pool name"), SilentUnset: true,
 		Load: func(_ *cobra.Command, r cli.Resource) (api.StoragePoolPut, string, error) {
 			o, etag, err := r.Server.GetStoragePool(r.Name)
 			if err != nil {
