@@ -199,7 +199,11 @@ func (s *Service) render(n Network, used users) api.Network {
 }
 
 func unmanaged(i netlink.Interface, used users) api.Network {
-	return api.Network{NetworkPut: api.NetworkPut{Config: map[string]string{}}, Name: i.Name, Type: i.Type, UsedBy: used.of(entity.DefaultProject, i.Name)}
+	o := api.Network{NetworkPut: api.NetworkPut{Config: map[string]string{}}, Name: i.Name, Type: i.Type, UsedBy: used.of(entity.DefaultProject, i.Name)}
+	if i.Type == "loopback" {
+		o.UsedBy = []string{} // as LXD has it: nothing can use it, where for others it is null
+	}
+	return o
 }
 
 // etag is what a change of the network is told by.

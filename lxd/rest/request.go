@@ -191,7 +191,7 @@ func (r *Request) CheckETag(subject any) error {
 		return err
 	}
 	if have != want {
-		return errs.Precondition("ETag doesn't match: %s vs %s", want, have)
+		return errs.Precondition("ETag doesn't match: %s vs %s", have, want)
 	}
 	return nil
 }

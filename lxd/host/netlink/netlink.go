@@ -29,6 +29,9 @@ func CheckName(name string) error {
 		}
 		return errs.Invalid("Network interface contains invalid characters")
 	}
+	if name[0] == '-' {
+		return errs.Invalid("Network interface name %q must not begin with a dash", name)
+	}
 	// The kernel's settings of all interfaces, and of new ones, stand beside those of
 	// single interfaces.
 	if name == ".." || name == "all" || name == "default" {
