@@ -3,6 +3,7 @@ package instance
 import (
 	"context"
 	"errors"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -26,7 +27,7 @@ func (s *Service) Recover(ctx context.Context) error {
 	free := make(chan struct{}, 8)
 	for _, i := range all {
 		pending := i.Config[volPending]
-		if pending == "" && i.Config[volPower] != "RUNNING" {
+		if pending == "" && i.Config[volPower] != "RUNNING" && !s.wasStarting(i) {
 			continue
 		}
 		wg.Add(1)
@@ -42,6 +43,14 @@ func (s *Service) Recover(ctx context.Context) error {
 	}
 	wg.Wait()
 	return nil
+}
+
+// wasStarting tells whether a start was cut off before it was stored: the run
+// folder is made first and goes with the container. Devices may have left things
+// on the host.
+func (s *Service) wasStarting(i *Instance) bool {
+	_, err := os.Lstat(s.runDir(i))
+	return err == nil
 }
 
 func (s *Service) mine(ctx context.Context) ([]*Instance, error) {
