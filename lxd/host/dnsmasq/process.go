@@ -37,6 +37,11 @@ func commandLine(v Server) []string {
 		"--dhcp-hostsfile=" + filepath.Join(v.Dir, hostsName),
 	}, v.Args...)
 	args = append(args, "--conf-file="+filepath.Join(v.Dir, rawName))
+	if !passable(v.Dir) {
+		// Somebody else could not read the known devices, and fixed addresses would
+		// fail without a word.
+		return append(args, "--user=root")
+	}
 	for _, u := range []string{"dnsmasq", "nobody"} {
 		if _, err := user.Lookup(u); err == nil {
 			args = append(args, "--user="+u)
@@ -47,6 +52,20 @@ func commandLine(v Server) []string {
 		args = append(args, "--group=nogroup")
 	}
 	return args
+}
+
+// passable tells whether any user can get to a folder. The folder itself is made
+// by us, and need not exist yet.
+func passable(dir string) bool {
+	for dir = filepath.Dir(dir); ; dir = filepath.Dir(dir) {
+		st, err := os.Stat(dir)
+		if err != nil || st.Mode().Perm()&0o001 == 0 {
+			return false
+		}
+		if dir == filepath.Dir(dir) {
+			return true
+		}
+	}
 }
 
 // leaseArg names a file that no other server has, and so identifies ours.

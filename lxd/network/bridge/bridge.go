@@ -123,6 +123,9 @@ func (d *Driver) Start(ctx context.Context, s driver.Spec) error {
 	if err := forward(s); err != nil {
 		return err
 	}
+	if err := d.rename(s); err != nil {
+		return err
+	}
 	v, needed := server(s)
 	if !needed {
 		err = d.servers.Stop(ctx, s.Dir)

@@ -254,3 +254,30 @@ func TestServerBelongsToNobody(t *testing.T) {
 		t.Error("the server runs as root")
 	}
 }
+
+func TestPickKeepsTheLeaseAndNamesFollowTheMode(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	d := newDriver(t)
+	s := start(t, d, map[string]string{"ipv4.address": "10.77.5.1/24", "ipv6.address": "none"})
+	lease := "9999999999 00:16:3e:01:02:03 10.77.5.123 c1 *\n"
+	if err := os.WriteFile(filepath.Join(s.Dir, "dnsmasq.leases"), []byte(lease), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	h, err := d.SetHost(ctx, s, driver.Host{Owner: "c1.eth0", Hostname: "c1", HWAddr: "00:16:3e:01:02:03", PickIPv4: true})
+	if err != nil || h.IPv4 != netip.MustParseAddr("10.77.5.123") {
+		t.Fatalf("%+v, %v", h, err)
+	}
+	file := filepath.Join(s.Dir, "dnsmasq.hosts", "c1.eth0")
+	for _, c := range []struct{ mode, want string }{{"none", "00:16:3e:01:02:03,10.77.5.123"}, {"managed", "00:16:3e:01:02:03,10.77.5.123,c1"}} {
+		next := s
+		next.Config = map[string]string{"ipv4.address": "10.77.5.1/24", "ipv6.address": "none", "dns.mode": c.mode}
+		if err := d.Update(ctx, s, next); err != nil {
+			t.Fatal(err)
+		}
+		if b, err := os.ReadFile(file); err != nil || strings.TrimSpace(string(b)) != c.want {
+			t.Errorf("%s: %q, %v", c.mode, b, err)
+		}
+		s = next
+	}
+}

@@ -56,6 +56,13 @@ func (d *Driver) SetHost(ctx context.Context, s driver.Spec, h driver.Host) (dri
 	if keyDNSMode.Get(s.Config) != "managed" {
 		h.Hostname = "" // DNS says what guests say, or nothing
 	}
+	// Who has an address already is best served with that one: a filter for another
+	// would cut it off until it asks again.
+	if h.PickIPv4 && !h.IPv4.IsValid() && !slices.ContainsFunc(others, func(o driver.Host) bool { return o.Owner == h.Owner && o.IPv4.IsValid() }) {
+		if h.IPv4, err = leased(s, h.HWAddr, others); err != nil {
+			return driver.Host{}, err
+		}
+	}
 	h, err = driver.Choose(s, h, others, func(p netip.Prefix) (first, last netip.Addr) { return pool(p, s.Config) })
 	if err != nil {
 		return driver.Host{}, err
@@ -70,6 +77,50 @@ func (d *Driver) SetHost(ctx context.Context, s driver.Spec, h driver.Host) (dri
 		return driver.Host{}, err
 	}
 	return h, d.servers.Reload(s.Dir)
+}
+
+// rename gives the known devices the names that the DNS mode wants, or takes them.
+func (d *Driver) rename(s driver.Spec) error {
+	d.hosts.Lock()
+	defer d.hosts.Unlock()
+	hosts, err := dnsmasq.Hosts(s.Dir)
+	if err != nil {
+		return err
+	}
+	changed := false
+	for _, h := range hosts {
+		want := ""
+		if keyDNSMode.Get(s.Config) == "managed" {
+			want = instanceOf(h.File)
+		}
+		if h.Name == want {
+			continue
+		}
+		h.Name, changed = want, true
+		if err := dnsmasq.WriteHost(s.Dir, h); err != nil {
+			return err
+		}
+	}
+	if !changed {
+		return nil
+	}
+	return d.servers.Reload(s.Dir)
+}
+
+// leased is the IPv4 address that DHCP gave to a device, if it still fits.
+func leased(s driver.Spec, mac string, others []driver.Host) (netip.Addr, error) {
+	p, ok := prefix(keyIPv4, s.Config)
+	all, err := dnsmasq.Leases(s.Dir, time.Now())
+	if err != nil || !ok {
+		return netip.Addr{}, err
+	}
+	for _, l := range all {
+		taken := slices.ContainsFunc(others, func(o driver.Host) bool { return o.IPv4 == l.Address })
+		if strings.EqualFold(l.HWAddr, mac) && p.Contains(l.Address) && !taken {
+			return l.Address, nil
+		}
+	}
+	return netip.Addr{}, nil
 }
 
 // pool is where fixed addresses are picked from: the first range that DHCP gives

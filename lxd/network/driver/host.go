@@ -157,6 +157,9 @@ func CheckHost(s Spec, h Host, others []Host) error {
 		if o.Owner != h.Owner && h.Hostname != "" && strings.EqualFold(o.Hostname, h.Hostname) {
 			return errs.Conflict("Instance DNS name %q already used on network", h.Hostname)
 		}
+		if o.Owner != h.Owner && strings.EqualFold(o.HWAddr, h.HWAddr) {
+			return errs.Conflict("MAC address %q already defined on %q", h.HWAddr, o.Owner)
+		}
 	}
 	for _, f := range []struct {
 		addr netip.Addr

@@ -157,6 +157,10 @@ func (sub Subject) hosts(t *testing.T) {
 	if _, err := d.SetHost(ctx, s, same); !errs.Is(err, errs.KindConflict) {
 		t.Errorf("a taken name: %v", err)
 	}
+	mac := driver.Host{Owner: "c4.eth0", Hostname: "c4", HWAddr: h.HWAddr}
+	if _, err := d.SetHost(ctx, s, mac); !errs.Is(err, errs.KindConflict) {
+		t.Errorf("a taken MAC address: %v", err)
+	}
 	picked := driver.Host{Owner: "c3.eth0", Hostname: "c3", HWAddr: "00:16:3e:01:02:05", PickIPv4: true, PickIPv6: true}
 	got, err := d.SetHost(ctx, s, picked)
 	if err != nil || !got.IPv4.IsValid() || !got.IPv6.IsValid() || got.IPv4 == addr {
