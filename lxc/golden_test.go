@@ -191,6 +191,8 @@ func fixture(s *clienttest.Server) {
 	}
 	s.Sync("GET /1.0/instances?recursion=2", full)
 	s.Sync("GET /1.0/instances?all-projects=true&recursion=2", full)
+	s.Sync("GET /1.0/instances", []string{"/1.0/instances/c1", "/1.0/instances/c2", "/1.0/instances/c10"})
+	s.Sync("GET /1.0/profiles", []string{"/1.0/profiles/default", "/1.0/profiles/big"})
 	s.Sync("GET /1.0/instances?recursion=1", []api.Instance{c10, c1, c2})
 	for _, f := range full {
 		p := "/1.0/instances/" + f.Name

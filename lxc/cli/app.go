@@ -102,6 +102,7 @@ func (a *App) Root() *cobra.Command {
 	for _, c := range a.commands {
 		root.AddCommand(c(a))
 	}
+	a.addCompletion(root)
 	help := root.HelpFunc()
 	root.SetHelpFunc(func(cmd *cobra.Command, args []string) {
 		if all, _ := cmd.Flags().GetBool("sub-commands"); all {
@@ -162,7 +163,7 @@ func (a *App) prepare(cmd *cobra.Command, _ []string) error {
 		top = top.Parent()
 	}
 	switch top.Name() {
-	case "version", "completion", "help", "remote", "query":
+	case "version", "completion", "help", "remote", "query", cobra.ShellCompRequestCmd, cobra.ShellCompNoDescRequestCmd:
 		return nil
 	}
 	if a.first {
