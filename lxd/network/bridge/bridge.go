@@ -27,12 +27,17 @@ import (
 type Driver struct {
 	servers *dnsmasq.Supervisor
 	// hosts keeps two devices from taking one address between look and write. The
-	// files are few and small, so that one lock for all networks will do.
+	// files are few and small, so that one lock for all networks will do. read holds
+	// them by folder, because to read hundreds for each start of an instance would
+	// show; nobody else writes them.
 	hosts sync.Mutex
+	read  map[string]map[string]driver.Host // folder -> owner
 }
 
 // New makes a driver that logs what happens between calls.
-func New(log *slog.Logger) *Driver { return &Driver{servers: dnsmasq.New(log)} }
+func New(log *slog.Logger) *Driver {
+	return &Driver{servers: dnsmasq.New(log), read: map[string]map[string]driver.Host{}}
+}
 
 // Type is "bridge".
 func (d *Driver) Type() string { return "bridge" }
@@ -82,6 +87,7 @@ func (d *Driver) Validate(s driver.Spec) error {
 
 // Start makes or repairs the bridge.
 func (d *Driver) Start(ctx context.Context, s driver.Spec) error {
+	d.forget(s)
 	var u undo.Stack
 	defer u.Run()
 	if err := dnsmasqTest(ctx, s); err != nil {
@@ -164,6 +170,7 @@ func hwaddr(s driver.Spec) (net.HardwareAddr, error) {
 
 // Stop takes the bridge off the host.
 func (d *Driver) Stop(ctx context.Context, s driver.Spec) error {
+	d.forget(s)
 	if err := d.servers.Stop(ctx, s.Dir); err != nil {
 		return err
 	}
@@ -211,6 +218,9 @@ func (d *Driver) Delete(ctx context.Context, s driver.Spec) error {
 	if err := d.Stop(ctx, s); err != nil {
 		return err
 	}
+	d.hosts.Lock()
+	defer d.hosts.Unlock()
+	delete(d.read, s.Dir)
 	return os.RemoveAll(s.Dir)
 }
 

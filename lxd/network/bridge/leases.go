@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"context"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -49,10 +50,11 @@ func (d *Driver) SetHost(ctx context.Context, s driver.Spec, h driver.Host) (dri
 	}
 	d.hosts.Lock()
 	defer d.hosts.Unlock()
-	others, err := known(s)
+	cached, err := d.cached(s)
 	if err != nil {
 		return driver.Host{}, err
 	}
+	others := slices.Collect(maps.Values(cached))
 	if keyDNSMode.Get(s.Config) != "managed" {
 		h.Hostname = "" // DNS says what guests say, or nothing
 	}
@@ -76,7 +78,33 @@ func (d *Driver) SetHost(ctx context.Context, s driver.Spec, h driver.Host) (dri
 	if err := dnsmasq.WriteHost(s.Dir, dnsmasq.Host{File: h.Owner, HWAddr: h.HWAddr, IPv4: h.IPv4, IPv6: h.IPv6, Name: h.Hostname}); err != nil {
 		return driver.Host{}, err
 	}
+	cached[h.Owner] = h
 	return h, d.servers.Reload(s.Dir)
+}
+
+// cached are the known devices by owner; the caller holds the lock and may change it
+// along with the files.
+func (d *Driver) cached(s driver.Spec) (map[string]driver.Host, error) {
+	if m := d.read[s.Dir]; m != nil {
+		return m, nil
+	}
+	all, err := known(s)
+	if err != nil {
+		return nil, err
+	}
+	m := make(map[string]driver.Host, len(all))
+	for _, h := range all {
+		m[h.Owner] = h
+	}
+	d.read[s.Dir] = m
+	return m, nil
+}
+
+// forget drops what is cached: the folder may move, or be another one, after this.
+func (d *Driver) forget(s driver.Spec) {
+	d.hosts.Lock()
+	defer d.hosts.Unlock()
+	delete(d.read, s.Dir)
 }
 
 // rename gives the known devices the names that the DNS mode wants, or takes them.
@@ -87,6 +115,7 @@ func (d *Driver) rename(s driver.Spec) error {
 	if err != nil {
 		return err
 	}
+	delete(d.read, s.Dir)
 	changed := false
 	for _, h := range hosts {
 		want := ""
@@ -148,6 +177,7 @@ func (d *Driver) RemoveHost(ctx context.Context, s driver.Spec, owner string) er
 	}
 	d.hosts.Lock()
 	defer d.hosts.Unlock()
+	delete(d.read[s.Dir], owner)
 	if err := dnsmasq.RemoveHost(s.Dir, owner); err != nil {
 		return err
 	}
