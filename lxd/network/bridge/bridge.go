@@ -87,7 +87,6 @@ func (d *Driver) Validate(s driver.Spec) error {
 
 // Start makes or repairs the bridge.
 func (d *Driver) Start(ctx context.Context, s driver.Spec) error {
-	d.forget(s)
 	var u undo.Stack
 	defer u.Run()
 	if err := dnsmasqTest(ctx, s); err != nil {
