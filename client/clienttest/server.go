@@ -32,6 +32,9 @@ func Time() time.Time { return time.Date(2026, 11, 23, 12, 30, 0, 0, time.UTC) }
 // Server answers requests on a unix socket.
 type Server struct {
 	Socket string
+	// Listening gets a value for each client that listens to events, as far as
+	// somebody reads it.
+	Listening chan struct{}
 
 	mu       sync.Mutex
 	answers  map[string]http.HandlerFunc
@@ -49,7 +52,7 @@ func New(t testing.TB) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Server{Socket: filepath.Join(dir, "s"), answers: map[string]http.HandlerFunc{}, ops: map[string]api.Operation{}}
+	s := &Server{Socket: filepath.Join(dir, "s"), answers: map[string]http.HandlerFunc{}, ops: map[string]api.Operation{}, Listening: make(chan struct{}, 1)}
 	l, err := net.Listen("unix", s.Socket)
 	if err != nil {
 		t.Fatal(err)
@@ -208,6 +211,10 @@ func (s *Server) listen(w http.ResponseWriter, r *http.Request) {
 	s.mu.Unlock()
 	if err != nil {
 		return
+	}
+	select {
+	case s.Listening <- struct{}{}:
+	default:
 	}
 	for {
 		if _, _, err := c.ReadMessage(); err != nil {
