@@ -525,13 +525,7 @@ func (t *Trees) finish(ctx context.Context, u *undo.Stack, tmp string, v Volume)
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if os.Geteuid() == 0 {
-		// The archive of an image may give its top folder to anybody.
-		if err := os.Lchown(tmp, 0, 0); err != nil {
-			return err
-		}
-	}
-	if err := os.Chmod(tmp, volumeMode); err != nil {
+	if err := claim(tmp); err != nil {
 		return err
 	}
 	if err := move(tmp, t.Path(v)); err != nil {
@@ -551,6 +545,25 @@ func (t *Trees) finish(ctx context.Context, u *undo.Stack, tmp string, v Volume)
 	u.Commit()
 	t.garbage.done(filepath.Base(tmp))
 	return nil
+}
+
+// claim gives a volume's folder to root alone; the archive of an image may have given
+// it to anybody. It writes only what differs: the first write to a snapshot makes the
+// file system unshare what it has in common with its source.
+func claim(path string) error {
+	var st unix.Stat_t
+	if err := unix.Lstat(path, &st); err != nil {
+		return err
+	}
+	if os.Geteuid() == 0 && (st.Uid != 0 || st.Gid != 0) {
+		if err := os.Lchown(path, 0, 0); err != nil {
+			return err
+		}
+	}
+	if fs.FileMode(st.Mode&0o7777) == volumeMode {
+		return nil
+	}
+	return os.Chmod(path, volumeMode)
 }
 
 // discard moves a folder out of the way and has it removed in the background.
