@@ -88,7 +88,8 @@ func newRoot(e *env) *cobra.Command {
 	f.BoolP("help", "h", false, i18n.G("Print help"))
 	root.Flags().Bool("version", false, i18n.G("Print the version"))
 
-	root.AddCommand(e.waitReadyCommand(), e.shutdownCommand(), e.versionCommand())
+	root.AddCommand(e.activateCommand(), e.initCommand(), e.shutdownCommand(), e.sqlCommand(), e.versionCommand(), e.waitReadyCommand())
+	root.AddCommand(e.laterCommands()...)
 	return root
 }
 

@@ -116,6 +116,9 @@ func Start(ctx context.Context, o Options) (_ *Daemon, err error) {
 		return nil, err
 	}
 	u.Push(func() error { return d.st.Close(context.WithoutCancel(ctx)) })
+	if err := d.dropWake(); err != nil {
+		return nil, err
+	}
 	for name, mode := range folders {
 		p := filepath.Join(o.Dir, name)
 		if err := os.MkdirAll(p, mode); err != nil {
@@ -254,6 +257,7 @@ func (d *Daemon) shutDown() error {
 	}
 	d.wg.Wait()
 	d.own.close(ctx)
+	d.noteWake(ctx)
 	if d.how.instances {
 		// Nothing runs any more, so the pools can go too.
 		if err := d.own.storage.Unmount(ctx); err != nil {

@@ -1,9 +1,11 @@
 package server
 
 import (
+	"strconv"
 	"time"
 
 	"sett/lxd/config"
+	"sett/shared/errs"
 )
 
 // ShutdownTimeout is how long operations may go on once the daemon is asked to end.
@@ -15,6 +17,15 @@ func minutes(v string) (time.Duration, error) {
 	return d * 60, err
 }
 
+// autoUpdate takes the one value that says what this build does: images are not
+// refreshed by themselves.
+var autoUpdate = config.New("images.auto_update_interval", "integer", int64(0), "0", func(v string) (int64, error) {
+	if n, err := strconv.ParseInt(v, 10, 64); err != nil || n != 0 {
+		return 0, errs.NotImplemented("The automatic update of images is not implemented; only 0 can be set")
+	}
+	return 0, nil
+}, config.Live(), config.Group("images"), config.Doc("Hours between updates of cached images; 0, the only value yet, is never"))
+
 // unbuilt are server keys of LXD 5.0 that this build refuses by name.
 var unbuilt = []string{
 	"backups.compression_algorithm", "candid.*", "cluster.*", "core.bgp_*", "core.debug_address", "core.dns_address",
@@ -25,7 +36,7 @@ var unbuilt = []string{
 
 // Keys is the table of the server's configuration.
 func Keys() config.Table {
-	ks := []config.Declared{ShutdownTimeout, config.Any("user.*", config.Live(), config.Doc("Free text of the user's"))}
+	ks := []config.Declared{ShutdownTimeout, autoUpdate, config.Any("user.*", config.Live(), config.Doc("Free text of the user's"))}
 	for _, k := range unbuilt {
 		ks = append(ks, config.Unbuilt(k))
 	}

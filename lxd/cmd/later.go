@@ -1,0 +1,33 @@
+package cmd
+
+import (
+	"github.com/spf13/cobra"
+
+	"sett/shared/errs"
+	"sett/shared/i18n"
+)
+
+// laterCommands are verbs of LXD's that are known and not built. They say so,
+// rather than being unknown words.
+func (e *env) laterCommands() []*cobra.Command {
+	later := func(use, short string) *cobra.Command {
+		c := &cobra.Command{Use: use, Short: short, Args: cobra.ArbitraryArgs, FParseErrWhitelist: cobra.FParseErrWhitelist{UnknownFlags: true}}
+		c.RunE = func(cmd *cobra.Command, _ []string) error {
+			return errs.NotImplemented(i18n.G("%q is not implemented in this version"), cmd.CommandPath())
+		}
+		return c
+	}
+	cluster := later("cluster", i18n.G("Look after the database of a cluster (not implemented)"))
+	cluster.AddCommand(
+		later("list-database", i18n.G("List the members that hold the database (not implemented)")),
+		later("show", i18n.G("Show the database's members as YAML (not implemented)")),
+		later("edit", i18n.G("Edit the database's members as YAML (not implemented)")),
+		later("recover-from-quorum-loss", i18n.G("Go on with this member alone (not implemented)")),
+		later("remove-raft-node", i18n.G("Remove a member from the database (not implemented)")),
+	)
+	return []*cobra.Command{
+		cluster,
+		later("recover", i18n.G("Take instances and volumes of a pool back into the database (not implemented)")),
+		later("import", i18n.G("Old name of \"lxd recover\" (not implemented)")),
+	}
+}
