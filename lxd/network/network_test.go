@@ -145,7 +145,7 @@ func TestRefusals(t *testing.T) {
 		code                    int
 		text, method, url, body string
 	}{
-		{400, "already exists", "POST", "", n1},
+		{409, "already exists", "POST", "", n1},
 		{409, `interface \"eth0\" already exists`, "POST", "", `{"name":"eth0"}`},
 		{400, "No name", "POST", "", `{}`},
 		{400, "too short", "POST", "", `{"name":"a"}`},

@@ -202,7 +202,7 @@ func (s *Service) Create(ctx context.Context, n Network, by *event.Requestor) er
 	}
 	defer unlock()
 	if _, err := s.one(ctx, s.DB, n.Project, n.Name); err == nil {
-		return errs.Invalid("The network already exists")
+		return errs.Conflict("The network already exists")
 	} else if !errs.Is(err, errs.KindNotFound) {
 		return err
 	}

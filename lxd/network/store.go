@@ -136,7 +136,7 @@ func (s *Service) one(ctx context.Context, q db.Querier, project, name string) (
 func (s *Service) insert(ctx context.Context, tx *db.Tx, n Network) (int64, error) {
 	id, err := db.Insert(ctx, tx, stmtCreate, n.Name, n.Description, n.Type, n.Project)
 	if errors.Is(err, db.ErrDuplicate) {
-		return 0, errs.Invalid("The network already exists")
+		return 0, errs.Conflict("The network already exists")
 	}
 	if err != nil {
 		return 0, err
