@@ -76,6 +76,7 @@ type Daemon struct {
 	stopErr  error
 	asked    chan struct{} // closed when somebody asked over the API for an end
 	how      struct{ instances, force bool }
+	off      bool // instances were stopped, so pools and networks go too
 	wg       sync.WaitGroup
 }
 
@@ -221,6 +222,7 @@ func (d *Daemon) stopInstances() {
 		d.waitOperations(ctx)
 	}
 	d.own.instances.Shutdown(ctx, d.how.force)
+	d.off = true
 }
 
 // waitOperations gives running operations the time that the server's configuration
@@ -256,7 +258,13 @@ func (d *Daemon) shutDown() error {
 		_ = d.http.Close()
 	}
 	d.wg.Wait()
+	if d.off { // no instance runs: nothing of ours need stay on the host
+		d.own.networks.Stop(ctx)
+	}
 	d.own.close(ctx)
+	if d.off {
+		all = append(all, d.own.storage.Unmount(ctx))
+	}
 	d.noteWake(ctx)
 	if d.how.instances {
 		// Nothing runs any more, so the pools can go too.

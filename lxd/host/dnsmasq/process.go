@@ -34,7 +34,8 @@ func commandLine(v Server) []string {
 		"--strict-order", "--bind-interfaces", "--except-interface=lo", "--no-ping",
 		"--pid-file=" + filepath.Join(v.Dir, pidName),
 		leaseArg(v.Dir),
-		"--dhcp-hostsfile=" + filepath.Join(v.Dir, hostsName),
+		// New files in it are read at once, without a signal and without the others.
+		"--dhcp-hostsdir=" + filepath.Join(v.Dir, hostsName),
 	}, v.Args...)
 	args = append(args, "--conf-file="+filepath.Join(v.Dir, rawName))
 	if !passable(v.Dir) {

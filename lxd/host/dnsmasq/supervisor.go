@@ -39,6 +39,7 @@ type Supervisor struct {
 
 	mu      sync.Mutex
 	servers map[string]*server
+	soon    map[string]*time.Timer // folders whose server is to read again
 }
 
 type server struct {
@@ -224,8 +225,43 @@ func (s *Supervisor) Reload(dir string) error {
 	return nil
 }
 
+// settle is how long ReloadSoon waits for more changes.
+const settle = 300 * time.Millisecond
+
+// ReloadSoon is Reload for what is in no hurry. Changes that follow each other
+// closely, such as a hundred deletes, cost the server one reading.
+func (s *Supervisor) ReloadSoon(dir string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.soon == nil {
+		s.soon = map[string]*time.Timer{}
+	}
+	if s.soon[dir] != nil {
+		return
+	}
+	s.soon[dir] = time.AfterFunc(settle, func() {
+		s.mu.Lock()
+		delete(s.soon, dir)
+		s.mu.Unlock()
+		if err := s.Reload(dir); err != nil {
+			s.log.Warn("Could not tell the DNS server of changes", "dir", dir, "err", err)
+		}
+	})
+}
+
 // Close stops watching. The servers go on.
 func (s *Supervisor) Close() error {
+	s.mu.Lock()
+	var late []string
+	for dir, t := range s.soon {
+		if t.Stop() {
+			late = append(late, dir)
+		}
+	}
+	s.mu.Unlock()
+	for _, dir := range late {
+		_ = s.Reload(dir) // at worst the server knows somebody who is gone
+	}
 	s.cancel()
 	s.wg.Wait()
 	s.mu.Lock()

@@ -78,7 +78,11 @@ func (d *Driver) SetHost(ctx context.Context, s driver.Spec, h driver.Host) (dri
 	if err := dnsmasq.WriteHost(s.Dir, dnsmasq.Host{File: h.Owner, HWAddr: h.HWAddr, IPv4: h.IPv4, IPv6: h.IPv6, Name: h.Hostname}); err != nil {
 		return driver.Host{}, err
 	}
+	_, had := cached[h.Owner]
 	cached[h.Owner] = h
+	if !had {
+		return h, nil // the server sees new files by itself
+	}
 	return h, d.servers.Reload(s.Dir)
 }
 
@@ -181,7 +185,8 @@ func (d *Driver) RemoveHost(ctx context.Context, s driver.Spec, owner string) er
 	if err := dnsmasq.RemoveHost(s.Dir, owner); err != nil {
 		return err
 	}
-	return d.servers.Reload(s.Dir)
+	d.servers.ReloadSoon(s.Dir)
+	return nil
 }
 
 func known(s driver.Spec) ([]driver.Host, error) {
