@@ -109,7 +109,7 @@ func command(j job) (string, []string) {
 	// Other attributes in "security." and "trusted." are for the host's own use, and
 	// setting them needs powers that the jail lacks.
 	z = append(z, "--numeric-owner", "--acls", "--xattrs", "--xattrs-include=user.*",
-		"--xattrs-include=security.capability", "-C", target)
+		"--xattrs-include=security.capability", "--xattrs-include=system.posix_acl_*", "-C", target)
 	if j.Pack {
 		return "tar", append(append(z, "--sparse", "-c", "-f", "-", "--"), j.Names...)
 	}
@@ -125,7 +125,7 @@ func jail(j job) error {
 	}
 	const root = "/tmp"
 	const strict = unix.MS_NOSUID | unix.MS_NODEV
-	if err := unix.Mount("tmpfs", root, "tmpfs", strict, "size=1m,mode=755"); err != nil {
+	if err := unix.Mount("tmpfs", root, "tmpfs", strict, "size=4m,mode=755"); err != nil {
 		return fmt.Errorf("make an empty root: %w", err)
 	}
 	for _, name := range []string{"usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"} {
@@ -135,6 +135,19 @@ func jail(j job) error {
 	}
 	if err := os.Mkdir(root+"/tmp", 0o700); err != nil {
 		return err
+	}
+	// ACLs in tarballs speak of users by name.
+	if err := os.Mkdir(root+"/etc", 0o755); err != nil {
+		return err
+	}
+	for _, name := range []string{"/etc/passwd", "/etc/group"} {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			continue
+		}
+		if err := os.WriteFile(root+name, b, 0o644); err != nil {
+			return err
+		}
 	}
 	// tar sets modes of what it must not follow through /proc/self/fd. Other than
 	// processes, of which there are only the jail's, nothing of proc is to be seen.

@@ -119,6 +119,22 @@ func TestEveryFormatKeepsEverything(t *testing.T) {
 	})
 }
 
+func TestACLOfANamedUser(t *testing.T) {
+	t.Parallel()
+	src, dst := t.TempDir(), t.TempDir()
+	must(t, os.MkdirAll(filepath.Join(src, "rootfs"), 0o755), os.WriteFile(filepath.Join(src, "rootfs/f"), nil, 0o600))
+	run(t, "setfacl", "-m", "u:daemon:rw", filepath.Join(src, "rootfs/f"))
+	for _, how := range [][]string{{"--acls"}, {"--acls", "--xattrs", "--xattrs-include=*"}} {
+		file := filepath.Join(t.TempDir(), "image.tar")
+		run(t, "tar", append(how, "-cf", file, "-C", src, "rootfs")...)
+		must(t, os.RemoveAll(filepath.Join(dst, "rootfs")), unpack.Jail{}.Image(t.Context(), unpack.Image{Meta: file}, dst))
+		out, err := exec.Command("getfacl", "-n", filepath.Join(dst, "rootfs/f")).CombinedOutput()
+		if err != nil || !strings.Contains(string(out), "user:1:rw-") {
+			t.Errorf("%v: %v: %s", how, err, out)
+		}
+	}
+}
+
 type entry struct {
 	name, link string
 	typ        byte
@@ -220,7 +236,7 @@ func TestJailHasNoPowers(t *testing.T) {
 			t.Errorf("not there: %s", want)
 		}
 	}
-	if strings.Contains(out.String(), "root etc") || strings.Contains(out.String(), "root home") {
+	if strings.Contains(out.String(), "root home") || strings.Contains(out.String(), "root var") {
 		t.Error("the host shows")
 	}
 	if t.Failed() {
