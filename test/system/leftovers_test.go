@@ -4,6 +4,7 @@ package system
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
 	"io/fs"
 	"os"
@@ -150,6 +151,10 @@ func (h *host) processes() []int {
 	for _, e := range dirNames("/proc") {
 		pid, err := strconv.Atoi(e)
 		if err != nil || pid == os.Getpid() {
+			continue
+		}
+		// What is dead already is for the host's init to collect, which may be slow.
+		if b, _ := os.ReadFile("/proc/" + e + "/stat"); bytes.Contains(b, []byte(") Z ")) {
 			continue
 		}
 		for _, f := range []string{"cmdline", "environ", "cgroup"} {
