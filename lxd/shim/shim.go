@@ -59,7 +59,9 @@ func New(path string) (*Shim, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Shim{path: path, null: null, env: []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}}
+	// liblxc runs newuidmap and newgidmap by a shell where it finds them, and writes
+	// the map itself where it does not. As root that is the same and some 10 ms faster.
+	s := &Shim{path: path, null: null, env: []string{"PATH=/"}}
 	if v := os.Getenv("LD_LIBRARY_PATH"); v != "" {
 		s.env = append(s.env, "LD_LIBRARY_PATH="+v)
 	}

@@ -23,6 +23,14 @@ type Host struct {
 
 	mu    sync.Mutex
 	probe *os.File // a user namespace with a map, for Mountable
+	known map[mount]bool
+}
+
+// mount tells mounts apart. Its number may be given to another one later, so what
+// was mounted counts too.
+type mount struct {
+	id    uint64
+	magic int64
 }
 
 // NewHost reads ranges from /etc/subuid and /etc/subgid.
@@ -103,8 +111,46 @@ func largest(file string) Entry {
 	return best
 }
 
-// Mountable reports whether the file system at path takes idmapped mounts.
+// Mountable reports whether the file system at path takes idmapped mounts. The
+// answer for a mount is kept: to take the probe's mount away again costs the kernel
+// some 10 ms.
 func (h *Host) Mountable(ctx context.Context, path string) bool {
+	m, err := mountOf(path)
+	if err != nil {
+		return h.try(path)
+	}
+	h.mu.Lock()
+	yes, ok := h.known[m]
+	h.mu.Unlock()
+	if ok {
+		return yes
+	}
+	yes = h.try(path)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.known == nil {
+		h.known = map[mount]bool{}
+	}
+	h.known[m] = yes
+	return yes
+}
+
+func mountOf(path string) (mount, error) {
+	var x unix.Statx_t
+	if err := unix.Statx(unix.AT_FDCWD, path, 0, unix.STATX_MNT_ID, &x); err != nil {
+		return mount{}, err
+	}
+	if x.Mask&unix.STATX_MNT_ID == 0 {
+		return mount{}, unix.ENOSYS // before Linux 5.8
+	}
+	var f unix.Statfs_t
+	if err := unix.Statfs(path, &f); err != nil {
+		return mount{}, err
+	}
+	return mount{x.Mnt_id, int64(f.Type)}, nil
+}
+
+func (h *Host) try(path string) bool {
 	ns, err := h.probeNS()
 	if err != nil {
 		return false
