@@ -33,7 +33,7 @@ func IPv4Interface(v string) error {
 	if p.Bits() < 31 && p.Addr() == p.Masked().Addr() {
 		return errs.Invalid("%q is the address of the subnet, not of an interface in it", v)
 	}
-	return nil
+	return unicast(p.Addr())
 }
 
 // IPv6Interface checks an address with its subnet, fd42::1/64.
@@ -44,6 +44,15 @@ func IPv6Interface(v string) error {
 	}
 	if p.Bits() < 127 && p.Addr() == p.Masked().Addr() {
 		return errs.Invalid("%q is the address of the subnet, not of an interface in it", v)
+	}
+	return unicast(p.Addr())
+}
+
+// unicast refuses what no network can have: a bridge with a loopback address takes
+// that away from the host's own programs.
+func unicast(a netip.Addr) error {
+	if a.IsLoopback() || a.IsMulticast() || a.IsUnspecified() || a.IsLinkLocalUnicast() || a == netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
+		return errs.Invalid("%q is no address that a network can have", a)
 	}
 	return nil
 }

@@ -15,8 +15,8 @@ func TestNetworkValues(t *testing.T) {
 	}{
 		"IPv4":          {validate.IPv4, []string{"10.0.0.1"}, []string{"", "10.0.0", "10.0.0.256", "::1", "::ffff:10.0.0.1"}},
 		"IPv6":          {validate.IPv6, []string{"fd42::1"}, []string{"10.0.0.1", "fe80::1%eth0", "g::"}},
-		"IPv4Interface": {validate.IPv4Interface, []string{"10.0.0.1/24", "10.0.0.0/31"}, []string{"10.0.0.0/24", "10.0.0.1", "fd42::1/64"}},
-		"IPv6Interface": {validate.IPv6Interface, []string{"fd42::1/64"}, []string{"fd42::/64", "10.0.0.1/24"}},
+		"IPv4Interface": {validate.IPv4Interface, []string{"10.0.0.1/24", "10.0.0.0/31"}, []string{"10.0.0.0/24", "10.0.0.1", "fd42::1/64", "127.0.0.1/24", "224.0.0.5/24", "169.254.1.1/24"}},
+		"IPv6Interface": {validate.IPv6Interface, []string{"fd42::1/64"}, []string{"fd42::/64", "10.0.0.1/24", "fe80::1/64", "::1/64"}},
 		"IPv4Prefix":    {validate.IPv4Prefix, []string{"10.0.0.0/24", "10.0.0.1/32"}, []string{"10.0.0.1/24"}},
 		"IPv6Prefix":    {validate.IPv6Prefix, []string{"fd42::/64"}, []string{"fd42::1/64", "10.0.0.0/8"}},
 		"HWAddr":        {validate.HWAddr, []string{"00:16:3e:01:02:03"}, []string{"01:16:3e:01:02:03", "0016.3e01.0203", "00-16-3e-01-02-03", "00:16:3e:01:02:03:04:05", ""}},

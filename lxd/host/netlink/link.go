@@ -249,3 +249,21 @@ func GlobalAddresses(name string) ([]netip.Prefix, error) {
 	}
 	return out, nil
 }
+
+// Holder names the interface that has an address, or "".
+func Holder(a netip.Addr) (string, error) {
+	addrs, err := nl.AddrList(nil, nl.FAMILY_ALL)
+	if err != nil {
+		return "", fmtErr("list addresses of", "the host", err)
+	}
+	for _, h := range addrs {
+		if ip, ok := netip.AddrFromSlice(h.IP); ok && ip.Unmap() == a {
+			l, err := nl.LinkByIndex(h.LinkIndex)
+			if err != nil {
+				return "", fmtErr("find the holder of", a.String(), err)
+			}
+			return l.Attrs().Name, nil
+		}
+	}
+	return "", nil
+}

@@ -178,6 +178,19 @@ func TestFailedStartLeavesNothing(t *testing.T) {
 	}
 }
 
+func TestTakenAddressIsRefused(t *testing.T) {
+	t.Parallel()
+	d := newDriver(t)
+	a := start(t, d, map[string]string{"ipv6.address": "none"})
+	s := driver.Spec{Name: name(t), Dir: folder(t), Seed: "x", Config: map[string]string{"ipv4.address": a.Config["ipv4.address"], "ipv6.address": "none"}}
+	if err := d.Start(t.Context(), s); !errs.Is(err, errs.KindConflict) || !strings.Contains(err.Error(), a.Name) {
+		t.Errorf("got %v", err)
+	}
+	if netlink.Exists(s.Name) {
+		t.Error("the bridge is still there")
+	}
+}
+
 func TestOtherChainsStay(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()

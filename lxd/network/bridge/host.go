@@ -76,6 +76,12 @@ func setAddresses(s driver.Spec) error {
 		if !ok {
 			continue
 		}
+		// The kernel would take it twice, and then answers come from the wrong side.
+		if by, err := netlink.Holder(p.Addr()); err != nil {
+			return err
+		} else if by != "" && by != s.Name {
+			return errs.Conflict("Address %s is in use on network interface %q; set another %q", p.Addr(), by, f.addr.Name())
+		}
 		addrs = append(addrs, p)
 		for _, r := range list(f.routes.Get(s.Config)) {
 			n, err := netip.ParsePrefix(r)
