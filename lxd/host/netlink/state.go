@@ -205,7 +205,14 @@ func bridgeState(l nl.Link) (*Bridge, error) {
 	return b, nil
 }
 
+// longestAlias is what the kernel has room for in an alternative name; it calls
+// anything longer a fault of ours.
+const longestAlias = 127
+
 func link(name string) (nl.Link, error) {
+	if len(name) > longestAlias {
+		return nil, errs.NotFound("Network interface %q not found", name[:longestAlias]+"...")
+	}
 	l, err := nl.LinkByName(name)
 	if err != nil {
 		var nf nl.LinkNotFoundError

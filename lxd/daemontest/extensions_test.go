@@ -1,0 +1,185 @@
+package daemontest_test
+
+import (
+	"log/slog"
+	"reflect"
+	"testing"
+
+	"sett/lxd/config"
+	"sett/lxd/daemontest"
+	"sett/lxd/device"
+	"sett/lxd/device/nic"
+	"sett/lxd/instance"
+	"sett/lxd/network/bridge"
+	"sett/lxd/server"
+	"sett/lxd/storage/btrfs"
+	"sett/shared/api"
+)
+
+// built is what a daemon has to show for an API extension.
+type built struct {
+	routes                       map[string]bool
+	instance, bridge, btrfs, nic config.Table
+}
+
+type proof func(b *built) bool
+
+// route: a route stands for it.
+func route(methodAndPath string) proof {
+	return func(b *built) bool { return b.routes[methodAndPath] }
+}
+
+func key(table func(*built) config.Table, names ...string) proof {
+	return func(b *built) bool {
+		for _, n := range names {
+			if i, ok := table(b).Lookup(n); !ok || i.Refused != "" {
+				return false
+			}
+		}
+		return true
+	}
+}
+
+func instanceKey(names ...string) proof {
+	return key(func(b *built) config.Table { return b.instance }, names...)
+}
+func bridgeKey(names ...string) proof {
+	return key(func(b *built) config.Table { return b.bridge }, names...)
+}
+func nicKey(names ...string) proof {
+	return key(func(b *built) config.Table { return b.nic }, names...)
+}
+
+// field: a field of an answer or a request stands for it.
+func field(of any, names ...string) proof {
+	return func(*built) bool {
+		have := map[string]bool{}
+		fields(reflect.TypeOf(of), func(name string, _ reflect.Type) { have[name] = true })
+		for _, n := range names {
+			if !have[n] {
+				return false
+			}
+		}
+		return true
+	}
+}
+
+// shown: behaviour that a test of the named package proves; there is no key or route
+// to look for.
+func shown(string) proof { return func(*built) bool { return true } }
+
+// proofs say for every extension that this build announces what there is to show for it.
+var proofs = map[string]proof{
+	"api_filtering":                       shown("rest: TestFilter"),
+	"api_os":                              field(api.ServerEnvironment{}, "os_name", "os_version"),
+	"clustering_description":              shown("a description of a cluster member has no member to show here"),
+	"container_cpu_time":                  field(api.InstanceStateCPU{}, "usage"),
+	"container_exec_recording":            field(api.InstanceExecPost{}, "record-output"),
+	"container_exec_signal_handling":      shown("instance/exec: exit codes of signals"),
+	"container_exec_user_group_cwd":       field(api.InstanceExecPost{}, "user", "group", "cwd"),
+	"container_full":                      field(api.InstanceFull{}, "state", "snapshots", "backups"),
+	"container_host_shutdown_timeout":     instanceKey("boot.host_shutdown_timeout"),
+	"container_image_properties":          instanceKey("image.os"),
+	"container_last_used_at":              field(api.Instance{}, "last_used_at"),
+	"container_nic_ipfilter":              nicKey("security.ipv4_filtering", "security.ipv6_filtering"),
+	"container_nic_routes":                nicKey("ipv4.routes", "ipv6.routes"),
+	"container_protection_delete":         instanceKey("security.protection.delete"),
+	"container_stop_priority":             instanceKey("boot.stop.priority"),
+	"entity_description":                  field(api.StoragePool{}, "description"),
+	"etag":                                shown("daemontest: TestEveryResourceComesAndGoes"),
+	"event_lifecycle":                     route("GET /1.0/events"),
+	"event_lifecycle_requestor_address":   field(api.EventLifecycleRequestor{}, "address"),
+	"event_location":                      field(api.Event{}, "location"),
+	"event_project":                       field(api.Event{}, "project"),
+	"firewall_driver":                     field(api.ServerEnvironment{}, "firewall"),
+	"id_map":                              shown("instance: volatile.idmap.*"),
+	"id_map_current":                      instanceKey("volatile.idmap.current"),
+	"image_compression_algorithm":         field(api.ImagesPost{}, "compression_algorithm"),
+	"image_create_aliases":                field(api.ImagesPost{}, "aliases"),
+	"image_profiles":                      field(api.Image{}, "profiles"),
+	"image_types":                         field(api.Image{}, "type"),
+	"instance_all_projects":               shown("rest: all-projects"),
+	"instance_bulk_state_change":          route("PUT /1.0/instances"),
+	"instance_get_full":                   route("GET /1.0/instances/{name}"),
+	"instance_nic_bridged_port_isolation": nicKey("security.port_isolation"),
+	"instance_nic_network":                nicKey("network"),
+	"instances":                           route("GET /1.0/instances"),
+	"kernel_features":                     field(api.ServerEnvironment{}, "kernel_features"),
+	"lxc_features":                        field(api.ServerEnvironment{}, "lxc_features"),
+	"network":                             route("POST /1.0/networks"),
+	"network_counters_errors_dropped":     field(api.InstanceStateNetworkCounters{}, "errors_received", "packets_dropped_outbound"),
+	"network_dhcp_expiry":                 bridgeKey("ipv4.dhcp.expiry", "ipv6.dhcp.expiry"),
+	"network_dhcp_gateway":                bridgeKey("ipv4.dhcp.gateway"),
+	"network_dns_search":                  bridgeKey("dns.search"),
+	"network_firewall_filtering":          bridgeKey("ipv4.firewall", "ipv6.firewall"),
+	"network_hwaddr":                      bridgeKey("bridge.hwaddr"),
+	"network_leases":                      route("GET /1.0/networks/{name}/leases"),
+	"network_leases_location":             field(api.NetworkLease{}, "location"),
+	"network_nat_address":                 bridgeKey("ipv4.nat.address", "ipv6.nat.address"),
+	"network_nat_order":                   bridgeKey("ipv4.nat.order", "ipv6.nat.order"),
+	"network_routes":                      bridgeKey("ipv4.routes", "ipv6.routes"),
+	"network_state":                       route("GET /1.0/networks/{name}/state"),
+	"network_state_vlan":                  field(api.NetworkState{}, "vlan"),
+	"operation_description":               field(api.Operation{}, "description"),
+	"patch":                               route("PATCH /1.0/profiles/{name}"),
+	"profile_usedby":                      field(api.Profile{}, "used_by"),
+	"projects":                            route("GET /1.0/projects"),
+	"resource_limits":                     shown("instance: limits.*"),
+	"resources":                           route("GET /1.0/resources"),
+	"resources_cpu_core_die":              field(api.ResourcesCPUCore{}, "die"),
+	"resources_cpu_socket":                field(api.ResourcesCPU{}, "sockets"),
+	"resources_cpu_threads_numa":          field(api.ResourcesCPUThread{}, "numa_node"),
+	"resources_disk_address":              field(api.ResourcesStorageDisk{}, "pci_address", "usb_address"),
+	"resources_gpu":                       field(api.Resources{}, "gpu"),
+	"resources_gpu_usb":                   field(api.ResourcesGPUCard{}, "usb_address"),
+	"resources_network_usb":               field(api.ResourcesNetworkCard{}, "usb_address"),
+	"resources_numa":                      field(api.ResourcesMemory{}, "nodes"),
+	"resources_pci_iommu":                 field(api.ResourcesPCIDevice{}, "iommu_group"),
+	"resources_system":                    field(api.Resources{}, "system"),
+	"resources_usb_pci":                   field(api.Resources{}, "usb", "pci"),
+	"resources_v2":                        field(api.Resources{}, "cpu", "network", "storage"),
+	"server_instance_driver_operational":  field(api.ServerEnvironment{}, "driver", "driver_version"),
+	"server_supported_storage_drivers":    field(api.ServerEnvironment{}, "storage_supported_drivers"),
+	"storage":                             route("POST /1.0/storage-pools"),
+	"storage_btrfs_mount_options":         key(func(b *built) config.Table { return b.btrfs }, "btrfs.mount_options"),
+	"storage_images_delete":               shown("image: deleting an image deletes its volumes"),
+	"storage_volatile_initial_source":     key(func(b *built) config.Table { return b.btrfs }, "volatile.initial_source"),
+	"storage_volume_state":                route("GET /1.0/storage-pools/{name}/volumes/{type}/{volume}/state"),
+	"storage_volume_state_total":          field(api.StorageVolumeStateUsage{}, "total"),
+	"usedby_consistency":                  field(api.Network{}, "used_by"),
+}
+
+func TestExtensionsAreBuilt(t *testing.T) {
+	t.Parallel()
+	s := daemontest.New(t)
+	b := &built{routes: map[string]bool{}, instance: instance.Keys(), bridge: bridge.New(slog.New(slog.DiscardHandler)).Keys(nil),
+		btrfs: btrfs.New().PoolKeys()}
+	for _, r := range s.Daemon.Routes() {
+		b.routes[r.Method+" "+r.Path] = true
+		if r.Extension != "" && proofs[r.Extension] == nil {
+			t.Errorf("%s %s belongs to the extension %q, which is not announced", r.Method, r.Path, r.Extension)
+		}
+	}
+	var err error
+	if b.nic, err = nic.New().Keys(t.Context(), device.Services{}, "default", device.Config{"type": "nic", "nictype": "bridged", "parent": "br0"}); err != nil {
+		t.Fatal(err)
+	}
+	said := map[string]bool{}
+	for _, x := range server.Extensions() {
+		if said[x] {
+			t.Errorf("%s is announced twice", x)
+		}
+		said[x] = true
+		switch p := proofs[x]; {
+		case p == nil:
+			t.Errorf("%s is announced, and nothing is known to stand for it", x)
+		case !p(b):
+			t.Errorf("%s is announced, and what stands for it is not built", x)
+		}
+	}
+	for x := range proofs {
+		if !said[x] {
+			t.Errorf("%s is built and not announced", x)
+		}
+	}
+}
