@@ -236,7 +236,9 @@ func routes() (_ []rest.Route, err error) {
 		return nil, err
 	}
 	out := d.Routes()
-	return out, <-d.Stop(false, true)
+	d.Stop(false, true)
+	<-d.Stopped()
+	return out, d.Err()
 }
 
 // noIDs stands in for the host; no instance is ever started.

@@ -6,7 +6,7 @@ import (
 	"io"
 
 	"github.com/spf13/cobra"
-	"go.yaml.in/yaml/v3"
+	"gopkg.in/yaml.v2"
 
 	"sett/client"
 	"sett/shared/api"
@@ -142,8 +142,6 @@ func (e *env) init(ctx context.Context, f initFlags) error {
 // their key.
 func writeYAML(w io.Writer, v any) error {
 	enc := yaml.NewEncoder(w)
-	enc.SetIndent(2)
-	enc.CompactSeqIndent()
 	if err := enc.Encode(v); err != nil {
 		return err
 	}

@@ -8,7 +8,7 @@ import (
 	"net/http"
 	"strings"
 
-	"go.yaml.in/yaml/v3"
+	"gopkg.in/yaml.v2"
 
 	"sett/client"
 	"sett/shared/api"
@@ -29,7 +29,7 @@ func (e *env) readPreseed() (*api.InitPreseed, error) {
 		return nil, errs.Invalid(i18n.G("The preseed is not what init understands: %v"), err)
 	}
 	strict := yaml.NewDecoder(strings.NewReader(string(b)))
-	strict.KnownFields(true)
+	strict.SetStrict(true)
 	var unknown *yaml.TypeError
 	if errors.As(strict.Decode(&api.InitPreseed{}), &unknown) {
 		for _, text := range unknown.Errors {

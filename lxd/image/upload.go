@@ -17,8 +17,8 @@ import (
 	"strings"
 	"time"
 
-	"go.yaml.in/yaml/v3"
 	"golang.org/x/sys/unix"
+	"gopkg.in/yaml.v2"
 
 	"sett/lxd/db"
 	"sett/lxd/event"
