@@ -133,7 +133,8 @@ chroot "$root" systemctl --quiet mask sys-kernel-config.mount sys-kernel-debug.m
 
 ln -sf ../run/systemd/resolve/stub-resolv.conf "$root/etc/resolv.conf"
 rm -f "$root"/etc/{hostname,hosts} # debootstrap copies the host's, mode and all
-echo localhost >"$root/etc/hostname"
+# Without /etc/hostname a system goes by the name that its container was started with; a server
+# that renders the image's templates writes the file itself.
 printf '127.0.0.1\tlocalhost\n' >"$root/etc/hosts"
 : >"$root/etc/fstab"
 : >"$root/etc/machine-id" # made anew at the first boot of each container
