@@ -7,7 +7,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"sett/lxd/host/resources"
+	"sett/lxd/host/ethtool"
+	"sett/lxd/host/sysinfo"
 	"sett/lxd/rest"
 	"sett/shared/api"
 	"sett/shared/errs"
@@ -91,7 +92,7 @@ func (s *Service) handleResources(context.Context, *rest.Request) (rest.Response
 	if err := unix.Uname(&u); err != nil {
 		return nil, err
 	}
-	r, err := resources.Host{}.Read(unix.ByteSliceToString(u.Machine[:]))
+	r, err := sysinfo.Host{Link: ethtool.Read}.Read(unix.ByteSliceToString(u.Machine[:]))
 	if err != nil {
 		return nil, err
 	}

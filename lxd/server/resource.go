@@ -26,7 +26,7 @@ func (s *Service) Routes() []rest.Route {
 		one.As(http.MethodGet, "Show the server and its environment", auth.Public, s.handleGet, func(r *rest.Route) { r.Reply, r.ETag = api.Server{}, true }),
 		one.As(http.MethodPut, "Replace the server's configuration", auth.Admin, s.handlePut, func(r *rest.Route) { r.Body.Type, r.ETag, r.EarlyOK = api.ServerPut{}, true, false }),
 		one.As(http.MethodPatch, "Change the server's configuration", auth.Admin, s.handlePatch, func(r *rest.Route) { r.Body.Type, r.ETag, r.EarlyOK = api.ServerPut{}, true, false }),
-		rest.Route{Path: "/1.0/resources"}.As(http.MethodGet, "Show the machine's hardware", auth.Admin, s.handleResources),
+		rest.Route{Path: "/1.0/resources", Where: rest.OnTarget}.As(http.MethodGet, "Show the machine's hardware", auth.Admin, s.handleResources, func(r *rest.Route) { r.Reply = api.Resources{} }),
 		rest.Route{Path: "/1.0/events", Scope: rest.InProject, LateOK: true}.As(http.MethodGet, "Follow what happens, over a websocket", auth.ViewProject, s.handleEvents, func(r *rest.Route) { r.Lists = true }),
 		ops.As(http.MethodGet, "List the operations", auth.ViewProject, s.handleOps, func(r *rest.Route) { r.Lists = true }),
 		o.As(http.MethodGet, "Show an operation", auth.Trusted, s.handleOp, func(r *rest.Route) { r.Reply = api.Operation{} }),

@@ -1,27 +1,20 @@
-package resources
+package sysinfo
 
 import (
-	"bufio"
-	"bytes"
 	"fmt"
-	"os"
+	"path/filepath"
 	"sort"
 	"strconv"
 	"strings"
 
 	"sett/shared/api"
-	"sett/shared/units"
 )
 
 // models maps the number of each processor to vendor and name.
 func (h Host) models() map[int64][2]string {
 	out := map[int64][2]string{}
-	b, err := os.ReadFile(h.proc("cpuinfo"))
-	if err != nil {
-		return out
-	}
 	cpu, vendor, name := int64(-1), "", ""
-	for l := range strings.Lines(string(b) + "\n\n") {
+	for l := range strings.Lines(string(read(h.proc("cpuinfo"), mostFile)) + "\n\n") {
 		k, v, ok := strings.Cut(l, ":")
 		k, v = strings.TrimSpace(k), strings.TrimSpace(v)
 		switch {
@@ -29,7 +22,10 @@ func (h Host) models() map[int64][2]string {
 			out[cpu] = [2]string{vendor, name}
 			cpu, vendor, name = -1, "", ""
 		case k == "processor":
-			cpu, _ = strconv.ParseInt(v, 10, 64)
+			var err error
+			if cpu, err = strconv.ParseInt(v, 10, 64); err != nil {
+				cpu = -1
+			}
 		case k == "vendor_id":
 			vendor = v
 		case k == "model name":
@@ -54,19 +50,22 @@ func (h Host) cpu(machine string) (api.ResourcesCPU, error) {
 	var order []coreKey
 	for _, n := range cpus {
 		dir := fmt.Sprintf("%s/cpu%d", base, n)
-		k := coreKey{number(dir + "/topology/physical_package_id"), number(dir + "/topology/die_id"), number(dir + "/topology/core_id")}
+		// A processor that was taken out has no topology any more.
+		if !exists(dir + "/topology") {
+			continue
+		}
+		k := coreKey{node(dir + "/topology/physical_package_id"), node(dir + "/topology/die_id"), node(dir + "/topology/core_id")}
 		s := sockets[k.socket]
 		if s == nil {
 			m := models[int64(n)]
 			s = &api.ResourcesCPUSocket{Vendor: m[0], Name: m[1], Socket: k.socket, Cache: caches(dir + "/cache"),
-				Frequency:        number(dir+"/cpufreq/scaling_cur_freq") / 1000,
-				FrequencyMinimum: number(dir+"/cpufreq/cpuinfo_min_freq") / 1000,
-				FrequencyTurbo:   number(dir+"/cpufreq/cpuinfo_max_freq") / 1000}
+				FrequencyMinimum: frequency(dir, "cpuinfo_min_freq", "scaling_min_freq"),
+				FrequencyTurbo:   frequency(dir, "cpuinfo_max_freq", "scaling_max_freq")}
 			sockets[k.socket] = s
 		}
 		c := cores[k]
 		if c == nil {
-			c = &api.ResourcesCPUCore{Core: k.core, Die: k.die, Frequency: number(dir+"/cpufreq/scaling_cur_freq") / 1000}
+			c = &api.ResourcesCPUCore{Core: k.core, Die: k.die, Frequency: frequency(dir, "scaling_cur_freq")}
 			cores[k] = c
 			order = append(order, k)
 		}
@@ -85,10 +84,35 @@ func (h Host) cpu(machine string) (api.ResourcesCPU, error) {
 		sockets[k.socket].Cores = append(sockets[k.socket].Cores, *cores[k])
 	}
 	for _, s := range sockets {
+		s.Frequency = mean(s.Cores)
 		out.Sockets = append(out.Sockets, *s)
 	}
 	sort.Slice(out.Sockets, func(a, b int) bool { return out.Sockets[a].Socket < out.Sockets[b].Socket })
 	return out, nil
+}
+
+// frequency is the first known of the files, in MHz.
+func frequency(dir string, files ...string) uint64 {
+	for _, f := range files {
+		if n := number(filepath.Join(dir, "cpufreq", f)); n > 0 {
+			return n / 1000
+		}
+	}
+	return 0
+}
+
+// mean is the frequency of a socket: that of those of its cores that tell one.
+func mean(cores []api.ResourcesCPUCore) uint64 {
+	var sum, n uint64
+	for _, c := range cores {
+		if c.Frequency > 0 {
+			sum, n = sum+c.Frequency, n+1
+		}
+	}
+	if n == 0 {
+		return 0
+	}
+	return sum / n
 }
 
 func caches(dir string) []api.ResourcesCPUCache {
@@ -122,53 +146,4 @@ func list(s string) map[uint64]bool {
 		}
 	}
 	return out
-}
-
-// meminfo reads "MemTotal: 16 kB" lines, with or without "Node 0" in front, as bytes.
-func meminfo(path string) (map[string]uint64, error) {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	out := map[string]uint64{}
-	for s := bufio.NewScanner(bytes.NewReader(b)); s.Scan(); {
-		k, v, ok := strings.Cut(s.Text(), ":")
-		if !ok {
-			continue
-		}
-		if f := strings.Fields(k); len(f) > 0 {
-			k = f[len(f)-1]
-		}
-		n, err := units.ParseByteSizeString(strings.TrimSpace(strings.Replace(v, " kB", "KiB", 1)))
-		if err == nil {
-			out[k] = uint64(n)
-		}
-	}
-	return out, nil
-}
-
-func (h Host) memory() (api.ResourcesMemory, error) {
-	m, err := meminfo(h.proc("meminfo"))
-	if err != nil {
-		return api.ResourcesMemory{}, fmt.Errorf("read the memory: %w", err)
-	}
-	out := api.ResourcesMemory{
-		Total: m["MemTotal"], Used: m["MemTotal"] - m["MemFree"] - m["Cached"] - m["SReclaimable"] - m["Buffers"],
-		HugepagesTotal: m["HugePages_Total"] * m["Hugepagesize"],
-		HugepagesUsed:  (m["HugePages_Total"] - m["HugePages_Free"]) * m["Hugepagesize"],
-		HugepagesSize:  m["Hugepagesize"],
-	}
-	dir := h.sys("devices/system/node")
-	for _, n := range numbered(dir, "node") {
-		i, err := meminfo(fmt.Sprintf("%s/node%d/meminfo", dir, n))
-		if err != nil {
-			continue
-		}
-		out.Nodes = append(out.Nodes, api.ResourcesMemoryNode{
-			NUMANode: n, Total: i["MemTotal"], Used: i["MemUsed"],
-			HugepagesTotal: i["HugePages_Total"] * m["Hugepagesize"],
-			HugepagesUsed:  (i["HugePages_Total"] - i["HugePages_Free"]) * m["Hugepagesize"],
-		})
-	}
-	return out, nil
 }
