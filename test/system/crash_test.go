@@ -19,7 +19,7 @@ func TestContainersOutliveTheDaemon(t *testing.T) {
 			h.setUp("dir")
 			stays, ends := h.name("stays"), h.name("ends")
 			h.launch(stays)
-			h.launch(ends)
+			h.launch(ends, "-c", "boot.autostart=false")
 			pid, endsPID := h.initPID(stays), h.initPID(ends)
 			ip := h.ipv4(stays)
 

@@ -145,11 +145,10 @@ func TestLimitsHoldAndChangeLive(t *testing.T) {
 	if r := h.try("exec", c, "--", "sh", "-c", hog); r.code != 137 {
 		t.Errorf("a process over limits.memory: exit %d, %s", r.code, r.stderr)
 	}
-	forks := "i=0; while [ $i -lt 80 ]; do sleep 20 & i=$((i+1)); done"
+	forks := "i=0; while [ $i -lt 80 ]; do sleep 4 & i=$((i+1)); done"
 	if r := h.try("exec", c, "--", "timeout", "-s", "KILL", "5", "sh", "-c", forks); !strings.Contains(r.stderr, "fork") {
 		t.Errorf("80 processes against limits.processes=50: exit %d, %q", r.code, r.stderr)
 	}
-	h.lxc("exec", c, "--", "killall", "sleep")
 	h.lxc("config", "set", c, "limits.processes=500")
 	if r := h.try("exec", c, "--", "sh", "-c", forks+"; killall sleep"); strings.Contains(r.stderr, "fork") {
 		t.Errorf("80 processes against limits.processes=500: %q", r.stderr)

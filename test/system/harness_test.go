@@ -262,30 +262,15 @@ func (h *host) try(args ...string) result {
 // imports the small image as "tiny".
 func (h *host) setUp(driver string) {
 	h.t.Helper()
-	pool := "{name: default, driver: " + driver + "}"
+	pool := []string{"storage", "create", "default", driver}
 	if driver == "btrfs" {
-		pool = "{name: default, driver: btrfs, config: {size: 1GiB}}"
+		pool = append(pool, "size=1GiB")
 	}
-	h.preseed(fmt.Sprintf(`
-networks:
-- name: %[1]s
-  type: bridge
-storage_pools:
-- %[2]s
-profiles:
-- name: default
-  devices:
-    root: {type: disk, path: /, pool: default}
-    eth0: {type: nic, network: %[1]s, name: eth0}
-`, h.bridge(), pool))
+	h.lxc(pool...)
+	h.lxc("network", "create", h.bridge())
+	h.lxc("profile", "device", "add", "default", "root", "disk", "path=/", "pool=default")
+	h.lxc("profile", "device", "add", "default", "eth0", "nic", "network="+h.bridge(), "name=eth0")
 	h.importTiny()
-}
-
-func (h *host) preseed(yaml string) {
-	h.t.Helper()
-	if r := h.runIn(strings.NewReader(yaml), h.bin.lxd(), "init", "--preseed"); r.code != 0 {
-		h.t.Fatalf("lxd init --preseed: %s%s\n%s", r.stdout, r.stderr, h.logTail())
-	}
 }
 
 func (h *host) importTiny() {
