@@ -39,7 +39,7 @@ func TestBadInputGetsOneSentence(t *testing.T) {
 		{"unknown state", "PUT", "/1.0/instances/" + c + "/state", obj{"action": "explode"}, 400},
 		{"exec of nothing", "POST", "/1.0/instances/" + c + "/exec", obj{"command": []string{}}, 400},
 		{"stale ETag is refused elsewhere; wrong body here", "PUT", "/1.0/profiles/default", `[]`, 400},
-		{"network with a taken name", "POST", "/1.0/networks", obj{"name": h.bridge(), "type": "bridge"}, 400},
+		{"network with a taken name", "POST", "/1.0/networks", obj{"name": h.bridge(), "type": "bridge"}, 409},
 		{"network with a name that is too long", "POST", "/1.0/networks", obj{"name": "abcdefghijklmnopq", "type": "bridge"}, 400},
 		{"network with a wrong address", "POST", "/1.0/networks", obj{"name": "x" + h.token, "type": "bridge", "config": obj{"ipv4.address": "10.0.0.300/24"}}, 400},
 		{"pool with an unknown driver", "POST", "/1.0/storage-pools", obj{"name": "p2", "driver": "floppy"}, 400},

@@ -150,7 +150,7 @@ func (h *host) processes() []int {
 	var out []int
 	for _, e := range dirNames("/proc") {
 		pid, err := strconv.Atoi(e)
-		if err != nil || pid == os.Getpid() || orphanedZombie(e) {
+		if err != nil || pid == os.Getpid() {
 			continue
 		}
 		// What is dead already is for the host's init to collect, which may be slow.
@@ -166,15 +166,6 @@ func (h *host) processes() []int {
 		}
 	}
 	return out
-}
-
-// orphanedZombie reports whether a process has ended and only process 1 has not
-// collected it yet; some do that at leisure.
-func orphanedZombie(pid string) bool {
-	b, _ := os.ReadFile("/proc/" + pid + "/stat")
-	// The name in brackets may hold anything, so what follows is counted from its end.
-	f := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
-	return len(f) > 1 && f[0] == "Z" && f[1] == "1"
 }
 
 // mounts are the mount points below our folder, deepest first.
