@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -91,7 +92,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	}
 }
 
-func (s *Server) serve(w http.ResponseWriter, hr *http.Request) error {
+func (s *Server) serve(w http.ResponseWriter, hr *http.Request) (err error) {
 	if hr.Method == http.MethodOptions {
 		w.WriteHeader(http.StatusOK)
 		return nil
@@ -132,7 +133,13 @@ func (s *Server) serve(w http.ResponseWriter, hr *http.Request) error {
 		if limit == 0 {
 			limit = DefaultBodyLimit
 		}
-		hr.Body = http.MaxBytesReader(w, hr.Body, limit)
+		body := hr.Body
+		hr.Body = http.MaxBytesReader(w, body, limit)
+		defer func() {
+			if errs.Is(err, errs.KindTooLarge) {
+				drain(w, body)
+			}
+		}()
 	}
 	resp, err := route.Handler(hr.Context(), r)
 	if err != nil {
@@ -142,6 +149,15 @@ func (s *Server) serve(w http.ResponseWriter, hr *http.Request) error {
 		return errs.Internal("%s %s answered nothing", route.Method, route.Path)
 	}
 	return resp.write(w, hr)
+}
+
+// drain reads on, within bounds, after a body has turned out too large: a client
+// that is still writing when the connection ends sees a broken pipe and never the
+// answer.
+func drain(w http.ResponseWriter, body io.Reader) {
+	// Where the deadline cannot be set, the bound on the size must do.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(10 * time.Second))
+	_, _ = io.CopyN(io.Discard, body, 256<<20)
 }
 
 // project fills in the project and the reference. A restricted caller learns
