@@ -10,7 +10,8 @@
 set -euo pipefail
 
 top=$(cd "$(dirname "$0")/../.." && pwd)
-run=${SETT_RUN_DIR:-$top/build/run}
+link=$top/build/run
+run=${SETT_RUN_DIR:-$link}
 images=$top/build/images
 export LXD_DIR=$run/lxd LXD_CONF=$run/conf
 lxd=$top/bin/lxd lxc=$top/bin/lxc
@@ -20,9 +21,26 @@ die() { echo "run: $*" >&2; exit 1; }
 
 [ "$(id -u)" = 0 ] || die "this needs root"
 case $run in /*) ;; *) die "SETT_RUN_DIR must be an absolute path, not $run" ;; esac
-# A unix socket's path holds at most 107 bytes, and some lie deeper than LXD_DIR/unix.socket.
-[ ${#run} -le 64 ] || die "the path $run is too long for unix sockets (${#run} characters, 64 at most); choose a shorter one: SETT_RUN_DIR=/var/lib/sett-run make run"
-
+# Containers reach their files with ids of their own, so every folder above must let others pass
+# through; and a unix socket's path holds at most 107 bytes, with some lying deeper than LXD_DIR.
+unfit() {
+	local d=$run
+	[ ${#run} -le 64 ] || { echo "its path is longer than 64 characters, too long for unix sockets"; return; }
+	while [ "$d" != / ]; do
+		d=$(dirname "$d")
+		[ ! -d "$d" ] || [ $((0$(stat -c %a "$d") & 1)) = 1 ] || { echo "containers may not pass through $d (chmod o+x would let them)"; return; }
+	done
+}
+why=$(unfit)
+if [ -n "$why" ]; then
+	[ -z "${SETT_RUN_DIR:-}" ] || die "SETT_RUN_DIR=$run will not do: $why"
+	# A clone in a private home is nothing unusual: keep the state outside and leave a link.
+	run=/var/lib/sett-run-$(sha256sum <<<"$top" | cut -c1-8)
+	[ -d "$run" ] || [ "${1:-}" = --remove ] || say "keeping state in $run: for $link, $why"
+	mkdir -p "$run" "$top/build"
+	ln -sfn "$run" "$link"
+	export LXD_DIR=$run/lxd LXD_CONF=$run/conf
+fi
 # pid prints the process id of our daemon, or nothing when it does not run. A pid may have been
 # given to somebody else since, so the program behind it is looked at.
 pid() {
@@ -180,6 +198,7 @@ remove() {
 	awk -v p="$run/" 'index($5, p) == 1 { print $5 }' /proc/self/mountinfo | sort -r |
 		while read -r m; do umount "$m" || umount -l "$m"; done
 	rm -rf --one-file-system "$run"
+	[ ! -L "$link" ] || rm "$link"
 	say "removed $run (the image stays in $images)"
 }
 stopped() { [ -z "$(pid)" ]; }
