@@ -3,6 +3,7 @@ package profile
 import (
 	"context"
 	"maps"
+	"slices"
 	"strings"
 
 	"sett/lxd/db"
@@ -126,11 +127,47 @@ func (s *Service) UsedBy(ctx context.Context, ps ...Profile) (map[int64][]string
 	return out, nil
 }
 
+// forInstances are prefixes of keys that only instances hold.
+var forInstances = [...]string{"volatile.", "image."}
+
 func (s *Service) validate(ctx context.Context, p Profile) error {
+	for k := range p.Config {
+		for _, prefix := range forInstances {
+			if strings.HasPrefix(k, prefix) {
+				return errs.Invalid("Configuration key %q belongs to instances; a profile cannot hold it", k)
+			}
+		}
+	}
+	paths := map[string]string{}
+	for _, n := range slices.Sorted(maps.Keys(p.Devices)) {
+		d := p.Devices[n]
+		if d["type"] != "disk" || d["path"] == "" {
+			continue
+		}
+		if other, ok := paths[d["path"]]; ok {
+			return errs.Invalid("Devices %q and %q both want %q inside the instance", other, n, d["path"])
+		}
+		paths[d["path"]] = n
+	}
 	if err := s.instances.CheckConfig(p.Config); err != nil {
 		return err
 	}
 	return s.instances.CheckDevices(ctx, p.Project, p.Devices)
+}
+
+// withoutEmpty drops keys without a value: that is how clients unset them.
+func withoutEmpty(p Profile) Profile {
+	drop := func(m map[string]string) map[string]string {
+		m = maps.Clone(m)
+		maps.DeleteFunc(m, func(_, v string) bool { return v == "" })
+		return m
+	}
+	p.Config = drop(p.Config)
+	p.Devices = maps.Clone(p.Devices)
+	for n, d := range p.Devices {
+		p.Devices[n] = drop(d)
+	}
+	return p
 }
 
 // CheckName refuses names that cannot stand in URLs and on the command line.
@@ -154,6 +191,7 @@ func (s *Service) Create(ctx context.Context, p Profile, by *event.Requestor) er
 	if err := s.validate(ctx, p); err != nil {
 		return err
 	}
+	p = withoutEmpty(p)
 	return s.db.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
 		if err := create(ctx, tx, p); err != nil {
 			return err
@@ -169,6 +207,7 @@ func (s *Service) Update(ctx context.Context, old, new Profile, by *event.Reques
 	if err := s.validate(ctx, new); err != nil {
 		return err
 	}
+	new = withoutEmpty(new)
 	if err := s.instances.BeforeProfile(ctx, old, new); err != nil {
 		return err
 	}
