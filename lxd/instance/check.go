@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"sett/lxd/device"
 	"sett/lxd/profile"
@@ -13,6 +14,42 @@ import (
 
 // CheckConfig validates the keys of a profile or an instance.
 func (s *Service) CheckConfig(c map[string]string) error { return s.keys.Validate(c) }
+
+// checkTwice refuses a profile that is named twice.
+func checkTwice(ps []profile.Profile) error {
+	seen := map[int64]bool{}
+	for _, p := range ps {
+		if seen[p.ID] {
+			return errs.Invalid("Profile %q is named twice", p.Name)
+		}
+		seen[p.ID] = true
+	}
+	return nil
+}
+
+// checkVolatile refuses volatile keys that mean nothing: those of the instance have
+// their names, those of a device end in what they tell of it.
+func checkVolatile(key string) error {
+	rest, ok := strings.CutPrefix(key, volatilePrefix)
+	if !ok {
+		return nil
+	}
+	switch key {
+	case volPower, volDiskMap, volMapBase, volMapCurrent, volMapNext, volUUID, volInstanceID, volBaseImage, volApply,
+		"volatile.evacuate.origin", "volatile.apply_nvram", "volatile.vsock_id":
+		return nil
+	}
+	if dot := strings.LastIndex(rest, "."); dot > 0 {
+		switch rest[dot+1:] {
+		case "hwaddr", "name", "host_name", "mtu", "created", "apply_quota", "driver", "uuid", "ceph_rbd", "parent", "id", "hostname", "spoofcheck", "vlan":
+			return nil
+		}
+		if strings.Contains(rest, ".last_state.") {
+			return nil
+		}
+	}
+	return errs.Invalid("Unknown configuration key %q", key)
+}
 
 // CheckDevices validates devices one by one.
 func (s *Service) CheckDevices(ctx context.Context, project string, devs map[string]map[string]string) error {

@@ -89,12 +89,8 @@ func (s *Service) PlanCreate(ctx context.Context, project string, req api.Instan
 	if err != nil {
 		return nil, err
 	}
-	for a := range ps {
-		for b := range a {
-			if ps[a].ID == ps[b].ID {
-				return nil, errs.Invalid("Profile %q is named twice", ps[a].Name)
-			}
-		}
+	if err := checkTwice(ps); err != nil {
+		return nil, err
 	}
 	i.Profiles = ps
 	if err := s.checkEffective(ctx, i); err != nil {

@@ -142,6 +142,9 @@ func (s *Service) Rename(ctx context.Context, project, name, to string, by *even
 		if err := db.ExecOne(ctx, tx, stmtRename, to, i.ID); err != nil {
 			return err
 		}
+		if i.Config[volApply] != "" {
+			return nil // an instance that never started is new above all
+		}
 		return patch(ctx, tx, i.ID, map[string]string{volApply: "rename"})
 	})
 	if err != nil {

@@ -124,7 +124,7 @@ func (st *starting) prepare(context.Context) error {
 			st.spec.InitEnv = append(st.spec.InitEnv, name+"="+cfg[k])
 		}
 	}
-	st.changes[volPower] = "RUNNING"
+	st.changes[volPower], st.changes[volApply] = "RUNNING", ""
 	return nil
 }
 

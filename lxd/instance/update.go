@@ -45,6 +45,7 @@ func (s *Service) Update(ctx context.Context, old *Instance, c Change, by *event
 	}
 	for k, d := range c.Devices {
 		n.Devices[k] = maps.Clone(d)
+		maps.DeleteFunc(n.Devices[k], func(_, v string) bool { return v == "" })
 	}
 	if c.Architecture != "" {
 		n.Architecture = c.Architecture
@@ -56,8 +57,14 @@ func (s *Service) Update(ctx context.Context, old *Instance, c Change, by *event
 		if strings.HasPrefix(k, "volatile.sett_") || strings.HasPrefix(k, "volatile.idmap.") || k == volDiskMap || k == volUUID {
 			return errs.Invalid("Configuration key %q is the daemon's own and cannot be changed", k)
 		}
+		if err := checkVolatile(k); n.Config[k] != "" && err != nil {
+			return err
+		}
 	}
 	if n.Profiles, err = s.Profiles.LoadMany(ctx, old.Project, c.Profiles); err != nil {
+		return err
+	}
+	if err := checkTwice(n.Profiles); err != nil {
 		return err
 	}
 	if err := s.checkEffective(ctx, n); err != nil {
