@@ -71,12 +71,16 @@ func (h *Handler) post(ctx context.Context, r *rest.Request) (rest.Response, err
 		}
 		spec.Env = append(spec.Env, k+"="+env[k])
 	}
+	// Programs ask it whether they run in a container. It is no part of what the
+	// operation shows.
+	if _, ok := env["container"]; !ok {
+		spec.Env = append(spec.Env, "container=lxc")
+	}
 	s := newSession(p, spec)
-	md := map[string]any{"command": req.Command, "environment": env, "interactive": req.Interactive}
 	os := op.Spec{Description: "Executing command", Project: i.Project, Resources: []entity.Ref{i.Ref()}, Requestor: r.Caller().Requestor(),
 		MoreResources: map[string][]string{"containers": {"/1.0/containers/" + i.Name}}}
 	if req.WaitForWS {
-		md["fds"] = s.secrets()
+		os.Metadata = map[string]any{"command": req.Command, "environment": env, "interactive": req.Interactive, "fds": s.secrets()}
 		os.Class, os.Streams, os.Run = op.Websocket, s, s.run
 	} else {
 		dir := ""
@@ -88,7 +92,6 @@ func (h *Handler) post(ctx context.Context, r *rest.Request) (rest.Response, err
 		}
 		// The client learns the outcome from the operation, so that stays for a while.
 	}
-	os.Metadata = md
 	o, err := h.ops.Start(ctx, os)
 	if err != nil {
 		return nil, err

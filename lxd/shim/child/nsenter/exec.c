@@ -126,6 +126,15 @@ static void parse(struct request *r, struct command *c)
 	}
 }
 
+/* Without a working directory a command begins at home, where there is one. */
+static int go_home(char **env)
+{
+	for (; env && *env; env++)
+		if (!strncmp(*env, "HOME=/", 6))
+			return chdir(*env + 5);
+	return -1;
+}
+
 static void set_label(struct command *c)
 {
 	/* AppArmor's own folder first; the old file serves all modules at once. */
@@ -190,8 +199,12 @@ __attribute__((noreturn)) static void child(struct command *c)
 	if (setgroups(c->ngroups, c->groups) < 0 || setresgid(c->gid, c->gid, c->gid) < 0 ||
 	    setresuid(c->uid, c->uid, c->uid) < 0)
 		fail(ST_IDS, 125);
-	if (chdir(c->cwd && c->cwd[0] ? c->cwd : "/") < 0)
+	if (c->cwd && c->cwd[0]) {
+		if (chdir(c->cwd) < 0)
+			fail(ST_CWD, 126);
+	} else if (go_home(c->env) < 0 && chdir("/") < 0) {
 		fail(ST_CWD, 126);
+	}
 
 	/* execvp looks in the PATH of the environment that it finds. */
 	environ = c->env;
