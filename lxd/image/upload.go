@@ -235,7 +235,7 @@ func (s *Service) metadata(ctx context.Context, up *upload) (api.ImageMetadata, 
 	if format == archive.SquashFS {
 		text, err = s.fromSquashFS(ctx, up)
 	} else {
-		text, err = archive.File(ctx, format, f, "metadata.yaml", maxMetadata)
+		text, err = fromTarball(ctx, format, f, up.split)
 	}
 	if err != nil {
 		return m, fmt.Errorf("The image's metadata.yaml cannot be read: %w", err)
@@ -253,6 +253,38 @@ func (s *Service) metadata(ctx context.Context, up *upload) (api.ImageMetadata, 
 		m.Properties = map[string]string{}
 	}
 	return m, nil
+}
+
+// fromTarball reads metadata.yaml and no further than it must. Where there is no
+// second file, it looks for the root file system too: without one this is half an image.
+func fromTarball(ctx context.Context, format archive.Format, f io.Reader, split bool) (text []byte, err error) {
+	rootfs := split
+	err = archive.Walk(ctx, format, f, func(e archive.Entry, r io.Reader) error {
+		switch {
+		case e.Name == "rootfs" || strings.HasPrefix(e.Name, "rootfs/"):
+			rootfs = true
+		case e.Name == "metadata.yaml" && !e.Dir && !e.Link:
+			if e.Size > maxMetadata {
+				return errs.Invalid("metadata.yaml is larger than %d bytes", maxMetadata)
+			}
+			if text, err = io.ReadAll(io.LimitReader(r, maxMetadata)); err != nil {
+				return errs.Invalid("The archive is broken: %w", err)
+			}
+		}
+		if text != nil && rootfs {
+			return archive.ErrStop
+		}
+		return nil
+	})
+	switch {
+	case err != nil:
+		return nil, err
+	case text == nil:
+		return nil, errs.NotFound("The archive has no metadata.yaml")
+	case !rootfs:
+		return nil, errs.Invalid("The image has no rootfs; add the file that holds it")
+	}
+	return text, nil
 }
 
 func (s *Service) fromSquashFS(ctx context.Context, up *upload) ([]byte, error) {
