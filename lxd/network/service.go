@@ -294,6 +294,12 @@ func (s *Service) Update(ctx context.Context, project, name string, by *event.Re
 	if err != nil {
 		return err
 	}
+	// A key without a value goes, but one that nobody knows has never been there.
+	for k := range c.Config {
+		if _, ok := d.Keys(c.Config).Lookup(k); !ok {
+			return errs.Invalid("Network %q: Unknown configuration key %q", name, k)
+		}
+	}
 	n := old
 	n.Description, n.Config = c.Description, c.Config
 	s.picking.Lock()
