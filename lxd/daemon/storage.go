@@ -34,6 +34,10 @@ func (s volumes) CreateEmpty(ctx context.Context, v instance.Volume, size int64)
 	return s.pools.CreateVolume(ctx, rootOf(v), size, nil)
 }
 
+func (s volumes) Exists(ctx context.Context, v instance.Volume) (bool, error) {
+	return s.pools.Exists(ctx, rootOf(v))
+}
+
 func (s volumes) Delete(ctx context.Context, v instance.Volume) error {
 	return s.pools.DeleteVolume(ctx, rootOf(v))
 }

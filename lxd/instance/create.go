@@ -203,7 +203,13 @@ func (s *Service) Create(ctx context.Context, p *Plan, by *event.Requestor) erro
 	if err := s.joinAll(ctx, i, &u); err != nil {
 		return err
 	}
+	// Nothing is written to the database behind the copy: the first flush of its log
+	// would wait until the whole copy is on disk. The volume's name, which it gets
+	// last, tells that the instance is whole; the mark goes with the next change.
 	if p.image != nil {
+		if err := s.Images.Used(ctx, i.Project, p.image.Fingerprint); err != nil {
+			log.From(ctx).Warn("Could not note the use of an image", "image", p.image.Fingerprint, "err", err)
+		}
 		err = s.Storage.CreateFromImage(ctx, p.volume, p.image.Fingerprint, p.size)
 	} else {
 		err = s.Storage.CreateEmpty(ctx, p.volume, p.size)
@@ -222,15 +228,7 @@ func (s *Service) Create(ctx context.Context, p *Plan, by *event.Requestor) erro
 		}
 		u.Push(func() error { return os.RemoveAll(d) })
 	}
-	if err := s.patchConfig(ctx, i, map[string]string{volPending: ""}); err != nil {
-		return err
-	}
 	u.Commit()
-	if p.image != nil {
-		if err := s.Images.Used(ctx, i.Project, p.image.Fingerprint); err != nil {
-			log.From(ctx).Warn("Could not note the use of an image", "image", p.image.Fingerprint, "err", err)
-		}
-	}
 	s.tell("instance-created", i, by, map[string]any{"location": s.Member, "storage-pool": p.volume.Pool, "type": "container"})
 	return nil
 }

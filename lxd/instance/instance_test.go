@@ -64,6 +64,12 @@ func (p *pools) CreateFromImage(_ context.Context, v instance.Volume, _ string, 
 	return p.create(v)
 }
 func (p *pools) CreateEmpty(_ context.Context, v instance.Volume, _ int64) error { return p.create(v) }
+func (p *pools) Exists(_ context.Context, v instance.Volume) (bool, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, ok := p.vols[v]
+	return ok, nil
+}
 func (p *pools) Delete(_ context.Context, v instance.Volume) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -239,7 +245,7 @@ func TestLifeOfAnInstance(t *testing.T) {
 		r.Config = map[string]string{"environment.A": "b", "limits.memory": "64MiB"}
 	}))
 	i := w.load("c1")
-	if i.Config["image.os"] != "Debian" || i.Config["volatile.base_image"] != "abc" || i.Config["volatile.sett_pending"] != "" || i.Config["volatile.uuid"] == "" {
+	if i.Config["image.os"] != "Debian" || i.Config["volatile.base_image"] != "abc" || i.Config["volatile.uuid"] == "" {
 		t.Errorf("config %v", i.Config)
 	}
 	w.ok(w.start("c1"))
@@ -430,14 +436,32 @@ func TestInterruptedWorkIsFinishedOrTakenBack(t *testing.T) {
 	w.ok(w.create("whole"))
 	w.s.Close()
 	for n, p := range map[string]string{"half": "create", "going": "delete"} {
-		dbtest.Exec(t, w.db, `INSERT INTO instances_config (instance_id, key, value) SELECT id, 'volatile.sett_pending', ? FROM instances WHERE name = ?`, p, n)
+		dbtest.Exec(t, w.db, `INSERT OR REPLACE INTO instances_config (instance_id, key, value) SELECT id, 'volatile.sett_pending', ? FROM instances WHERE name = ?`, p, n)
 	}
+	delete(w.pools.vols, instance.Volume{Pool: "pool", Project: "default", Instance: "half"})
 	w.s = w.service()
 	w.ok(w.s.Recover(t.Context()))
 	all, err := w.s.List(t.Context(), "")
 	w.ok(err)
-	if len(all) != 1 || all[0].Name != "whole" || len(w.pools.vols) != 1 {
+	if len(all) != 1 || all[0].Name != "whole" || all[0].Config["volatile.sett_pending"] != "" || len(w.pools.vols) != 1 {
 		t.Errorf("left: %d instances, volumes %v", len(all), w.pools.vols)
+	}
+}
+
+func TestFreshInstanceTakesAnUpdate(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.ok(w.create("c1"))
+	i := w.load("c1")
+	c := instance.Change{Config: map[string]string{"user.x": "y"}, Profiles: []string{"default"}}
+	for k, v := range i.Config {
+		if k != "volatile.sett_pending" { // clients do not see it
+			c.Config[k] = v
+		}
+	}
+	w.ok(w.s.Update(t.Context(), i, c, nil))
+	if got := w.load("c1").Config; got["user.x"] != "y" || got["volatile.sett_pending"] != "" {
+		t.Errorf("config %v", got)
 	}
 }
 

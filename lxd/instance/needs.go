@@ -20,6 +20,8 @@ type Storage interface {
 	// the image once per pool. size is the limit in bytes, 0 for none.
 	CreateFromImage(ctx context.Context, v Volume, fingerprint string, size int64) error
 	CreateEmpty(ctx context.Context, v Volume, size int64) error
+	// Exists reports whether a volume is there; one that is still being made is not.
+	Exists(ctx context.Context, v Volume) (bool, error)
 	Delete(ctx context.Context, v Volume) error // record and data; absence is success
 	Rename(ctx context.Context, v Volume, name string) error
 	// Mount returns the instance's folder; its root file system is rootfs in it.

@@ -61,6 +61,20 @@ func (s *Service) mine(ctx context.Context) ([]*Instance, error) {
 // finish ends what another life of the daemon began.
 func (s *Service) finish(ctx context.Context, i *Instance, pending string) {
 	l := log.From(ctx)
+	if pending == pendingCreate {
+		whole, err := s.whole(ctx, i)
+		if err == nil && whole {
+			err = s.patchConfig(ctx, i, map[string]string{volPending: ""})
+		}
+		if err != nil {
+			l.Error("Could not tell whether an instance is whole", "instance", i.Name, "err", err)
+			_ = s.liveOf(i.ID).set(Errored)
+			return
+		}
+		if whole {
+			return
+		}
+	}
 	if err := s.erase(ctx, i); err != nil {
 		l.Error("Could not clean up an instance", "instance", i.Name, "after", "an interrupted "+pending, "err", err)
 		_ = s.liveOf(i.ID).set(Errored)
@@ -68,6 +82,15 @@ func (s *Service) finish(ctx context.Context, i *Instance, pending string) {
 	}
 	l.Info("Cleaned up an instance", "instance", i.Name, "after", "an interrupted "+pending)
 	s.tell("instance-deleted", i, nil, nil)
+}
+
+// whole reports whether a create got as far as the volume.
+func (s *Service) whole(ctx context.Context, i *Instance) (bool, error) {
+	v, _, err := volume(i)
+	if err != nil {
+		return false, nil // nothing was made that could be found
+	}
+	return s.Storage.Exists(ctx, v)
 }
 
 // adopt finds the container of an instance that ran when the daemon last looked.

@@ -18,7 +18,7 @@ var architectures = map[string]int{"i686": 1, "x86_64": 2, "armv7l": 3, "aarch64
 
 // etag is what a change of an instance is told by; the description is not part of it.
 func etag(i *Instance) any {
-	return []any{architectures[i.Architecture], i.Config, i.Devices, i.Ephemeral, i.Profiles}
+	return []any{architectures[i.Architecture], shown(i.Config), i.Devices, i.Ephemeral, i.Profiles}
 }
 
 // List returns the instances of a project, or of all projects.

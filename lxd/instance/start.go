@@ -60,8 +60,8 @@ func (s *Service) start(ctx context.Context, i *Instance) (err error) {
 	} else if err := l.set(Stopped); err != nil {
 		return err
 	}
-	if p := i.Config[volPending]; p != "" {
-		return errs.Invalid("Instance %q is not whole: its %s has not ended", i.Name, p)
+	if i.Config[volPending] == pendingDelete {
+		return errs.Invalid("Instance %q is not whole: its delete has not ended", i.Name)
 	}
 	if err := s.checkEffective(ctx, i); err != nil {
 		return err
@@ -125,6 +125,7 @@ func (st *starting) prepare(context.Context) error {
 		}
 	}
 	st.changes[volPower], st.changes[volApply] = "RUNNING", ""
+	st.changes[volPending] = "" // the lock is ours, so a create has ended
 	return nil
 }
 

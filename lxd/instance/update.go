@@ -53,13 +53,16 @@ func (s *Service) Update(ctx context.Context, old *Instance, c Change, by *event
 	if err := s.checkArchitecture(n.Architecture); err != nil {
 		return err
 	}
-	for k := range config2(old.Config, n.Config) {
+	for k := range config2(shown(old.Config), n.Config) {
 		if strings.HasPrefix(k, "volatile.sett_") || strings.HasPrefix(k, "volatile.idmap.") || k == volDiskMap || k == volUUID {
 			return errs.Invalid("Configuration key %q is the daemon's own and cannot be changed", k)
 		}
 		if err := checkVolatile(k); n.Config[k] != "" && err != nil {
 			return err
 		}
+	}
+	if p := old.Config[volPending]; p == pendingDelete { // clients do not see it
+		n.Config[volPending] = p
 	}
 	if n.Profiles, err = s.Profiles.LoadMany(ctx, old.Project, c.Profiles); err != nil {
 		return err

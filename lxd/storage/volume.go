@@ -87,6 +87,15 @@ func emptyRoot(_ context.Context, dir string) error {
 	return os.Mkdir(filepath.Join(dir, driver.Rootfs), 0o755)
 }
 
+// Exists reports whether a volume is there, whole. Volumes get their name last.
+func (s *Service) Exists(ctx context.Context, v Volume) (bool, error) {
+	p, err := s.open(ctx, v.Pool)
+	if err != nil {
+		return false, err
+	}
+	return p.drv.Exists(ctx, v.driver())
+}
+
 // CreateFromImage makes a volume with the content of an image. The image is unpacked,
 // by fill, when it is first used in the pool.
 func (s *Service) CreateFromImage(ctx context.Context, v Volume, fingerprint string, size int64, fill driver.Filler) error {
