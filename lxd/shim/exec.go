@@ -54,10 +54,16 @@ func (s *Shim) Exec(ctx context.Context, req wire.Fields, stdio [3]*os.File, ini
 	}
 	free := c.bound(ctx)
 	x := &exchange{}
-	err = wire.Write(c.sock, req)
-	if err == nil {
-		err = x.read(c.sock)
+	if err := wire.Write(c.sock, req); err != nil {
+		// It has not been told what to do, so it has done nothing.
+		ended := free()
+		c.end()
+		if ended {
+			return nil, ctx.Err()
+		}
+		return nil, err
 	}
+	err = x.read(c.sock)
 	if free() && err != nil {
 		// The child may be on its way still. What it makes has no use any more, but
 		// it has to be waited for, and the answer tells its pid.
