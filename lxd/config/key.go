@@ -191,7 +191,8 @@ func ParseBool(v string) (bool, error) {
 }
 
 func (i Info) validate(name, v string) error {
-	if i.Refused != "" {
+	// No value is how clients unset a key, and nobody needs a key built for that.
+	if i.Refused != "" && v != "" {
 		return errs.NotImplemented("Configuration key %q %s", name, i.Refused)
 	}
 	if v == "" || i.check == nil {

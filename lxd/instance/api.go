@@ -153,9 +153,6 @@ func (s *Service) handlePut(ctx context.Context, r *rest.Request) (rest.Response
 	if b.Restore != "" {
 		return nil, errs.NotImplemented("Restoring snapshots is not implemented")
 	}
-	if b.Profiles == nil {
-		b.Profiles = []string{"default"}
-	}
 	by := r.Caller().Requestor()
 	return s.operation(ctx, r, i, "Updating instance", func(ctx context.Context, _ *op.Operation) error {
 		return s.Update(ctx, i, change(b), by)

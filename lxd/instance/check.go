@@ -51,8 +51,21 @@ func checkVolatile(key string) error {
 	return errs.Invalid("Unknown configuration key %q", key)
 }
 
-// CheckDevices validates devices one by one.
+// CheckDevices validates the devices of a profile. They may be incomplete: the path of
+// a disk can come from the instance.
 func (s *Service) CheckDevices(ctx context.Context, project string, devs map[string]map[string]string) error {
+	whole := maps.Clone(devs)
+	for n, d := range devs {
+		if d["type"] == "disk" && d["path"] == "" && d["source"] != "" {
+			whole[n] = maps.Clone(d)
+			whole[n]["path"] = "/any"
+		}
+	}
+	return s.checkDevices(ctx, project, whole)
+}
+
+// checkDevices validates devices one by one.
+func (s *Service) checkDevices(ctx context.Context, project string, devs map[string]map[string]string) error {
 	for _, n := range slices.Sorted(maps.Keys(devs)) {
 		if err := s.Devices.Validate(ctx, s.Services, project, n, devs[n]); err != nil {
 			return err
@@ -72,7 +85,7 @@ func (s *Service) checkEffective(ctx context.Context, i *Instance) error {
 		return errs.Forbidden("Privileged instances are not allowed on this server (LXD_UNPRIVILEGED_ONLY)")
 	}
 	devs := i.ExpandedDevices()
-	if err := s.CheckDevices(ctx, i.Project, devs); err != nil {
+	if err := s.checkDevices(ctx, i.Project, devs); err != nil {
 		return err
 	}
 	_, root, err := rootDevice(devs)
