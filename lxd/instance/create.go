@@ -46,6 +46,9 @@ func (s *Service) PlanCreate(ctx context.Context, project string, req api.Instan
 		if strings.HasPrefix(k, "volatile.sett_") {
 			return nil, errs.Invalid("Configuration key %q is the daemon's own", k)
 		}
+		if err := checkVolatile(k); err != nil {
+			return nil, err
+		}
 	}
 	if i.Name != "" {
 		if err := CheckName(i.Name); err != nil {

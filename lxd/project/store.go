@@ -13,13 +13,13 @@ var (
 	// What uses projects: the objects that live in them, by kind.
 	stmtUsedBy db.Stmt = `
 SELECT projects.name AS project, used.kind AS kind, used.name AS name FROM projects JOIN (
-	SELECT project_id, 'instance' AS kind, name FROM instances
-	UNION ALL SELECT project_id, 'image', fingerprint FROM images
-	UNION ALL SELECT project_id, 'profile', name FROM profiles
-	UNION ALL SELECT project_id, 'network', name FROM networks
+	SELECT 1 AS place, project_id, 'instance' AS kind, name FROM instances
+	UNION ALL SELECT 2, project_id, 'image', fingerprint FROM images
+	UNION ALL SELECT 3, project_id, 'profile', name FROM profiles
+	UNION ALL SELECT 4, project_id, 'network', name FROM networks
 ) AS used ON used.project_id = projects.id
 WHERE ?1 = '' OR projects.name = ?1
-ORDER BY 1, 2, 3`
+ORDER BY projects.name, used.place, used.name`
 )
 
 type row struct {
