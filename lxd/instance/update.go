@@ -70,6 +70,7 @@ func (s *Service) Update(ctx context.Context, old *Instance, c Change, by *event
 	if err := checkTwice(n.Profiles); err != nil {
 		return err
 	}
+	forgetRemoved(old, n)
 	if err := s.checkEffective(ctx, n); err != nil {
 		return err
 	}
@@ -89,6 +90,19 @@ func (s *Service) Update(ctx context.Context, old *Instance, c Change, by *event
 	}
 	s.tell("instance-updated", n, by, nil)
 	return nil
+}
+
+// forgetRemoved drops what is remembered of devices that an instance loses, so that
+// another one of the same name begins afresh.
+func forgetRemoved(old, new *Instance) {
+	have := new.ExpandedDevices()
+	for d := range old.ExpandedDevices() {
+		if _, ok := have[d]; ok {
+			continue
+		}
+		maps.DeleteFunc(new.Config, func(k, _ string) bool { return strings.HasPrefix(k, volatilePrefix+d+".") })
+	}
+	new.expandedConfig = nil
 }
 
 // config2 is the set of keys in which two maps differ.
