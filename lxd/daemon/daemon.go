@@ -96,7 +96,7 @@ func Start(ctx context.Context, o Options) (_ *Daemon, err error) {
 	if o.Tell == nil {
 		o.Tell = func(string) {}
 	}
-	d := &Daemon{o: o, bus: event.NewBus(""), ready: make(chan struct{}), stopped: make(chan struct{}), asked: make(chan struct{}),
+	d := &Daemon{o: o, bus: event.NewBus("none"), ready: make(chan struct{}), stopped: make(chan struct{}), asked: make(chan struct{}),
 		socket: filepath.Join(o.Dir, "unix.socket")}
 	if o.LogHandler == nil {
 		o.LogHandler = slog.DiscardHandler

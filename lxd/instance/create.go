@@ -232,7 +232,11 @@ func (s *Service) Create(ctx context.Context, p *Plan, by *event.Requestor) erro
 		u.Push(func() error { return os.RemoveAll(d) })
 	}
 	u.Commit()
-	s.tell("instance-created", i, by, map[string]any{"location": s.Member, "storage-pool": p.volume.Pool, "type": "container"})
+	more := map[string]any{"storage-pool": p.volume.Pool, "type": "container"}
+	if s.Member != "" {
+		more["location"] = s.Member
+	}
+	s.tell("instance-created", i, by, more)
 	return nil
 }
 

@@ -75,6 +75,9 @@ func (s *Service) create(ctx context.Context, r *rest.Request) (rest.Response, e
 	if err != nil {
 		return nil, err
 	}
+	if t := r.Query("target"); t != "" {
+		return nil, errs.NotFound("Cluster member %q not found: this server is not clustered", t)
+	}
 	n := Network{Project: r.Effective(), Name: b.Name, Description: b.Description, Type: b.Type, Config: b.Config}
 	if err := s.Create(ctx, n, r.Caller().Requestor()); err != nil {
 		return nil, err
