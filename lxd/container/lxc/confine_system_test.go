@@ -315,8 +315,20 @@ func TestConsoleHasOneClient(t *testing.T) {
 	p := start(t, newEngine(t), s)
 	ctx := context.Background()
 	sh(t, p, "echo marker >/dev/console")
-	if out, err := p.ConsoleLog(ctx, true); err != nil || !strings.Contains(string(out), "marker") {
+	// The monitor reads the console when it gets round to it.
+	var out []byte
+	var err error
+	for range 500 {
+		if out, err = p.ConsoleLog(ctx, false); err != nil || strings.Contains(string(out), "marker") {
+			break
+		}
+		<-time.After(10 * time.Millisecond)
+	}
+	if err != nil || !strings.Contains(string(out), "marker") {
 		t.Errorf("log %q, %v", out, err)
+	}
+	if _, err := p.ConsoleLog(ctx, true); err != nil {
+		t.Errorf("clear: %v", err)
 	}
 	c, err := p.Console(ctx)
 	if err != nil {

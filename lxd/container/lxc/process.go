@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"sett/lxd/container"
 	"sett/lxd/host/cgroup"
@@ -280,6 +283,9 @@ func (p *proc) ConsoleLog(ctx context.Context, clear bool) ([]byte, error) {
 	req.Clear = clear
 	out, err := p.g.engine.shim.ConsoleLog(ctx, req)
 	if err != nil {
+		if strings.Contains(err.Error(), unix.ENODATA.Error()) { // as text, over the shim's socket
+			return nil, nil // nothing has been printed yet
+		}
 		return nil, p.ending(errs.Internal("The console log of %s cannot be read: %v", p.g.id, err))
 	}
 	return out, nil
