@@ -181,7 +181,7 @@ func TestGuestRebootIsSeen(t *testing.T) {
 	for range 2 {
 		p := start(t, e, s)
 		expect(t, p, "stat -c %u /bin/busybox", "0")
-		if _, err := p.Exec(context.Background(), container.ExecSpec{Command: []string{"/bin/sh", "-c", "kill -HUP 1"}}); err != nil {
+		if _, err := p.Exec(context.Background(), container.ExecSpec{Command: []string{"/bin/sh", "-c", "while kill -HUP 1; do sleep 0.1; done"}}); err != nil {
 			t.Fatal(err)
 		}
 		x, err := p.Wait(context.Background())

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"sett/lxd/container"
 	"sett/lxd/container/containertest"
@@ -104,7 +105,7 @@ func rootfs(t testing.TB, owner int) string {
 	if err := os.WriteFile(filepath.Join(root, "etc/passwd"), []byte("root:x:0:0:root:/root:/bin/sh\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	init := "#!/bin/sh\ntrap 'exit 0' PWR\ntrap 'reboot -f' HUP\nwhile :; do sleep 1000 & wait $!; done\n"
+	init := "#!/bin/sh\ntrap 'exit 0' PWR\ntrap 'reboot -f' HUP\ntouch /run.ready 2>/dev/null\nwhile :; do sleep 1000 & wait $!; done\n"
 	if err := os.WriteFile(filepath.Join(root, "sbin/init"), []byte(init), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -164,6 +165,17 @@ func start(t testing.TB, e *lxc.Engine, s container.Spec) container.Process {
 	p, err := e.Start(context.Background(), s)
 	if err != nil {
 		t.Fatalf("start: %v", err)
+	}
+	// Signals that come before init has its traps are lost on it.
+	ready := filepath.Join(s.Rootfs.Path, "run.ready")
+	for range 500 {
+		if _, err := os.Stat(ready); err == nil {
+			break
+		}
+		<-time.After(5 * time.Millisecond)
+	}
+	if err := os.Remove(ready); err != nil && !os.IsNotExist(err) {
+		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		if err := p.Kill(context.Background()); err != nil {
