@@ -14,11 +14,7 @@ import (
 
 // Delete removes an instance that is stopped, with all that is its own.
 func (s *Service) Delete(ctx context.Context, project, name string, by *event.Requestor) error {
-	i, err := s.Load(ctx, project, name)
-	if err != nil {
-		return err
-	}
-	unlock, err := s.lock(i.Ref(), "delete")
+	i, unlock, err := s.claim(ctx, project, name, "delete")
 	if err != nil {
 		return err
 	}
@@ -81,16 +77,16 @@ func (s *Service) Rename(ctx context.Context, project, name, to string, by *even
 	if err := CheckName(to); err != nil {
 		return err
 	}
-	i, err := s.Load(ctx, project, name)
-	if err != nil {
-		return err
-	}
 	target := entity.New(entity.Instance, project, to)
-	unlock, err := s.Locks.TryLock("rename", i.Ref(), target)
+	unlock, err := s.Locks.TryLock("rename", entity.New(entity.Instance, project, name), target)
 	if err != nil {
 		return errs.Invalid("Instance %q or %q is busy, try again later", name, to)
 	}
 	defer unlock()
+	i, err := s.Load(ctx, project, name)
+	if err != nil {
+		return err
+	}
 	if s.State(i.ID) != Stopped {
 		return errs.Invalid("Renaming of running instance not allowed")
 	}

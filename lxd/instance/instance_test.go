@@ -510,6 +510,12 @@ func TestShutdownStopsAllAndRemembersThem(t *testing.T) {
 	w.s.Shutdown(t.Context(), false)
 	w.is("a", instance.Stopped)
 	w.is("b", instance.Stopped)
+	if err := w.start("a"); errs.Status(err) != 503 {
+		t.Errorf("started while the host goes down: %v", err)
+	}
+	w.s.Close()
+	w.s = w.service()
+	w.ok(w.s.Recover(t.Context()))
 	w.s.Autostart(t.Context())
 	w.is("a", instance.Running)
 	w.is("b", instance.Running)

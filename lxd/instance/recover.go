@@ -169,7 +169,7 @@ func (s *Service) Autostart(ctx context.Context) {
 		return int(AutostartPriority.Get(b.ExpandedConfig()) - AutostartPriority.Get(a.ExpandedConfig()))
 	})
 	for _, i := range all {
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || s.down.Load() {
 			return
 		}
 		if err := s.Start(ctx, i.Project, i.Name, nil); err != nil {
@@ -199,11 +199,16 @@ func (s *Service) NeedsDaemon(ctx context.Context) (bool, error) {
 	return slices.ContainsFunc(all, wantsStart), err
 }
 
+// shutdownGrace is how long a shutdown waits for work on an instance that does not
+// end with its operation.
+const shutdownGrace = 30 * time.Second
+
 // Shutdown stops all instances because the host goes down, those with the highest
 // boot.stop.priority first; those of one priority together. What was running is to
 // run again after the next start.
 func (s *Service) Shutdown(ctx context.Context, force bool) {
 	lg := log.From(ctx)
+	s.down.Store(true)
 	all, err := s.mine(ctx)
 	if err != nil {
 		lg.Error("Could not load the instances to stop", "err", err)
@@ -211,7 +216,7 @@ func (s *Service) Shutdown(ctx context.Context, force bool) {
 	}
 	groups := map[int64][]*Instance{}
 	for _, i := range all {
-		if s.State(i.ID).alive() {
+		if st := s.State(i.ID); st.alive() || st == Starting {
 			p := StopPriority.Get(i.ExpandedConfig())
 			groups[p] = append(groups[p], i)
 		}
@@ -238,12 +243,26 @@ func (s *Service) Shutdown(ctx context.Context, force bool) {
 func (s *Service) shutdownOne(ctx context.Context, i *Instance, force bool) {
 	lg := log.From(ctx)
 	o := StopOptions{Force: force, Timeout: ShutdownTimeout.Get(i.ExpandedConfig())}
-	err := s.Stop(ctx, i.Project, i.Name, o, nil)
-	if err != nil && !force {
-		err = s.Stop(ctx, i.Project, i.Name, StopOptions{Force: true}, nil)
-	}
+	// Somebody may be at work on it: a start, or a stop that waits.
+	wait, cancel := context.WithTimeout(ctx, o.Timeout+shutdownGrace)
+	defer cancel()
+	unlock, err := s.Locks.Lock(wait, "shutdown", i.Ref())
 	if err != nil {
 		lg.Error("Could not stop an instance", "instance", i.Name, "err", err)
+		return
+	}
+	defer unlock()
+	if i, err = s.loadID(ctx, i.ID); err == nil && (i == nil || !s.State(i.ID).alive()) {
+		return
+	}
+	if err == nil {
+		err = s.stopLocked(ctx, i, o, nil)
+	}
+	if err != nil && i != nil && !force {
+		err = s.stopLocked(ctx, i, StopOptions{Force: true}, nil)
+	}
+	if err != nil {
+		lg.Error("Could not stop an instance", "err", err)
 		return
 	}
 	if i.Ephemeral {

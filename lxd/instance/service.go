@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"sett/lxd/config"
@@ -55,6 +56,8 @@ type Service struct {
 
 	mu   sync.Mutex
 	live map[int64]*live
+
+	down atomic.Bool // the host goes down: nothing is started any more
 }
 
 // New makes the service. Recover brings it to life.
@@ -78,7 +81,12 @@ type live struct {
 	gone chan struct{}
 	// quiet: the end of the process is part of a restart, nobody is told of it.
 	quiet bool
-	cpus  []int // to which it is pinned
+	// asked: somebody stops it, and goes on from there once gone is closed.
+	asked bool
+	// over: the process has ended and watch has read asked and quiet. Who asked
+	// cannot take it back any more.
+	over bool
+	cpus []int // to which it is pinned
 }
 
 type startedDevice struct {
@@ -148,6 +156,21 @@ func (s *Service) lock(ref entity.Ref, doing string) (func(), error) {
 		return nil, errs.Invalid("Instance %q is busy: %s is under way", ref.Name(), h.Owner)
 	}
 	return unlock, nil
+}
+
+// claim locks an instance and then loads it, in this order: what it says stays true
+// until the lock is given back.
+func (s *Service) claim(ctx context.Context, project, name, doing string) (*Instance, func(), error) {
+	unlock, err := s.lock(entity.New(entity.Instance, project, name), doing)
+	if err != nil {
+		return nil, nil, err
+	}
+	i, err := s.Load(ctx, project, name)
+	if err != nil {
+		unlock()
+		return nil, nil, err
+	}
+	return i, unlock, nil
 }
 
 // id names the instance's container to the engine.

@@ -34,11 +34,7 @@ type starting struct {
 
 // Start brings an instance up. It returns when its init runs.
 func (s *Service) Start(ctx context.Context, project, name string, by *event.Requestor) error {
-	i, err := s.Load(ctx, project, name)
-	if err != nil {
-		return err
-	}
-	unlock, err := s.lock(i.Ref(), "start")
+	i, unlock, err := s.claim(ctx, project, name, "start")
 	if err != nil {
 		return err
 	}
@@ -68,6 +64,11 @@ func (s *Service) start(ctx context.Context, i *Instance) (err error) {
 	}
 	if err := l.set(Starting); err != nil {
 		return err
+	}
+	// Looked at last: a shutdown that did not see the state above is seen here.
+	if s.down.Load() {
+		_ = l.set(Stopped)
+		return errs.Unavailable("Instance %q cannot start: the daemon is shutting down", i.Name)
 	}
 	st := &starting{s: s, i: i, l: l, changes: map[string]string{}}
 	st.undo.OnError = func(err error) { log.From(ctx).Warn("Could not take back a start", "instance", i.Name, "err", err) }

@@ -6,6 +6,7 @@ import (
 
 	"sett/lxd/event"
 	"sett/shared/errs"
+	"sett/shared/log"
 )
 
 // StopOptions say how to stop.
@@ -16,15 +17,16 @@ type StopOptions struct {
 
 // Stop ends an instance.
 func (s *Service) Stop(ctx context.Context, project, name string, o StopOptions, by *event.Requestor) error {
-	i, err := s.Load(ctx, project, name)
-	if err != nil {
-		return err
-	}
-	unlock, err := s.lock(i.Ref(), "stop")
+	i, unlock, err := s.claim(ctx, project, name, "stop")
 	if err != nil {
 		return err
 	}
 	defer unlock()
+	return s.stopLocked(ctx, i, o, by)
+}
+
+// stopLocked is Stop for those who hold the lock.
+func (s *Service) stopLocked(ctx context.Context, i *Instance, o StopOptions, by *event.Requestor) error {
 	if err := s.halt(ctx, i, o, false); err != nil {
 		return err
 	}
@@ -34,7 +36,8 @@ func (s *Service) Stop(ctx context.Context, project, name string, o StopOptions,
 		s.tell("instance-shutdown", i, by, nil)
 	}
 	if i.Ephemeral {
-		return s.remove(ctx, i, by)
+		// It has stopped; a client that loses patience now must not keep it alive.
+		return s.remove(context.WithoutCancel(ctx), i, by)
 	}
 	return nil
 }
@@ -42,11 +45,7 @@ func (s *Service) Stop(ctx context.Context, project, name string, o StopOptions,
 // Restart stops an instance and starts it again under one lock. An ephemeral one
 // survives it.
 func (s *Service) Restart(ctx context.Context, project, name string, o StopOptions, by *event.Requestor) error {
-	i, err := s.Load(ctx, project, name)
-	if err != nil {
-		return err
-	}
-	unlock, err := s.lock(i.Ref(), "restart")
+	i, unlock, err := s.claim(ctx, project, name, "restart")
 	if err != nil {
 		return err
 	}
@@ -54,13 +53,21 @@ func (s *Service) Restart(ctx context.Context, project, name string, o StopOptio
 	if err := s.halt(ctx, i, o, true); err != nil {
 		return err
 	}
-	if i, err = s.Load(ctx, project, name); err != nil {
+	again, err := s.Load(ctx, project, name)
+	if err == nil {
+		err = s.start(ctx, again)
+	}
+	if err != nil {
+		// It was a stop after all, and nobody has noted that yet.
+		ctx, cancel := s.cleanup()
+		defer cancel()
+		if err := s.patchConfig(ctx, i, s.afterStop(i)); err != nil {
+			log.From(ctx).Warn("Could not store that an instance has stopped", "instance", i.Name, "err", err)
+		}
+		s.tell("instance-shutdown", i, by, nil)
 		return err
 	}
-	if err := s.start(ctx, i); err != nil {
-		return err
-	}
-	s.tell("instance-restarted", i, by, nil)
+	s.tell("instance-restarted", again, by, nil)
 	return nil
 }
 
@@ -75,33 +82,50 @@ func (s *Service) halt(ctx context.Context, i *Instance, o StopOptions, quiet bo
 	if p == nil {
 		return l.set(Stopped)
 	}
+	before := st
 	if st == Frozen && !o.Force {
 		// A frozen guest cannot hear that it should end.
 		if err := p.Unfreeze(ctx); err != nil {
 			return err
 		}
+		before = Running
 	}
 	l.mu.Lock()
-	l.state, l.quiet = Stopping, quiet
+	if l.over {
+		l.mu.Unlock()
+		return errs.Invalid("The instance is already stopped")
+	}
+	l.state, l.quiet, l.asked = Stopping, quiet, true
 	gone := l.gone
 	l.mu.Unlock()
-	back := func() {
+	// giveUp takes the wish back, so that whoever watches the instance deals with its
+	// end. When that is too late the stop has worked, whatever err says.
+	giveUp := func(err error) error {
 		l.mu.Lock()
-		defer l.mu.Unlock()
-		if l.state == Stopping {
-			l.state, l.quiet = Running, false
+		over := l.over
+		if !over {
+			l.state, l.quiet, l.asked = before, false, false
 		}
+		l.mu.Unlock()
+		if !over {
+			return err
+		}
+		<-gone
+		return nil
 	}
 	if o.Force || o.Timeout == 0 {
 		if err := p.Kill(ctx); err != nil {
-			back()
-			return err
+			return giveUp(err)
 		}
-		return waitGone(ctx, gone)
+		select {
+		case <-gone:
+			return nil
+		case <-ctx.Done():
+			return giveUp(ctx.Err())
+		}
 	}
 	if err := p.Shutdown(ctx); err != nil {
-		back()
-		return err
+		return giveUp(err)
 	}
 	var late <-chan time.Time
 	if o.Timeout > 0 {
@@ -113,20 +137,9 @@ func (s *Service) halt(ctx context.Context, i *Instance, o StopOptions, quiet bo
 	case <-gone:
 		return nil
 	case <-late:
-		back()
-		return errs.Invalid("The instance did not shut down within %s; use --force to kill it", o.Timeout)
+		return giveUp(errs.Invalid("The instance did not shut down within %s; use --force to kill it", o.Timeout))
 	case <-ctx.Done():
-		back()
-		return ctx.Err()
-	}
-}
-
-func waitGone(ctx context.Context, gone <-chan struct{}) error {
-	select {
-	case <-gone:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
+		return giveUp(ctx.Err())
 	}
 }
 
@@ -141,11 +154,7 @@ func (s *Service) Unfreeze(ctx context.Context, project, name string, by *event.
 }
 
 func (s *Service) frost(ctx context.Context, project, name, action string, from, to State, told string, by *event.Requestor) error {
-	i, err := s.Load(ctx, project, name)
-	if err != nil {
-		return err
-	}
-	unlock, err := s.lock(i.Ref(), action)
+	i, unlock, err := s.claim(ctx, project, name, action)
 	if err != nil {
 		return err
 	}

@@ -12,7 +12,7 @@ import (
 // begin takes over a container that runs: from now on its end is noticed.
 func (s *Service) begin(i *Instance, l *live, p container.Process, devs []startedDevice, lim container.Limits) {
 	l.mu.Lock()
-	l.proc, l.devs, l.state, l.quiet = p, devs, Running, false
+	l.proc, l.devs, l.state, l.quiet, l.asked, l.over = p, devs, Running, false, false, false
 	l.gone = make(chan struct{})
 	l.cpus = nil
 	if lim.CPUSet != "" {
@@ -47,48 +47,74 @@ func (s *Service) watch(id int64, l *live, p container.Process) {
 	s.release(ctx, i, l)
 
 	l.mu.Lock()
-	asked := l.state == Stopping
-	quiet := l.quiet
-	gone := l.gone
+	l.over = true
+	asked, quiet, gone := l.asked, l.quiet, l.gone
+	l.mu.Unlock()
+	if !quiet {
+		// Before anybody sees it as stopped: a start that comes at once writes the same keys.
+		if err := s.patchConfig(ctx, i, s.afterStop(i)); err != nil {
+			log.From(ctx).Warn("Could not store that an instance has stopped", "instance", i.Name, "err", err)
+		}
+	}
+	l.mu.Lock()
 	l.proc, l.devs, l.cpus = nil, nil, nil
 	l.state = Stopped
 	l.mu.Unlock()
 	_ = p.Close()
-
-	if !quiet {
-		err := s.patchConfig(ctx, i, s.afterStop(i))
-		if err != nil {
-			log.From(ctx).Warn("Could not store that an instance has stopped", "instance", i.Name, "err", err)
-		}
-	}
 	close(gone)
-	if asked || quiet {
+	if asked {
 		return // whoever asked goes on from here
 	}
 	if exit.Reboot {
-		s.again(ctx, i)
+		s.again(i)
 		return
 	}
 	s.tell("instance-shutdown", i, nil, nil)
 	if i.Ephemeral {
-		if err := s.Delete(ctx, i.Project, i.Name, nil); err != nil {
-			log.From(ctx).Error("Could not delete an ephemeral instance", "instance", i.Name, "err", err)
-		}
+		s.vanish(i)
+	}
+}
+
+// ended locks an instance that has ended by itself, and waits for those who are at
+// work on it. It returns nil when it is not ours any more: it is gone, or somebody
+// started it.
+func (s *Service) ended(i *Instance, doing string) (*Instance, func(), error) {
+	unlock, err := s.Locks.Lock(s.ctx, doing, i.Ref())
+	if err != nil {
+		return nil, nil, err
+	}
+	now, err := s.loadID(s.ctx, i.ID)
+	if err != nil || now == nil || now.Name != i.Name || s.State(i.ID) != Stopped {
+		unlock()
+		return nil, nil, err
+	}
+	return now, unlock, nil
+}
+
+// vanish deletes an ephemeral instance that ended by itself.
+func (s *Service) vanish(i *Instance) {
+	now, unlock, err := s.ended(i, "delete")
+	if now != nil {
+		defer unlock()
+		err = s.remove(s.ctx, now, nil)
+	}
+	if err != nil {
+		log.From(s.ctx).Error("Could not delete an ephemeral instance", "instance", i.Name, "err", err)
 	}
 }
 
 // again starts an instance that rebooted itself.
-func (s *Service) again(ctx context.Context, i *Instance) {
-	unlock, err := s.lock(i.Ref(), "restart")
-	if err == nil {
+func (s *Service) again(i *Instance) {
+	now, unlock, err := s.ended(i, "restart")
+	if now != nil {
 		defer unlock()
-		err = s.start(ctx, i)
+		if err = s.start(s.ctx, now); err == nil {
+			s.tell("instance-restarted", now, nil, nil)
+		}
 	}
 	if err != nil {
-		log.From(ctx).Error("Could not bring a rebooting instance up again", "instance", i.Name, "err", err)
-		return
+		log.From(s.ctx).Error("Could not bring a rebooting instance up again", "instance", i.Name, "err", err)
 	}
-	s.tell("instance-restarted", i, nil, nil)
 }
 
 // release frees what the host holds for a container that has ended. Every part is
