@@ -30,9 +30,10 @@ func (e *env) daemonCommand() *cobra.Command {
 		Use: "lxd", Short: i18n.G("The daemon that manages containers"),
 		Long: i18n.G("The daemon that manages containers.\n\nWithout a verb it runs the daemon in the foreground, which is what an init system\ndoes; `lxc` is the program to use it with. The verbs look after the daemon on\nthis machine."),
 		Args: func(_ *cobra.Command, args []string) error {
-			// Service files of old pass an empty argument.
-			if len(args) > 1 || len(args) == 1 && args[0] != "" {
-				return fmt.Errorf(i18n.G("unknown command %q for \"lxd\""), args[0])
+			for _, a := range args {
+				if a != "" { // service files of old pass an empty one
+					return fmt.Errorf(i18n.G("unknown command %q for \"lxd\""), a)
+				}
 			}
 			return nil
 		},

@@ -128,7 +128,7 @@ func (e *env) init(ctx context.Context, f initFlags) error {
 	case f.dump:
 		return e.dumpPreseed(c)
 	case f.auto || f.minimal:
-		p, err = autoPreseed(c, f)
+		p, err = e.autoPreseed(c, f)
 	case !f.preseed:
 		p, err = e.askPreseed(c)
 	}

@@ -29,10 +29,12 @@ type dialogue struct {
 	c   client.InstanceServer
 	p   *api.InitPreseed
 	dir string // LXD_DIR
+
+	taken func(name string) bool
 }
 
 func (e *env) askPreseed(c client.InstanceServer) (*api.InitPreseed, error) {
-	d := &dialogue{asker: asker{bufio.NewReader(e.in), e.out, e.err}, c: c, p: newPreseed(), dir: e.dir}
+	d := &dialogue{asker: asker{bufio.NewReader(e.in), e.out, e.err}, c: c, p: newPreseed(), dir: e.dir, taken: e.taken}
 	for _, ask := range []func() error{d.cluster, d.storage, d.maas, d.networking, d.server, d.images} {
 		if err := ask(); err != nil {
 			return nil, err
@@ -217,7 +219,7 @@ func (d *dialogue) networking() error {
 		return err
 	}
 	name, err := d.text(i18n.G("Name of the new bridge"), defaultBridge, func(s string) error {
-		if slices.ContainsFunc(nets, func(n api.Network) bool { return n.Name == s }) || taken(s) {
+		if slices.ContainsFunc(nets, func(n api.Network) bool { return n.Name == s }) || d.taken(s) {
 			return fmt.Errorf(i18n.G("the interface %q is there already; choose another name"), s)
 		}
 		return plainName(s, 15) // what the kernel has room for
@@ -267,7 +269,7 @@ func (d *dialogue) hostInterface() error {
 		return err
 	}
 	name, err := d.text(i18n.G("Name of the bridge or interface"), "", func(s string) error {
-		if !taken(s) {
+		if !d.taken(s) {
 			return errors.New(i18n.G("the host has no interface of that name"))
 		}
 		return nil

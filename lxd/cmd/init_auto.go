@@ -45,7 +45,7 @@ func addBridge(p *api.InitPreseed, name, kind string, config map[string]string) 
 
 // autoPreseed decides alone. It adds a pool and a bridge where there is none, so that
 // a second run changes nothing.
-func autoPreseed(c client.InstanceServer, f initFlags) (*api.InitPreseed, error) {
+func (e *env) autoPreseed(c client.InstanceServer, f initFlags) (*api.InitPreseed, error) {
 	p := newPreseed()
 	if f.address != "" {
 		port := f.port
@@ -74,7 +74,7 @@ func autoPreseed(c client.InstanceServer, f initFlags) (*api.InitPreseed, error)
 		return nil, err
 	}
 	if len(managed) == 0 {
-		if taken(defaultBridge) {
+		if e.taken(defaultBridge) {
 			return nil, errs.Conflict(i18n.G("The interface %s is there and belongs to somebody else; make a network of another name by lxc network create, or through --preseed"), defaultBridge)
 		}
 		addBridge(p, defaultBridge, "bridge", map[string]string{"ipv4.address": "auto", "ipv6.address": "auto"})

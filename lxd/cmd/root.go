@@ -26,13 +26,14 @@ type globals struct {
 type env struct {
 	in       io.Reader
 	out, err io.Writer
-	dir      string // LXD_DIR
+	dir      string                 // LXD_DIR
+	taken    func(name string) bool // whether the host has an interface of that name
 	g        globals
 }
 
 // Main runs the command line and returns the exit status.
 func Main(args []string) int {
-	return run(args, &env{in: os.Stdin, out: os.Stdout, err: os.Stderr, dir: stateDir()})
+	return run(args, &env{in: os.Stdin, out: os.Stdout, err: os.Stderr, dir: stateDir(), taken: taken})
 }
 
 func run(args []string, e *env) int {

@@ -66,7 +66,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	var back undo.Stack
 	defer back.Run()
-	if s.lock, err = lock(s.dir); err != nil {
+	if s.lock, err = lock(ctx, s.dir); err != nil {
 		return nil, err
 	}
 	back.Push(s.lock.Close)
@@ -193,14 +193,24 @@ func (s *Store) Close(ctx context.Context) error {
 	return errors.Join(s.Node.Handover(ctx), s.Node.Close(), s.Local.Close(), s.lock.Close())
 }
 
-func lock(dir string) (*os.File, error) {
+// lockTime is how long a daemon that was killed a moment ago may take to be gone: the
+// kernel gives its lock back with the last of its memory.
+const lockTime = 2 * time.Second
+
+func lock(ctx context.Context, dir string) (*os.File, error) {
 	f, err := os.Open(dir)
 	if err != nil {
 		return nil, fmt.Errorf("open the database folder: %w", err)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		_ = f.Close()
-		return nil, errs.Unavailable("Another daemon runs on %s", filepath.Dir(dir))
+	ctx, cancel := context.WithTimeout(ctx, lockTime)
+	defer cancel()
+	for unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-ctx.Done():
+			_ = f.Close()
+			return nil, errs.Unavailable("Another daemon runs on %s", filepath.Dir(dir))
+		}
 	}
 	return f, nil
 }
