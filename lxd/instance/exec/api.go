@@ -64,6 +64,9 @@ func (h *Handler) post(ctx context.Context, r *rest.Request) (rest.Response, err
 	}
 	spec := container.ExecSpec{Command: req.Command, Cwd: req.Cwd, UID: req.User, GID: req.Group,
 		PTY: req.Interactive && req.WaitForWS, Width: req.Width, Height: req.Height}
+	if spec.PTY && (spec.Width <= 0 || spec.Height <= 0) { // a client without a terminal of its own
+		spec.Width, spec.Height = 80, 25
+	}
 	env := environment(i.ExpandedConfig(), req)
 	for _, k := range slices.Sorted(maps.Keys(env)) {
 		if k == "" || strings.ContainsAny(k, "=\x00") || strings.ContainsRune(env[k], 0) {
