@@ -9,8 +9,11 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -538,6 +541,23 @@ func TestExecLeavesNoDescriptorsOrZombies(t *testing.T) {
 		case <-tick.C:
 		case <-deadline:
 			t.Fatalf("%d descriptors and %d children became %d and %d", fds, children, f, c)
+		}
+	}
+}
+
+// The test binary ignores SIGHUP as a daemon under nohup does, and SIGPIPE as
+// go-dqlite does.
+func TestGuestsInheritNoIgnoredSignals(t *testing.T) {
+	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE)
+	defer signal.Reset(syscall.SIGHUP, syscall.SIGPIPE)
+	p := start(t, newEngine(t), spec(t, unprivileged, true))
+	for _, who := range []string{"1", "self"} {
+		_, out := sh(t, p, "grep SigIgn /proc/"+who+"/status")
+		// The guest's init is a shell, which itself ignores SIGINT and SIGQUIT for its
+		// children in the background; 1 is SIGHUP, 13 SIGPIPE.
+		mask, err := strconv.ParseUint(strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(out), "SigIgn:")), 16, 64)
+		if err != nil || mask&(1<<0|1<<12) != 0 {
+			t.Errorf("%s ignores %q, %v", who, out, err)
 		}
 	}
 }

@@ -160,13 +160,7 @@ static void set_label(struct command *c)
 /* The command's own process, inside all namespaces. */
 __attribute__((noreturn)) static void child(struct command *c)
 {
-	sigset_t none;
-	struct sigaction dfl = { .sa_handler = SIG_DFL };
-
-	for (int s = 1; s < NSIG; s++)
-		sigaction(s, &dfl, NULL);
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
+	signals_default();
 	umask(022);
 
 	if (setsid() < 0 || (c->pty && ioctl(0, TIOCSCTTY, 0) < 0))

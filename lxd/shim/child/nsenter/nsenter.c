@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -86,6 +87,22 @@ bad:
 	fail(ST_REQUEST, 125);
 }
 
+/*
+ * What is ignored or blocked stays so over exec, and the daemon ignores SIGPIPE (its
+ * database asks for that) and SIGHUP where it was started by nohup. A guest's init
+ * and what runs below it must find everything as at power-on.
+ */
+void signals_default(void)
+{
+	sigset_t none;
+	struct sigaction dfl = { .sa_handler = SIG_DFL };
+
+	for (int s = 1; s < NSIG; s++)
+		sigaction(s, &dfl, NULL);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
 /* glibc hands a constructor the arguments of main. */
 __attribute__((constructor)) static void enter(int argc, char **argv)
 {
@@ -93,6 +110,7 @@ __attribute__((constructor)) static void enter(int argc, char **argv)
 
 	if (argc < 2 || strcmp(argv[0], "lxd-shim") != 0)
 		return;
+	signals_default(); /* before Go's runtime, which keeps what it finds ignored */
 	if (strcmp(argv[1], "exec") != 0 && strcmp(argv[1], "mount") != 0 && strcmp(argv[1], "umount") != 0)
 		return;
 	if (fstat(FD_SOCKET, &st) < 0 || !S_ISSOCK(st.st_mode)) {

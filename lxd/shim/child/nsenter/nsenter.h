@@ -24,6 +24,7 @@ struct request {
 	size_t size, at;
 };
 
+void signals_default(void);
 void request_read(struct request *r);
 int request_next(struct request *r, struct field *f);
 void answer(enum stage s, int err, int pid);
