@@ -35,6 +35,25 @@ func (s *Service) Update(ctx context.Context, old *Instance, c Change, by *event
 		return err
 	}
 	defer unlock()
+	now, err := s.loadID(ctx, old.ID)
+	if err != nil {
+		return err
+	}
+	if now == nil {
+		return errs.NotFound("Instance not found")
+	}
+	// What the daemon itself noted since the caller looked stays, unless the caller
+	// changes that very key.
+	for k := range config2(old.Config, now.Config) {
+		if strings.HasPrefix(k, volatilePrefix) && c.Config[k] == old.Config[k] {
+			c.Config = maps.Clone(c.Config)
+			if c.Config == nil {
+				c.Config = map[string]string{}
+			}
+			c.Config[k] = now.Config[k]
+		}
+	}
+	old = now
 	n := old.clone()
 	n.Description, n.Ephemeral = c.Description, c.Ephemeral
 	n.Config, n.Devices = map[string]string{}, map[string]map[string]string{}

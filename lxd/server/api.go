@@ -44,14 +44,16 @@ func (s *Service) handleGet(ctx context.Context, r *rest.Request) (rest.Response
 }
 
 func (s *Service) handlePut(ctx context.Context, r *rest.Request) (rest.Response, error) {
-	return s.change(ctx, r, false)
+	return s.update(ctx, r, false)
 }
 
 func (s *Service) handlePatch(ctx context.Context, r *rest.Request) (rest.Response, error) {
-	return s.change(ctx, r, true)
+	return s.update(ctx, r, true)
 }
 
-func (s *Service) change(ctx context.Context, r *rest.Request, merge bool) (rest.Response, error) {
+func (s *Service) update(ctx context.Context, r *rest.Request, merge bool) (rest.Response, error) {
+	s.change.Lock()
+	defer s.change.Unlock()
 	old, err := s.Config(ctx)
 	if err != nil {
 		return nil, err

@@ -47,6 +47,7 @@ type Service struct {
 	daemon Daemon
 	keys   config.Table
 
+	change sync.Mutex // held from reading the configuration until what became of it is stored
 	mu     sync.Mutex
 	config map[string]string // as stored; nil until it has been read
 }

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -24,6 +25,10 @@ import (
 
 // connectTime is how long a client has to open its websockets.
 const connectTime = 5 * time.Second
+
+// patience is how long a client may take to read what is left when its command has
+// ended.
+const patience = 2 * time.Minute
 
 // control is the name of the websocket for signals and sizes.
 const control = "control"
@@ -100,6 +105,8 @@ func (s *session) Connect(secret string, upgrade func() (*websocket.Conn, error)
 // run is the body of the operation.
 func (s *session) run(ctx context.Context, o *op.Operation) error {
 	defer s.hangUp()
+	// A client that does not read must not keep a cancelled operation from ending.
+	defer context.AfterFunc(ctx, s.hangUp)()
 	t := time.NewTimer(connectTime)
 	defer t.Stop()
 	select {
@@ -151,9 +158,10 @@ func (s *session) terminal(ctx context.Context, o *op.Operation) error {
 		})
 	}()
 	out := make(chan struct{})
+	var progress atomic.Int64
 	go func() {
 		defer close(out)
-		toClient(conn, term)
+		toClient(conn, term, &progress)
 	}()
 	code, err := e.Wait(ctx)
 	close(ended)
@@ -161,13 +169,23 @@ func (s *session) terminal(ctx context.Context, o *op.Operation) error {
 		_ = e.Signal(syscall.SIGKILL)
 		return err
 	}
-	// What the command wrote last may still be on its way. Something that it left
-	// running may hold the terminal open for ever; that is not waited for.
-	select {
-	case <-out:
-	case <-time.After(200 * time.Millisecond):
+	// What the command wrote last may still be on its way, to a client that reads
+	// slowly. Something that it left running may hold the terminal open for ever: a
+	// terminal from which nothing came for a while is not waited for.
+	late := time.AfterFunc(patience, s.hangUp)
+	defer late.Stop()
+	for last := int64(-1); ; {
+		select {
+		case <-out:
+			return done(o, code)
+		case <-time.After(200 * time.Millisecond):
+		}
+		now := progress.Load()
+		if now == last && now%2 == 0 { // quiet, and not in the middle of a write
+			return done(o, code)
+		}
+		last = now
 	}
-	return done(o, code)
 }
 
 // pipes runs the command with three streams.
@@ -245,6 +263,8 @@ func (s *session) pipes(ctx context.Context, o *op.Operation) error {
 		// Wakes a pump that waits for more from something the command left running.
 		_ = f.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
 	}
+	late := time.AfterFunc(patience, s.hangUp)
+	defer late.Stop()
 	pumps.Wait()
 	return done(o, code)
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -13,6 +14,9 @@ import (
 // chunk is the size of a frame. Larger ones gain nothing once the pipe is as big.
 const chunk = 128 << 10
 
+// pipeSize is what the pipes of a command hold.
+const pipeSize = 1 << 20
+
 // bigPipe makes a pipe that holds more than the usual 64 KiB, so that a fast command
 // and a fast client need not take turns.
 func bigPipe() (r, w *os.File, err error) {
@@ -20,7 +24,7 @@ func bigPipe() (r, w *os.File, err error) {
 		return nil, nil, err
 	}
 	if rc, err := w.SyscallConn(); err == nil {
-		_ = rc.Control(func(fd uintptr) { _, _ = unix.FcntlInt(fd, unix.F_SETPIPE_SZ, 1<<20) })
+		_ = rc.Control(func(fd uintptr) { _, _ = unix.FcntlInt(fd, unix.F_SETPIPE_SZ, pipeSize) })
 	}
 	return r, w, nil
 }
@@ -66,13 +70,17 @@ func drain(c *websocket.Conn) {
 	}
 }
 
-// toClient copies a terminal to a websocket until it ends.
-func toClient(c *websocket.Conn, r io.Reader) {
+// toClient copies a terminal to a websocket until it ends. progress grows before and
+// after each write: while it is odd the client is what we wait for.
+func toClient(c *websocket.Conn, r io.Reader, progress *atomic.Int64) {
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := r.Read(buf)
 		if n > 0 {
-			if werr := c.WriteMessage(websocket.BinaryMessage, buf[:n]); werr != nil {
+			progress.Add(1)
+			werr := c.WriteMessage(websocket.BinaryMessage, buf[:n])
+			progress.Add(1)
+			if werr != nil {
 				return
 			}
 		}
@@ -114,15 +122,20 @@ func leftover(c *websocket.Conn, f *os.File, buf []byte) {
 	if err != nil {
 		return
 	}
-	for {
+	// No more than a pipe holds: what the command left running may write for ever.
+	for left := pipeSize; left > 0; {
 		n := 0
 		var rerr error
-		if err := rc.Control(func(fd uintptr) { n, rerr = unix.Read(int(fd), buf) }); err != nil || rerr != nil || n <= 0 {
+		if err := rc.Control(func(fd uintptr) { n, rerr = unix.Read(int(fd), buf[:min(len(buf), left)]) }); err != nil {
 			return
 		}
-		if c.WriteMessage(websocket.BinaryMessage, buf[:n]) != nil {
+		if rerr == unix.EINTR {
+			continue
+		}
+		if rerr != nil || n <= 0 || c.WriteMessage(websocket.BinaryMessage, buf[:n]) != nil {
 			return
 		}
+		left -= n
 	}
 }
 
