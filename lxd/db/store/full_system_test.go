@@ -16,7 +16,7 @@ import (
 	"sett/shared/errs"
 )
 
-const stmtBlob db.Stmt = `INSERT INTO config (key, value) VALUES (?, hex(zeroblob(?)))`
+const stmtBlob db.Stmt = `INSERT INTO config (key, value) VALUES (?, hex(randomblob(?)))`
 
 func TestFullDiskIsToldAndPasses(t *testing.T) {
 	t.Parallel()
