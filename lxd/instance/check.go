@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"sett/lxd/device"
 	"sett/lxd/profile"
@@ -143,13 +144,16 @@ func (s *Service) BeforeProfile(ctx context.Context, old, new profile.Profile) e
 // AfterProfile makes the running instances of a profile follow. All are tried; what
 // went wrong is reported together.
 func (s *Service) AfterProfile(ctx context.Context, old, new profile.Profile) error {
+	// The profile is stored; a client that goes away does not change that.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), profileTime)
+	defer cancel()
 	users, err := s.usersOf(ctx, old.ID)
 	if err != nil {
 		return err
 	}
 	failed := ""
 	for _, i := range users { // these hold the new profile already
-		if err := s.follow(ctx, withProfile(i, old), i); err != nil {
+		if err := s.followProfile(ctx, i, old); err != nil {
 			failed += fmt.Sprintf("\n - Instance %q: %v", i.Name, err)
 		}
 	}
@@ -157,6 +161,55 @@ func (s *Service) AfterProfile(ctx context.Context, old, new profile.Profile) er
 		return errs.Internal("The profile is stored, but some running instances did not follow:%s", failed)
 	}
 	return nil
+}
+
+// profileTime is how long the instances of a profile have to follow it. One that is
+// busy is waited for.
+const profileTime = 2 * time.Minute
+
+// followProfile makes one instance follow a profile of its own that said old before.
+func (s *Service) followProfile(ctx context.Context, i *Instance, old profile.Profile) error {
+	unlock, err := s.Locks.Lock(ctx, "change of profile "+old.Name, i.Ref())
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	now, err := s.loadID(ctx, i.ID)
+	if err != nil || now == nil || now.Name != i.Name {
+		return err // gone meanwhile
+	}
+	before := withProfile(now, old)
+	s.asRunning(before, now)
+	config := now.Config
+	if err := s.follow(ctx, before, now); err != nil {
+		return err
+	}
+	drop := map[string]string{}
+	for k := range config {
+		if _, ok := now.Config[k]; !ok {
+			drop[k] = ""
+		}
+	}
+	return s.patchConfig(ctx, now, drop)
+}
+
+// asRunning corrects what an instance had before by what runs: one that was started
+// after the profile had been stored has the new devices already.
+func (s *Service) asRunning(before, now *Instance) {
+	l := s.liveOf(now.ID)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.proc == nil {
+		return
+	}
+	devs := maps.Clone(before.ExpandedDevices())
+	want := now.ExpandedDevices()
+	for _, d := range l.devs {
+		if maps.Equal(d.config, want[d.name]) {
+			devs[d.name] = d.config
+		}
+	}
+	before.expandedDevices = devs
 }
 
 // withProfile is an instance with another version of one of its profiles.

@@ -536,3 +536,25 @@ func TestGeneratedNamesAreFreeAndValid(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatCannotBeLookedAtIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.ok(w.create("c1"))
+	w.ok(w.start("c1"))
+	w.s.Close()
+	w.engine.Fail(fake.Find, errs.Internal("no answer"), errs.Internal("still none"))
+	w.s = w.service()
+	w.ok(w.s.Recover(t.Context()))
+	w.is("c1", instance.Errored)
+	if err := w.s.Delete(t.Context(), "default", "c1", nil); err == nil || !strings.Contains(err.Error(), "Cannot tell") {
+		t.Errorf("delete without an answer: %v", err)
+	}
+	if err := w.s.Delete(t.Context(), "default", "c1", nil); err == nil || !strings.Contains(err.Error(), "running") {
+		t.Errorf("delete of what runs after all: %v", err)
+	}
+	w.is("c1", instance.Running)
+	w.ok(w.stop("c1", instance.StopOptions{Force: true}))
+	w.ok(w.s.Delete(t.Context(), "default", "c1", nil))
+	w.clean()
+}

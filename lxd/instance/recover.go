@@ -3,6 +3,7 @@ package instance
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"slices"
 	"sync"
@@ -126,6 +127,24 @@ func (s *Service) adopt(ctx context.Context, i *Instance) {
 	if st, err := p.State(ctx); err == nil && (st == container.Frozen || st == container.Freezing) {
 		_ = l.set2(Running, Frozen)
 	}
+}
+
+// lookAgain settles the state of an instance that could not be looked at when the
+// daemon started: as long as nobody knows whether it runs, nothing may be done to it.
+func (s *Service) lookAgain(ctx context.Context, i *Instance) error {
+	l := s.liveOf(i.ID)
+	if st, _ := l.get(); st != Errored {
+		return nil
+	}
+	_, err := s.Engine.Find(ctx, s.id(i), s.runDir(i))
+	switch {
+	case errors.Is(err, container.ErrNotRunning):
+		return l.set(Stopped)
+	case err != nil:
+		return fmt.Errorf("Cannot tell whether instance %q is running: %w", i.Name, err)
+	}
+	s.adopt(ctx, i)
+	return nil
 }
 
 func (s *Service) adoptDevices(i *Instance, p container.Process) []startedDevice {

@@ -49,11 +49,11 @@ func (s *Service) Start(ctx context.Context, project, name string, by *event.Req
 // start is Start for those who hold the lock.
 func (s *Service) start(ctx context.Context, i *Instance) (err error) {
 	l := s.liveOf(i.ID)
-	if st, _ := l.get(); st != Errored {
-		if err := require(i.Name, "start", st, Stopped); err != nil {
-			return err
-		}
-	} else if err := l.set(Stopped); err != nil {
+	if err := s.lookAgain(ctx, i); err != nil {
+		return err
+	}
+	st, _ := l.get()
+	if err := require(i.Name, "start", st, Stopped); err != nil {
 		return err
 	}
 	if i.Config[volPending] == pendingDelete {
@@ -70,11 +70,11 @@ func (s *Service) start(ctx context.Context, i *Instance) (err error) {
 		_ = l.set(Stopped)
 		return errs.Unavailable("Instance %q cannot start: the daemon is shutting down", i.Name)
 	}
-	st := &starting{s: s, i: i, l: l, changes: map[string]string{}}
-	st.undo.OnError = func(err error) { log.From(ctx).Warn("Could not take back a start", "instance", i.Name, "err", err) }
+	do := &starting{s: s, i: i, l: l, changes: map[string]string{}}
+	do.undo.OnError = func(err error) { log.From(ctx).Warn("Could not take back a start", "instance", i.Name, "err", err) }
 	defer func() {
 		if err != nil {
-			st.undo.Run()
+			do.undo.Run()
 			_ = l.set(Stopped)
 		}
 	}()
@@ -82,9 +82,9 @@ func (s *Service) start(ctx context.Context, i *Instance) (err error) {
 		name string
 		run  func(context.Context) error
 	}{
-		{"prepare", st.prepare}, {"mount the root volume", st.mount}, {"map ids", st.mapIDs},
-		{"start devices", st.devices}, {"set limits", st.limits}, {"store what was decided", st.store},
-		{"start the container", st.run},
+		{"prepare", do.prepare}, {"mount the root volume", do.mount}, {"map ids", do.mapIDs},
+		{"start devices", do.devices}, {"set limits", do.limits}, {"store what was decided", do.store},
+		{"start the container", do.run},
 	} {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -93,7 +93,7 @@ func (s *Service) start(ctx context.Context, i *Instance) (err error) {
 			return fmt.Errorf("Failed to %s: %w", step.name, err)
 		}
 	}
-	st.undo.Commit()
+	do.undo.Commit()
 	return nil
 }
 
