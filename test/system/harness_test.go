@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -87,6 +88,8 @@ type host struct {
 	dir    string // holds LXD_DIR and LXD_CONF
 	args   []string
 	env    []string
+	box    int  // runs in the namespaces of this process; 0: in ours
+	over   bool // emptied and stopped by its fleet
 
 	mu     sync.Mutex
 	cmd    *exec.Cmd
@@ -145,10 +148,19 @@ func (h *host) environ() []string {
 	return append(env, h.env...)
 }
 
+// command is a program to run where this host is.
+func (h *host) command(ctx context.Context, program string, args ...string) *exec.Cmd {
+	if h.box != 0 {
+		args = append([]string{"--target", strconv.Itoa(h.box), "--net", "--mount", "--", program}, args...)
+		program = "nsenter"
+	}
+	return exec.CommandContext(ctx, program, args...)
+}
+
 // start runs the daemon and waits until it is ready.
 func (h *host) start() {
 	h.t.Helper()
-	cmd := exec.Command(h.bin.lxd(), append([]string{"--logfile", h.logFile(), "--debug"}, h.args...)...)
+	cmd := h.command(context.Background(), h.bin.lxd(), append([]string{"--logfile", h.logFile(), "--debug"}, h.args...)...)
 	cmd.Env = h.environ()
 	out, err := os.OpenFile(filepath.Join(h.dir, "lxd.out"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -220,7 +232,7 @@ func (h *host) runIn(stdin io.Reader, program string, args ...string) result {
 	h.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, program, args...)
+	cmd := h.command(ctx, program, args...)
 	cmd.Env = h.environ()
 	cmd.Stdin = stdin
 	cmd.WaitDelay = time.Second

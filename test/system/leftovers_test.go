@@ -23,11 +23,13 @@ import (
 func (h *host) end() {
 	h.t.Helper()
 	h.seen()
-	if h.cmd != nil && !h.alive() && !h.t.Failed() {
+	if h.cmd != nil && !h.alive() && !h.t.Failed() && !h.over {
 		h.start()
 	}
 	if h.alive() {
-		h.empty()
+		if !h.over {
+			h.empty()
+		}
 		h.stopOrKill()
 	}
 	left := h.leftovers()
