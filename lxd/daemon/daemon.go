@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"sett/lxd/cluster"
 	"sett/lxd/container"
 	"sett/lxd/db/store"
 	"sett/lxd/event"
@@ -58,6 +59,7 @@ type Options struct {
 type Daemon struct {
 	o    Options
 	log  *slog.Logger
+	here *cluster.Here
 	bus  *event.Bus
 	ops  *op.Manager
 	jobs *task.Runner
@@ -96,11 +98,12 @@ func Start(ctx context.Context, o Options) (_ *Daemon, err error) {
 	if o.Tell == nil {
 		o.Tell = func(string) {}
 	}
-	d := &Daemon{o: o, bus: event.NewBus("none"), ready: make(chan struct{}), stopped: make(chan struct{}), asked: make(chan struct{}),
+	d := &Daemon{o: o, here: cluster.Alone(), bus: event.NewBus(""), ready: make(chan struct{}), stopped: make(chan struct{}), asked: make(chan struct{}),
 		socket: filepath.Join(o.Dir, "unix.socket")}
 	if o.LogHandler == nil {
 		o.LogHandler = slog.DiscardHandler
 	}
+	d.bus.Follow(d.here.Location)
 	d.log = slog.New(event.NewLogHandler(o.LogHandler, d.bus))
 	d.ctx, d.cancel = context.WithCancel(log.With(context.WithoutCancel(ctx), d.log))
 

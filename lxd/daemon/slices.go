@@ -4,6 +4,7 @@ import (
 	"context"
 	"path/filepath"
 
+	"sett/lxd/cluster"
 	"sett/lxd/container"
 	"sett/lxd/device"
 	devices "sett/lxd/device/all"
@@ -26,6 +27,7 @@ import (
 
 // parts are the resources of a daemon, in the order in which one may use another.
 type parts struct {
+	cluster   *cluster.Cluster
 	engine    container.Engine
 	projects  *project.Service
 	profiles  *profile.Service
@@ -46,28 +48,29 @@ func (d *Daemon) build(context.Context) error {
 		return err
 	}
 	global := d.st.Global
+	s.cluster = cluster.New(cluster.Options{DB: global, Here: d.here, Log: d.log})
 	s.projects = project.New(global)
 	s.profiles = profile.New(global, d.bus)
 	locks := lock.New()
 	s.storage = storage.New(storage.Deps{DB: global, Bus: d.bus, Locks: locks, Drivers: d.o.StorageDrivers, Log: d.log,
-		Dir: d.o.Dir, Node: 1, Member: "none"})
+		Dir: d.o.Dir, Here: d.here})
 	unpacker := d.o.Unpacker
 	if unpacker == nil {
 		unpacker = unpack.Jail{}
 	}
 	s.images = image.New(image.Deps{DB: global, Bus: d.bus, Ops: d.ops, Locks: locks, Pools: s.storage, Unpacker: unpacker,
-		Dir: d.o.Dir, Node: 1})
+		Dir: d.o.Dir, Here: d.here})
 	vols := volumes{s.storage, s.images}
 	var nets []netdriver.Driver
 	if d.o.NetworkDrivers != nil {
 		nets = d.o.NetworkDrivers(d.log)
 	}
 	s.networks = network.New(network.Deps{DB: global, Bus: d.bus, Locks: locks, Drivers: nets, Host: netlink.Host{}, Log: d.log,
-		Dir: filepath.Join(d.o.Dir, "networks"), Seed: networkSeed(d.o.Dir), Node: 1, Location: "none"})
+		Dir: filepath.Join(d.o.Dir, "networks"), Seed: networkSeed(d.o.Dir), Here: d.here})
 	s.instances = instance.New(d.ctx, instance.Deps{
 		DB: global, Bus: d.bus, Ops: d.ops, Locks: locks, Log: d.log, Profiles: s.profiles, Engine: s.engine,
 		Devices: devices.Registry(), Services: device.Services{Networks: s.networks.Devices()}, Storage: vols, Images: vols, IDs: d.o.IDs, LXCFS: lxcfs.Find,
-		Dir: d.o.Dir, Daemon: Name(d.o.Dir), Node: 1, Architecture: readHost().machine,
+		Dir: d.o.Dir, Daemon: Name(d.o.Dir), Here: d.here, Architecture: readHost().machine,
 	})
 	s.profiles.Attach(s.instances)
 	s.exec = exec.New(s.instances, d.ops, d.bus)

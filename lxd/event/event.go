@@ -49,13 +49,20 @@ type Bus struct {
 	mu       sync.Mutex
 	subs     map[*Subscription]struct{}
 	now      func() time.Time
-	location string
+	location func() string
 }
 
 // NewBus makes a bus whose events carry the member's name as their location.
 func NewBus(location string) *Bus {
-	return &Bus{subs: map[*Subscription]struct{}{}, now: time.Now, location: location}
+	return &Bus{subs: map[*Subscription]struct{}{}, now: time.Now, location: func() string { return location }}
 }
+
+// Follow makes the bus ask for its location: a member's name may change. It is for
+// the time before anybody publishes.
+func (b *Bus) Follow(location func() string) { b.location = location }
+
+// Location is where the events of this bus happen.
+func (b *Bus) Location() string { return b.location() }
 
 // Filter says which events a subscriber wants.
 type Filter struct {
@@ -116,7 +123,7 @@ func (b *Bus) Publish(e Event) {
 		e.Timestamp = b.now()
 	}
 	if e.Location == "" {
-		e.Location = b.location
+		e.Location = b.location()
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()

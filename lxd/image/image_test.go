@@ -63,7 +63,7 @@ func setup(t *testing.T) *world {
 	}
 	bus := event.NewBus("")
 	ops := op.New(t.Context(), bus, "", time.Minute)
-	w.s = image.New(image.Deps{DB: w.db, Bus: bus, Ops: ops, Locks: lock.New(), Pools: w.pools, Unpacker: jail{}, Dir: w.dir, Node: 1})
+	w.s = image.New(image.Deps{DB: w.db, Bus: bus, Ops: ops, Locks: lock.New(), Pools: w.pools, Unpacker: jail{}, Dir: w.dir})
 	rs := append(w.s.Routes(), rest.Route{Path: "/1.0/operations/{id}", Method: "GET", Summary: "x", Need: auth.Public,
 		Handler: func(ctx context.Context, r *rest.Request) (rest.Response, error) {
 			o, err := ops.Get(r.Value(0))

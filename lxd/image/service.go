@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"sett/lxd/cluster"
 	"sett/lxd/db"
 	"sett/lxd/entity"
 	"sett/lxd/event"
@@ -40,8 +41,8 @@ type Deps struct {
 	Locks    *lock.Manager
 	Pools    Pools
 	Unpacker Unpacker
-	Dir      string // LXD_DIR
-	Node     int64
+	Dir      string        // LXD_DIR
+	Here     *cluster.Here // this member
 }
 
 // Service holds the rules of images.

@@ -201,7 +201,7 @@ func (s *Service) accept(ctx context.Context, project string, up *upload, by *ev
 		u.Push(func() error { return os.Remove(to) })
 	}
 	err = s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
-		if err := insert(ctx, tx, s.Node, i); err != nil {
+		if err := insert(ctx, tx, s.Here.ID(), i); err != nil {
 			return err
 		}
 		for _, a := range up.aliases {

@@ -36,7 +36,7 @@ func (s *Service) PlanCreate(ctx context.Context, project string, req api.Instan
 	if err := refuseUnbuilt(req); err != nil {
 		return nil, err
 	}
-	i := &Instance{Project: project, Name: req.Name, Location: s.Member, Architecture: req.Architecture, Ephemeral: req.Ephemeral,
+	i := &Instance{Project: project, Name: req.Name, Location: s.Here.Location(), Architecture: req.Architecture, Ephemeral: req.Ephemeral,
 		Created: time.Now().UTC(), Description: req.Description, Config: map[string]string{}, Devices: map[string]map[string]string{}}
 	maps.Copy(i.Config, req.Config)
 	for n, d := range req.Devices {
@@ -189,7 +189,7 @@ func (s *Service) Create(ctx context.Context, p *Plan, by *event.Requestor) erro
 	u.OnError = func(err error) { log.From(ctx).Warn("Could not take back a create", "instance", i.Name, "err", err) }
 	defer u.Run()
 
-	err := s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error { return insert(ctx, tx, s.Node, i) })
+	err := s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error { return insert(ctx, tx, s.Here.ID(), i) })
 	if err != nil {
 		return err
 	}
@@ -233,8 +233,8 @@ func (s *Service) Create(ctx context.Context, p *Plan, by *event.Requestor) erro
 	}
 	u.Commit()
 	more := map[string]any{"storage-pool": p.volume.Pool, "type": "container"}
-	if s.Member != "" {
-		more["location"] = s.Member
+	if s.Here.Clustered() {
+		more["location"] = s.Here.Name()
 	}
 	s.tell("instance-created", i, by, more)
 	return nil

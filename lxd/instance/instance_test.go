@@ -165,7 +165,7 @@ func (w *world) service() *instance.Service {
 	s := instance.New(w.t.Context(), instance.Deps{
 		DB: w.db, Bus: bus, Ops: op.New(w.t.Context(), bus, "", time.Second), Locks: lock.New(), Log: slog.New(slog.DiscardHandler),
 		Profiles: prof, Engine: w.engine, Devices: device.NewRegistry(disk.Kind{}), Storage: w.pools, Images: images{}, IDs: ids{},
-		Dir: w.dir, Daemon: "test", Node: 1, Architecture: "x86_64",
+		Dir: w.dir, Daemon: "test", Architecture: "x86_64",
 	})
 	prof.Attach(s)
 	w.t.Cleanup(s.Close)

@@ -56,7 +56,7 @@ func (s *Service) wasStarting(i *Instance) bool {
 
 func (s *Service) mine(ctx context.Context) ([]*Instance, error) {
 	var w db.Where
-	return s.load(ctx, s.DB, w.Eq("i.node_id", s.Node))
+	return s.load(ctx, s.DB, w.Eq("i.node_id", s.Here.ID()))
 }
 
 // finish ends what another life of the daemon began.

@@ -45,8 +45,8 @@ func (s *Service) render(i *Instance) api.Instance {
 		names[n] = p.Name
 	}
 	loc := i.Location
-	if s.Member == "" {
-		loc = "none"
+	if !s.Here.Clustered() {
+		loc = s.Here.Location()
 	}
 	return api.Instance{
 		InstancePut: api.InstancePut{Architecture: i.Architecture, Config: shown(i.Config), Devices: i.Devices, Ephemeral: i.Ephemeral,

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"sett/lxd/cluster"
 	"sett/lxd/config"
 	"sett/lxd/container"
 	"sett/lxd/db"
@@ -35,11 +36,10 @@ type Deps struct {
 	Images   Images
 	IDs      IDs
 
-	Dir          string // LXD_DIR
-	Daemon       string // short name of this LXD_DIR, for cgroups and sockets
-	Node         int64  // id of this member
-	Member       string // its name in URLs and answers; empty when not clustered
-	Architecture string // of the host
+	Dir          string        // LXD_DIR
+	Daemon       string        // short name of this LXD_DIR, for cgroups and sockets
+	Here         *cluster.Here // this member
+	Architecture string        // of the host
 	LXCFS        func() string
 	// UnprivilegedOnly refuses privileged instances on this server.
 	UnprivilegedOnly bool

@@ -188,7 +188,7 @@ func (s *Service) leases(ctx context.Context, r *rest.Request) (rest.Response, e
 	for _, l := range all {
 		o := api.NetworkLease{Hostname: l.Hostname, Hwaddr: l.HWAddr, Address: l.Address.String(), Type: string(l.Type)}
 		if l.Type != driver.Gateway {
-			o.Location = s.Location
+			o.Location = s.Here.Location()
 		}
 		out = append(out, o)
 	}
@@ -198,7 +198,7 @@ func (s *Service) leases(ctx context.Context, r *rest.Request) (rest.Response, e
 // render copies, so that nobody changes what somebody else reads.
 func (s *Service) render(n Network, used users) api.Network {
 	return api.Network{NetworkPut: api.NetworkPut{Config: maps.Clone(n.Config), Description: n.Description},
-		Name: n.Name, Type: n.Type, Managed: true, Status: s.Status(n), Locations: []string{s.Location}, UsedBy: used.of(n.Project, n.Name)}
+		Name: n.Name, Type: n.Type, Managed: true, Status: s.Status(n), Locations: []string{s.Here.Location()}, UsedBy: used.of(n.Project, n.Name)}
 }
 
 func unmanaged(i netlink.Interface, used users) api.Network {

@@ -59,7 +59,7 @@ func setup(t *testing.T) *fixture {
 	dir := t.TempDir()
 	f.restart = func() *network.Service {
 		return network.New(network.Deps{DB: d, Bus: bus, Locks: lock.New(), Drivers: []driver.Driver{drv}, Host: host{drv},
-			Log: slog.New(slog.DiscardHandler), Dir: dir, Seed: "seed", Node: 1, Location: "none"})
+			Log: slog.New(slog.DiscardHandler), Dir: dir, Seed: "seed"})
 	}
 	f.svc = f.restart()
 	f.events = bus.Subscribe(event.Filter{})

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 
+	"sett/lxd/cluster"
 	"sett/lxd/db"
 	"sett/lxd/entity"
 	"sett/lxd/event"
@@ -30,16 +31,15 @@ type Host interface {
 
 // Deps are what the service is made of.
 type Deps struct {
-	DB       *db.DB
-	Bus      *event.Bus
-	Locks    *lock.Manager
-	Drivers  []driver.Driver
-	Host     Host
-	Log      *slog.Logger
-	Dir      string // for the networks' files: LXD_DIR/networks
-	Seed     string // the same for all members and for ever; MAC addresses of bridges follow from it
-	Node     int64  // id of this member
-	Location string // its name; "none" outside of a cluster
+	DB      *db.DB
+	Bus     *event.Bus
+	Locks   *lock.Manager
+	Drivers []driver.Driver
+	Host    Host
+	Log     *slog.Logger
+	Dir     string        // for the networks' files: LXD_DIR/networks
+	Seed    string        // the same for all members and for ever; MAC addresses of bridges follow from it
+	Here    *cluster.Here // this member
 }
 
 // Service holds the rules of networks.

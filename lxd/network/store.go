@@ -106,7 +106,7 @@ func (s *Service) load(ctx context.Context, q db.Querier, w *db.Where) ([]Networ
 	for i, r := range rows {
 		ids[i] = r.ID
 	}
-	cfg, err := db.Maps(ctx, q, stmtConfig, s.Node, db.JSON(ids))
+	cfg, err := db.Maps(ctx, q, stmtConfig, s.Here.ID(), db.JSON(ids))
 	if err != nil {
 		return nil, err
 	}
@@ -141,14 +141,14 @@ func (s *Service) insert(ctx context.Context, tx *db.Tx, n Network) (int64, erro
 	if err != nil {
 		return 0, err
 	}
-	return id, db.ExecOne(ctx, tx, stmtJoin, id, s.Node)
+	return id, db.ExecOne(ctx, tx, stmtJoin, id, s.Here.ID())
 }
 
 func (s *Service) setState(ctx context.Context, tx *db.Tx, id int64, state int) error {
 	if err := db.ExecOne(ctx, tx, stmtState, state, id); err != nil {
 		return err
 	}
-	return db.ExecOne(ctx, tx, stmtMemberState, state, id, s.Node)
+	return db.ExecOne(ctx, tx, stmtMemberState, state, id, s.Here.ID())
 }
 
 // setConfig replaces what this member sees: rows of its own for the keys that
@@ -170,7 +170,7 @@ func (s *Service) setConfig(ctx context.Context, tx *db.Tx, n Network) error {
 			shared[k] = v
 		}
 	}
-	if _, err := db.Exec(ctx, tx, stmtConfigClear, n.ID, s.Node); err != nil {
+	if _, err := db.Exec(ctx, tx, stmtConfigClear, n.ID, s.Here.ID()); err != nil {
 		return err
 	}
 	if len(shared) > 0 {
@@ -179,7 +179,7 @@ func (s *Service) setConfig(ctx context.Context, tx *db.Tx, n Network) error {
 		}
 	}
 	if len(own) > 0 {
-		if _, err := db.Exec(ctx, tx, stmtMemberAdd, n.ID, s.Node, db.JSONMap(own)); err != nil {
+		if _, err := db.Exec(ctx, tx, stmtMemberAdd, n.ID, s.Here.ID(), db.JSONMap(own)); err != nil {
 			return err
 		}
 	}

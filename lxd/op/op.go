@@ -298,6 +298,9 @@ func (o *Operation) render(as api.StatusCode) api.Operation {
 		CreatedAt: o.created, UpdatedAt: o.updated, Status: st.String(), StatusCode: st,
 		Metadata: o.metadata, MayCancel: o.MayCancel(), Location: o.m.location}
 	if a.Location == "" {
+		a.Location = o.m.bus.Location()
+	}
+	if a.Location == "" {
 		a.Location = "none"
 	}
 	if len(o.spec.Resources)+len(o.spec.MoreResources) > 0 {

@@ -99,7 +99,7 @@ func (s *Service) resources(ctx context.Context, r *rest.Request) (rest.Response
 // render copies, so that a PATCH decoded on top changes nothing but the copy. The list
 // of users is null when there are none: that is how LXD writes it.
 func (s *Service) render(p Pool, users []user) api.StoragePool {
-	o := api.StoragePool{Name: p.Name, Driver: p.Driver, Status: api.StoragePoolStatusCreated, Locations: []string{s.Member}}
+	o := api.StoragePool{Name: p.Name, Driver: p.Driver, Status: api.StoragePoolStatusCreated, Locations: []string{s.Here.Location()}}
 	o.Description, o.Config = p.Description, map[string]string{}
 	for k, v := range p.Config {
 		o.Config[k] = v

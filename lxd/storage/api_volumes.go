@@ -97,7 +97,7 @@ func (s *Service) loadVolumes(ctx context.Context, w *db.Where) ([]api.StorageVo
 	out := make([]api.StorageVolume, len(rows))
 	for i, r := range rows {
 		t := types()[r.Type]
-		o := api.StorageVolume{Name: r.Name, Type: string(t), Location: s.Member, ContentType: string(driver.Filesystem),
+		o := api.StorageVolume{Name: r.Name, Type: string(t), Location: s.Here.Location(), ContentType: string(driver.Filesystem),
 			Project: r.Project, CreatedAt: r.Created, UsedBy: []string{}}
 		if r.Content == 1 {
 			o.ContentType = string(driver.Block)

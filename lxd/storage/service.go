@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"sett/lxd/cluster"
 	"sett/lxd/db"
 	"sett/lxd/entity"
 	"sett/lxd/event"
@@ -26,9 +27,8 @@ type Deps struct {
 	Locks   *lock.Manager
 	Drivers *driver.Registry
 	Log     *slog.Logger
-	Dir     string // LXD_DIR
-	Node    int64  // of this member in the database
-	Member  string // its name; "none" outside of a cluster
+	Dir     string        // LXD_DIR
+	Here    *cluster.Here // this member
 }
 
 // Service holds the rules of storage pools and volumes.

@@ -53,7 +53,7 @@ func setup(t *testing.T) *fixture {
 func (f *fixture) start(bus *event.Bus) {
 	f.t.Helper()
 	f.Service = storage.New(storage.Deps{DB: f.db, Bus: bus, Locks: lock.New(), Drivers: driver.NewRegistry(f.kind),
-		Log: slog.New(slog.DiscardHandler), Dir: f.dir, Node: 1, Member: "none"})
+		Log: slog.New(slog.DiscardHandler), Dir: f.dir})
 	ctx, cancel := context.WithCancel(context.WithoutCancel(f.t.Context()))
 	if err := f.Start(ctx); err != nil {
 		f.t.Fatal(err)

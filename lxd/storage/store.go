@@ -88,7 +88,7 @@ func (s *Service) loadPools(ctx context.Context, q db.Querier, w *db.Where) ([]P
 	for i, r := range rows {
 		ids[i] = r.ID
 	}
-	cfg, err := db.Maps(ctx, q, stmtPoolConfig, s.Node, db.JSON(ids))
+	cfg, err := db.Maps(ctx, q, stmtPoolConfig, s.Here.ID(), db.JSON(ids))
 	if err != nil {
 		return nil, err
 	}
@@ -123,7 +123,7 @@ func (s *Service) insertPool(ctx context.Context, tx *db.Tx, p *Pool) error {
 		return err
 	}
 	p.ID = id
-	if _, err := db.Exec(ctx, tx, stmtPoolNode, id, s.Node); err != nil {
+	if _, err := db.Exec(ctx, tx, stmtPoolNode, id, s.Here.ID()); err != nil {
 		return err
 	}
 	return s.storeConfig(ctx, tx, *p)
@@ -136,13 +136,13 @@ func (s *Service) storeConfig(ctx context.Context, tx *db.Tx, p Pool) error {
 		return err
 	}
 	global, local := split(kind.PoolKeys(), p.Config)
-	if _, err := db.Exec(ctx, tx, stmtConfigClear, p.ID, s.Node); err != nil {
+	if _, err := db.Exec(ctx, tx, stmtConfigClear, p.ID, s.Here.ID()); err != nil {
 		return err
 	}
 	if _, err := db.Exec(ctx, tx, stmtConfigGlobal, p.ID, db.JSONMap(global)); err != nil {
 		return err
 	}
-	_, err = db.Exec(ctx, tx, stmtConfigLocal, p.ID, s.Node, db.JSONMap(local))
+	_, err = db.Exec(ctx, tx, stmtConfigLocal, p.ID, s.Here.ID(), db.JSONMap(local))
 	return err
 }
 
@@ -165,7 +165,7 @@ func (s *Service) setState(ctx context.Context, tx *db.Tx, id int64, to state) e
 	if err := db.ExecOne(ctx, tx, stmtPoolState, int64(to), id); err != nil {
 		return err
 	}
-	return db.ExecOne(ctx, tx, stmtPoolOnNode, int64(to), id, s.Node)
+	return db.ExecOne(ctx, tx, stmtPoolOnNode, int64(to), id, s.Here.ID())
 }
 
 // Volumes.
@@ -223,7 +223,7 @@ type volumeRow struct {
 
 func (s *Service) insertVolume(ctx context.Context, v Volume) error {
 	return s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
-		_, err := db.Insert(ctx, tx, stmtVolumeCreate, v.Name, s.Node, number(v.Type), time.Now().UTC(), v.project(), v.Pool)
+		_, err := db.Insert(ctx, tx, stmtVolumeCreate, v.Name, s.Here.ID(), number(v.Type), time.Now().UTC(), v.project(), v.Pool)
 		if errors.Is(err, db.ErrDuplicate) {
 			return errs.Conflict("Storage volume %q already exists in pool %q", v.Name, v.Pool)
 		}

@@ -224,7 +224,7 @@ func (s *Service) sweepImages(ctx context.Context, name string, p *pool) error {
 	if err != nil {
 		return err
 	}
-	recorded, err := db.Select[string](ctx, s.DB, stmtImagesOf, name, s.Node)
+	recorded, err := db.Select[string](ctx, s.DB, stmtImagesOf, name, s.Here.ID())
 	if err != nil {
 		return err
 	}
