@@ -6,11 +6,18 @@ import (
 
 	"sett/lxd/config"
 	"sett/shared/errs"
+	"sett/shared/validate"
 )
 
 // ShutdownTimeout is how long operations may go on once the daemon is asked to end.
 var ShutdownTimeout = config.New("core.shutdown_timeout", "integer", 5*time.Minute, "5", minutes,
 	config.Live(), config.Group("core"), config.Doc("Minutes that running operations have to end before the daemon stops"))
+
+// HTTPSAddress is where the API listens on the network.
+var HTTPSAddress = config.String("core.https_address", "", config.Check(func(v string) error {
+	_, err := validate.ListenAddress(v)
+	return err
+}), config.Live(), config.Local(), config.Group("core"), config.Doc("Address and port of the API on the network; without one it is reached through its socket only"))
 
 func minutes(v string) (time.Duration, error) {
 	d, err := config.Seconds("", 0).Parse(v)
@@ -29,14 +36,14 @@ var autoUpdate = config.New("images.auto_update_interval", "integer", int64(0), 
 // unbuilt are server keys of LXD 5.0 that this build refuses by name.
 var unbuilt = []string{
 	"backups.compression_algorithm", "candid.*", "cluster.*", "core.bgp_*", "core.debug_address", "core.dns_address",
-	"core.https_*", "core.metrics_*", "core.proxy_*", "core.storage_buckets_address", "core.trust_*", "images.auto_update_*",
+	"core.https_allowed_*", "core.https_trusted_proxy", "core.metrics_*", "core.proxy_*", "core.storage_buckets_address", "core.trust_*", "images.auto_update_*",
 	"images.compression_algorithm", "images.default_architecture", "images.remote_cache_expiry", "maas.*", "network.ovn.*",
 	"rbac.*", "storage.backups_volume", "storage.images_volume",
 }
 
 // Keys is the table of the server's configuration.
 func Keys() config.Table {
-	ks := []config.Declared{ShutdownTimeout, autoUpdate, config.Any("user.*", config.Live(), config.Doc("Free text of the user's"))}
+	ks := []config.Declared{ShutdownTimeout, HTTPSAddress, autoUpdate, config.Any("user.*", config.Live(), config.Doc("Free text of the user's"))}
 	for _, k := range unbuilt {
 		ks = append(ks, config.Unbuilt(k))
 	}

@@ -11,6 +11,7 @@ import (
 	"sett/lxd/event"
 	"sett/lxd/op"
 	"sett/shared/api"
+	"sett/shared/undo"
 )
 
 var (
@@ -39,13 +40,29 @@ type Daemon interface {
 	Dump(ctx context.Context, database string, schemaOnly bool) (string, error)
 }
 
+// Follower goes along with a change of the configuration before it is stored; an
+// error refuses the change. undo, which may be nil, takes back what it did when the
+// change cannot be stored.
+type Follower func(ctx context.Context, old, new map[string]string) (undo func(), err error)
+
+// Deps are what the service asks others for.
+type Deps struct {
+	DB     *db.DB // the cluster's
+	Local  *db.DB // this member's own
+	Ops    *op.Manager
+	Bus    *event.Bus
+	Daemon Daemon
+}
+
 // Service answers for the server.
 type Service struct {
-	db     *db.DB
-	ops    *op.Manager
-	bus    *event.Bus
-	daemon Daemon
-	keys   config.Table
+	db        *db.DB
+	local     *db.DB
+	ops       *op.Manager
+	bus       *event.Bus
+	daemon    Daemon
+	keys      config.Table
+	followers []Follower
 
 	change sync.Mutex // held from reading the configuration until what became of it is stored
 	mu     sync.Mutex
@@ -53,26 +70,41 @@ type Service struct {
 }
 
 // New makes the service.
-func New(d *db.DB, ops *op.Manager, bus *event.Bus, daemon Daemon) *Service {
-	return &Service{db: d, ops: ops, bus: bus, daemon: daemon, keys: Keys()}
+func New(d Deps) *Service {
+	return &Service{db: d.DB, local: d.Local, ops: d.Ops, bus: d.Bus, daemon: d.Daemon, keys: Keys()}
 }
 
-// Config is the server's configuration.
+// Follow adds somebody who goes along with changes. It is called before any request.
+func (s *Service) Follow(f Follower) { s.followers = append(s.followers, f) }
+
+// Config is the server's configuration: what the cluster shares, and the keys that
+// belong to this member.
 func (s *Service) Config(ctx context.Context) (map[string]string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.config != nil {
 		return maps.Clone(s.config), nil
 	}
-	rows, err := db.Select[configRow](ctx, s.db, stmtConfig)
-	if err != nil {
-		return nil, err
+	c := map[string]string{}
+	for _, d := range []*db.DB{s.db, s.local} {
+		rows, err := db.Select[configRow](ctx, d, stmtConfig)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range rows {
+			c[r.Key] = r.Value
+		}
 	}
-	s.config = map[string]string{}
-	for _, r := range rows {
-		s.config[r.Key] = r.Value
-	}
-	return maps.Clone(s.config), nil
+	s.config = c
+	return maps.Clone(c), nil
+}
+
+// Forget makes the next reader look into the database, after another member has
+// changed the configuration.
+func (s *Service) Forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.config = nil
 }
 
 // SetConfig replaces the server's configuration.
@@ -81,7 +113,58 @@ func (s *Service) SetConfig(ctx context.Context, c map[string]string, by *event.
 		return err
 	}
 	maps.DeleteFunc(c, func(_, v string) bool { return v == "" })
-	err := s.db.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
+	old, err := s.Config(ctx)
+	if err != nil {
+		return err
+	}
+	var u undo.Stack
+	defer u.Run()
+	for _, f := range s.followers {
+		back, err := f(ctx, old, c)
+		if err != nil {
+			return err
+		}
+		if back != nil {
+			u.Push(func() error { back(); return nil })
+		}
+	}
+	shared, own := s.split(c)
+	wasShared, wasOwn := s.split(old)
+	for _, part := range []struct {
+		db       *db.DB
+		was, now map[string]string
+	}{{s.local, wasOwn, own}, {s.db, wasShared, shared}} {
+		if maps.Equal(part.was, part.now) {
+			continue
+		}
+		if err := store(ctx, part.db, part.now); err != nil {
+			return err
+		}
+		u.Push(func() error { return store(context.WithoutCancel(ctx), part.db, part.was) })
+	}
+	u.Commit()
+	s.mu.Lock()
+	s.config = maps.Clone(c)
+	s.mu.Unlock()
+	s.bus.Lifecycle("config-updated", entity.New(entity.Server, ""), by, nil)
+	return nil
+}
+
+// split parts what all members share from what is this member's own.
+func (s *Service) split(c map[string]string) (shared, own map[string]string) {
+	shared, own = map[string]string{}, map[string]string{}
+	for k, v := range c {
+		if i, ok := s.keys.Lookup(k); ok && i.Local {
+			own[k] = v
+		} else {
+			shared[k] = v
+		}
+	}
+	return shared, own
+}
+
+func store(ctx context.Context, d *db.DB, c map[string]string) error {
+	return d.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
 		if _, err := db.Exec(ctx, tx, stmtConfigClear); err != nil {
 			return err
 		}
@@ -91,12 +174,4 @@ func (s *Service) SetConfig(ctx context.Context, c map[string]string, by *event.
 		_, err := db.Exec(ctx, tx, stmtConfigAdd, db.JSONMap(c))
 		return err
 	})
-	if err != nil {
-		return err
-	}
-	s.mu.Lock()
-	s.config = maps.Clone(c)
-	s.mu.Unlock()
-	s.bus.Lifecycle("config-updated", entity.New(entity.Server, ""), by, nil)
-	return nil
 }
