@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -69,6 +70,7 @@ type Daemon struct {
 	ctx    context.Context // ends when the daemon is told to stop
 	cancel context.CancelFunc
 	http   *http.Server
+	https  *https
 	socket string
 
 	ready    chan struct{}
@@ -137,13 +139,19 @@ func Start(ctx context.Context, o Options) (_ *Daemon, err error) {
 	if err := d.build(ctx); err != nil {
 		return nil, err
 	}
+	if err := d.own.certificates.Trust().Refresh(ctx); err != nil {
+		return nil, fmt.Errorf("read the trusted certificates: %w", err)
+	}
 	l := o.Listener
 	if l == nil {
 		if l, err = listenUnix(d.socket, o.Group); err != nil {
 			return nil, err
 		}
 	}
-	d.http = &http.Server{Handler: d.handler(), ConnContext: withPeer, ErrorLog: slog.NewLogLogger(d.log.Handler(), slog.LevelDebug),
+	handler := d.handler()
+	d.https = newHTTPS(d.ctx, d.log, handler, d.own.identity)
+	d.own.server.Follow(d.followHTTPS)
+	d.http = &http.Server{Handler: handler, ConnContext: withPeer, ErrorLog: slog.NewLogLogger(d.log.Handler(), slog.LevelDebug),
 		ReadHeaderTimeout: 30 * time.Second, BaseContext: func(net.Listener) context.Context { return d.ctx }}
 	d.wg.Add(2)
 	go func() {
@@ -162,6 +170,7 @@ func Start(ctx context.Context, o Options) (_ *Daemon, err error) {
 
 // comeUp does what the API need not wait for.
 func (d *Daemon) comeUp() {
+	d.startHTTPS()
 	if err := d.own.storage.Start(d.ctx); err != nil {
 		d.log.Error("Could not start the storage pools", "err", err)
 	}
@@ -257,6 +266,7 @@ func (d *Daemon) shutDown() error {
 	d.jobs.Stop()
 	grace, cancelGrace := context.WithTimeout(ctx, time.Second)
 	defer cancelGrace()
+	d.https.Close(grace)
 	if d.http.Shutdown(grace) != nil {
 		_ = d.http.Close()
 	}
@@ -319,7 +329,7 @@ func Name(dir string) string {
 }
 
 func (d *Daemon) handler() http.Handler {
-	return rest.New(rest.Deps{Log: d.log, Authenticate: authenticate, Project: d.own.projects.Chain, Gate: d.gate}, d.own.routes())
+	return rest.New(rest.Deps{Log: d.log, Authenticate: d.authenticate, Project: d.own.projects.Chain, Gate: d.gate}, d.own.routes())
 }
 
 // Routes lists the routes of a daemon, for references and tests.

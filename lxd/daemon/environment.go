@@ -74,8 +74,9 @@ func kernelFeatures() map[string]string {
 func (d *Daemon) Environment(ctx context.Context) api.ServerEnvironment {
 	h := readHost()
 	eng := d.own.engine.Info()
+	shown := d.own.identity.Network()
 	e := api.ServerEnvironment{
-		Addresses: []string{}, Architectures: h.architectures, Driver: eng.Driver, DriverVersion: eng.Version, Firewall: "nftables",
+		Addresses: d.addresses(), Certificate: string(shown.Cert), CertificateFingerprint: shown.Fingerprint(), Architectures: h.architectures, Driver: eng.Driver, DriverVersion: eng.Version, Firewall: "nftables",
 		Kernel: h.kernel, KernelArchitecture: h.machine, KernelFeatures: h.features, KernelVersion: h.release,
 		LXCFeatures: map[string]string{}, OSName: h.osName, OSVersion: h.osVersion, Server: "lxd", ServerClustered: false,
 		ServerEventMode: "full-mesh", ServerName: h.name, ServerPid: os.Getpid(), ServerVersion: version.Version,

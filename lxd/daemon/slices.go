@@ -2,8 +2,10 @@ package daemon
 
 import (
 	"context"
+	"fmt"
 	"path/filepath"
 
+	"sett/lxd/certificate"
 	"sett/lxd/cluster"
 	"sett/lxd/container"
 	"sett/lxd/device"
@@ -27,16 +29,18 @@ import (
 
 // parts are the resources of a daemon, in the order in which one may use another.
 type parts struct {
-	cluster   *cluster.Cluster
-	engine    container.Engine
-	projects  *project.Service
-	profiles  *profile.Service
-	storage   *storage.Service
-	images    *image.Service
-	networks  *network.Service
-	instances *instance.Service
-	exec      *exec.Handler
-	server    *server.Service
+	cluster      *cluster.Cluster
+	engine       container.Engine
+	projects     *project.Service
+	identity     *certificate.Identity
+	certificates *certificate.Service
+	profiles     *profile.Service
+	storage      *storage.Service
+	images       *image.Service
+	networks     *network.Service
+	instances    *instance.Service
+	exec         *exec.Handler
+	server       *server.Service
 }
 
 // build makes the slices and says who uses whom.
@@ -50,6 +54,10 @@ func (d *Daemon) build(context.Context) error {
 	global := d.st.Global
 	s.cluster = cluster.New(cluster.Options{DB: global, Here: d.here, Log: d.log})
 	s.projects = project.New(global)
+	if s.identity, err = certificate.LoadIdentity(d.o.Dir); err != nil {
+		return fmt.Errorf("the server's certificate: %w", err)
+	}
+	s.certificates = certificate.New(certificate.Deps{DB: global, Bus: d.bus, Identity: s.identity})
 	s.profiles = profile.New(global, d.bus)
 	locks := lock.New()
 	s.storage = storage.New(storage.Deps{DB: global, Bus: d.bus, Locks: locks, Drivers: d.o.StorageDrivers, Log: d.log,
@@ -74,7 +82,7 @@ func (d *Daemon) build(context.Context) error {
 	})
 	s.profiles.Attach(s.instances)
 	s.exec = exec.New(s.instances, d.ops, d.bus)
-	s.server = server.New(global, d.ops, d.bus, d)
+	s.server = server.New(server.Deps{DB: global, Local: d.st.Local.DB, Ops: d.ops, Bus: d.bus, Daemon: d})
 	return nil
 }
 

@@ -4,14 +4,12 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"net/http"
 	"os"
 	"os/user"
 	"strconv"
 
 	"golang.org/x/sys/unix"
 
-	"sett/lxd/auth"
 	"sett/shared/errs"
 )
 
@@ -69,16 +67,6 @@ func withPeer(ctx context.Context, c net.Conn) context.Context {
 		return ctx
 	}
 	return context.WithValue(ctx, peerKey{}, cred)
-}
-
-// authenticate says who calls. Whoever can open the socket administers the server:
-// its mode is the permission.
-func authenticate(r *http.Request) (auth.Caller, error) {
-	cred, ok := r.Context().Value(peerKey{}).(*unix.Ucred)
-	if !ok {
-		return auth.Caller{Address: r.RemoteAddr}, nil
-	}
-	return auth.Caller{Protocol: "unix", Username: username(cred.Uid), Address: "@", Admin: true}, nil
 }
 
 func username(uid uint32) string {
