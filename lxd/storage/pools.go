@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -13,29 +14,60 @@ import (
 
 // pool is a storage pool at work on this member.
 type pool struct {
-	drv   driver.Driver
-	ready chan struct{} // closed when the first attempt to mount it has ended
+	drv driver.Driver
 
-	mu  sync.Mutex
-	err error // why it is not usable
+	mu  sync.Mutex    // never held while something is mounted
+	try chan struct{} // an attempt to mount it is under way; closed when that ends
+	err error         // why it is not usable
 }
 
 // mounted makes a pool that is usable at once.
-func mounted(d driver.Driver) *pool {
-	p := &pool{drv: d, ready: make(chan struct{})}
-	close(p.ready)
-	return p
-}
+func mounted(d driver.Driver) *pool { return &pool{drv: d} }
 
+// mounting makes a pool that nobody can use before its first attempt has settled.
+func mounting(d driver.Driver) *pool { return &pool{drv: d, try: make(chan struct{})} }
+
+// state says why a pool is not usable; nil also while that is not known.
 func (p *pool) state() error {
-	select {
-	case <-p.ready:
-	default:
-		return nil // not known to be broken
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.try != nil {
+		return nil
+	}
 	return p.err
+}
+
+// settle ends an attempt.
+func (p *pool) settle(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.err = err
+	close(p.try)
+	p.try = nil
+}
+
+// spoil makes the next one who needs the pool mount it again.
+func (p *pool) spoil(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.err = err
+}
+
+// await returns when no attempt is under way.
+func (p *pool) await(ctx context.Context) error {
+	for {
+		p.mu.Lock()
+		try := p.try
+		p.mu.Unlock()
+		if try == nil {
+			return nil
+		}
+		select {
+		case <-try:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // mountTimeout is for one attempt; devices may be slow, but not that slow.
@@ -58,12 +90,12 @@ func (s *Service) Start(ctx context.Context) error {
 			s.work.Go(func() { s.finish(ctx, p, drv) })
 			continue
 		}
-		rt := &pool{drv: drv, ready: make(chan struct{})}
+		rt := mounting(drv)
 		s.keep(p.Name, rt)
 		s.work.Go(func() {
-			rt.err = s.mount(ctx, p.Name, rt)
-			close(rt.ready)
-			if rt.state() != nil {
+			err := s.mount(ctx, p.Name, rt)
+			rt.settle(err)
+			if err != nil {
 				return
 			}
 			if err := s.sweepImages(ctx, p.Name, rt); err != nil {
@@ -160,30 +192,39 @@ func (s *Service) open(ctx context.Context, name string) (*pool, error) {
 		}
 		return nil, errs.Unavailable("Storage pool %q cannot be used on this server; the log has the reason", name)
 	}
-	select {
-	case <-p.ready:
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.err != nil {
-		if p.err = s.mount(ctx, name, p); p.err != nil {
-			return nil, errs.Unavailable("Storage pool %q cannot be mounted: %w", name, p.err)
+	for waited := false; ; waited = true {
+		p.mu.Lock()
+		try, err := p.try, p.err
+		switch {
+		case try != nil:
+		case err == nil:
+			p.mu.Unlock()
+			return p, nil
+		case waited && !errors.Is(err, context.Canceled): // it has just been tried
+			p.mu.Unlock()
+			return nil, errs.Unavailable("Storage pool %q cannot be mounted: %w", name, err)
+		default:
+			p.try = make(chan struct{})
+			p.mu.Unlock()
+			p.settle(s.mount(ctx, name, p))
+			if err := ctx.Err(); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		p.mu.Unlock()
+		select {
+		case <-try:
+		case <-ctx.Done():
+			return nil, ctx.Err()
 		}
 	}
-	return p, nil
 }
 
 // runtime returns the pool, broken or not: enough to delete it.
 func (s *Service) runtime(ctx context.Context, p Pool) (*pool, error) {
 	if rt := s.lookup(p.Name); rt != nil {
-		select {
-		case <-rt.ready:
-			return rt, nil
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
+		return rt, rt.await(ctx)
 	}
 	drv, err := s.Drivers.New(ctx, p.Driver, s.env(p))
 	if err != nil {

@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
@@ -290,9 +291,11 @@ func (s *Service) DeletePool(ctx context.Context, name string, by *event.Request
 	}
 	s.forget(name)
 	if err := rt.drv.DeletePool(ctx); err != nil {
-		// It may be half gone; but it is there, and can be deleted again.
+		// It may be half gone; but it is there, and can be deleted again. Who wants to use
+		// it mounts it anew, and learns then what is left of it.
 		ctx, cancel := cleanup(ctx)
 		defer cancel()
+		rt.spoil(fmt.Errorf("its deletion has failed: %w", err))
 		s.keep(name, rt)
 		if e := s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error { return s.setState(ctx, tx, p.ID, stateCreated) }); e != nil {
 			s.Log.Error("Could not note that a storage pool is still there", "pool", name, "err", e)

@@ -22,6 +22,7 @@ import (
 	"sett/lxd/storage"
 	"sett/lxd/storage/driver"
 	"sett/lxd/storage/fake"
+	"sett/shared/errs"
 )
 
 type fixture struct {
@@ -292,4 +293,73 @@ func TestPoolThatDoesNotMountIsTriedAgain(t *testing.T) {
 	f.kind.Fail = nil
 	f.must(f.CreateVolume(ctx, vol("a"), 0, nil))
 	f.want(200, `"status":"Created"`, "GET", "/1.0/storage-pools/p", "")
+}
+
+func TestMountThatHangsHoldsNobodyUp(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	ctx := t.Context()
+	f.want(201, "", "POST", "/1.0/storage-pools", `{"name":"p","driver":"fake"}`)
+	f.must(f.Close(ctx))
+	f.kind.Fail = func(step, _ string) error {
+		if step == "mountpool" {
+			return errors.New("no such device")
+		}
+		return nil
+	}
+	f.start(event.NewBus(""))
+	f.must(f.Close(ctx))
+	mounting, goOn := make(chan struct{}), make(chan struct{})
+	f.kind.Fail = func(step, _ string) error {
+		if step == "mountpool" {
+			close(mounting)
+			<-goOn
+		}
+		return nil
+	}
+	first := make(chan error, 1)
+	go func() { first <- f.CreateVolume(ctx, vol("a"), 0, nil) }()
+	<-mounting
+	f.want(200, `"name":"p"`, "GET", "/1.0/storage-pools?recursion=1", "")
+	gone, cancel := context.WithCancel(ctx)
+	cancel()
+	if err := f.CreateVolume(gone, vol("b"), 0, nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("who lost patience got %v", err)
+	}
+	close(goOn)
+	f.must(<-first, f.CreateVolume(ctx, vol("c"), 0, nil))
+}
+
+func TestPoolWhoseDeletionFailedIsMountedAgain(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.want(201, "", "POST", "/1.0/storage-pools", `{"name":"p","driver":"fake"}`)
+	mounts := 0
+	f.kind.Fail = func(step, _ string) error {
+		switch step {
+		case "deletepool":
+			return errors.New("busy")
+		case "mountpool":
+			mounts++
+		}
+		return nil
+	}
+	f.want(500, "busy", "DELETE", "/1.0/storage-pools/p", "")
+	f.want(200, `"status":"Unavailable"`, "GET", "/1.0/storage-pools/p", "")
+	f.must(f.CreateVolume(t.Context(), vol("a"), 0, nil))
+	if mounts != 1 {
+		t.Errorf("mounted %d times", mounts)
+	}
+	f.want(200, `"status":"Created"`, "GET", "/1.0/storage-pools/p", "")
+}
+
+func TestPoolThatGoesTakesNoVolumes(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.want(201, "", "POST", "/1.0/storage-pools", `{"name":"p","driver":"fake"}`)
+	dbtest.Exec(t, f.db, `UPDATE storage_pools SET state = 0 WHERE name = 'p'`)
+	if err := f.CreateVolume(t.Context(), vol("a"), 0, nil); !errs.Is(err, errs.KindUnavailable) {
+		t.Errorf("got %v", err)
+	}
+	f.want(200, `"metadata":[]`, "GET", "/1.0/storage-pools/p/volumes", "")
 }

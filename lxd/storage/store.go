@@ -181,7 +181,7 @@ SELECT storage_volume_id, key, value FROM storage_volumes_config
 WHERE storage_volume_id IN (SELECT value FROM json_each(?))`
 	stmtVolumeCreate db.Stmt = `
 INSERT INTO storage_volumes (name, storage_pool_id, node_id, type, project_id, content_type, creation_date)
-SELECT ?, p.id, ?, ?, projects.id, 0, ? FROM storage_pools AS p JOIN projects ON projects.name = ? WHERE p.name = ?`
+SELECT ?, p.id, ?, ?, projects.id, 0, ? FROM storage_pools AS p JOIN projects ON projects.name = ? WHERE p.name = ? AND p.state = 1`
 	stmtVolumeDelete db.Stmt = `
 DELETE FROM storage_volumes
 WHERE storage_pool_id = (SELECT id FROM storage_pools WHERE name = ?)
@@ -223,7 +223,14 @@ type volumeRow struct {
 
 func (s *Service) insertVolume(ctx context.Context, v Volume) error {
 	return s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
-		_, err := db.Insert(ctx, tx, stmtVolumeCreate, v.Name, s.Here.ID(), number(v.Type), time.Now().UTC(), v.project(), v.Pool)
+		p, err := s.loadPool(ctx, tx, v.Pool)
+		if err != nil {
+			return err
+		}
+		if p.state != stateCreated { // it may have begun to go since the volume was asked for
+			return errs.Unavailable("Storage pool %q is being created or deleted", v.Pool)
+		}
+		_, err = db.Insert(ctx, tx, stmtVolumeCreate, v.Name, s.Here.ID(), number(v.Type), time.Now().UTC(), v.project(), v.Pool)
 		if errors.Is(err, db.ErrDuplicate) {
 			return errs.Conflict("Storage volume %q already exists in pool %q", v.Name, v.Pool)
 		}
