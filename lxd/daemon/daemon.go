@@ -79,7 +79,10 @@ type Daemon struct {
 	stopped  chan struct{}
 	stopErr  error
 	asked    chan struct{} // closed when somebody asked over the API for an end
-	how      struct{ instances, force bool }
+	answer   chan error    // closed when those who asked may be answered
+	how      struct{ instances bool }
+	hurry    chan struct{} // closed when nothing is to be waited for
+	hurried  sync.Once
 	off      bool // instances were stopped, so pools and networks go too
 	wg       sync.WaitGroup
 }
@@ -101,6 +104,7 @@ func Start(ctx context.Context, o Options) (_ *Daemon, err error) {
 		o.Tell = func(string) {}
 	}
 	d := &Daemon{o: o, here: cluster.Alone(), bus: event.NewBus(""), ready: make(chan struct{}), stopped: make(chan struct{}), asked: make(chan struct{}),
+		answer: make(chan error), hurry: make(chan struct{}),
 		socket: filepath.Join(o.Dir, "unix.socket")}
 	if o.LogHandler == nil {
 		o.LogHandler = slog.DiscardHandler
@@ -201,11 +205,14 @@ func (d *Daemon) Ready() <-chan struct{} { return d.ready }
 func (d *Daemon) Asked() <-chan struct{} { return d.asked }
 
 // Stop implements server.Daemon: it begins the end and returns at once. The
-// process may exit when Stopped is closed.
+// process may exit when Stopped is closed. Who comes second gets the same answer; with
+// force it makes an end that waits for operations go on.
 func (d *Daemon) Stop(instances, force bool) <-chan error {
-	out := make(chan error, 1)
+	if force {
+		d.hurried.Do(func() { close(d.hurry) })
+	}
 	d.stopOnce.Do(func() {
-		d.how.instances, d.how.force = instances, force
+		d.how.instances = instances
 		d.stopping.Store(true)
 		d.o.Tell("STOPPING=1")
 		go func() {
@@ -213,13 +220,13 @@ func (d *Daemon) Stop(instances, force bool) <-chan error {
 			if d.how.instances {
 				d.stopInstances()
 			}
-			out <- nil
+			close(d.answer)
 			close(d.asked)
 			d.stopErr = d.shutDown()
 			close(d.stopped)
 		}()
 	})
-	return out
+	return d.answer
 }
 
 // Stopped is closed when nothing of the daemon is left.
@@ -229,16 +236,28 @@ func (d *Daemon) Stopped() <-chan struct{} { return d.stopped }
 func (d *Daemon) Err() error { return d.stopErr }
 
 func (d *Daemon) stopInstances() {
-	ctx := d.ctx
-	if !d.how.force {
-		d.waitOperations(ctx)
+	d.waitOperations(d.ctx)
+	// What still runs holds locks, perhaps for ever, without which no instance stops.
+	ctx, cancel := context.WithTimeout(d.ctx, 20*time.Second)
+	defer cancel()
+	if err := d.ops.Close(ctx); err != nil {
+		d.log.Warn("Could not cancel all operations before the instances are stopped", "err", err)
 	}
-	d.own.instances.Shutdown(ctx, d.how.force)
+	d.own.instances.Shutdown(d.ctx, d.forced())
 	d.off = true
 }
 
+func (d *Daemon) forced() bool {
+	select {
+	case <-d.hurry:
+		return true
+	default:
+		return false
+	}
+}
+
 // waitOperations gives running operations the time that the server's configuration
-// allows them.
+// allows them. Sessions end with their instance.
 func (d *Daemon) waitOperations(ctx context.Context) {
 	limit := server.ShutdownTimeout.Get(nil)
 	if c, err := d.own.server.Config(ctx); err == nil {
@@ -247,9 +266,15 @@ func (d *Daemon) waitOperations(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	for _, o := range d.ops.Busy() {
+		if o.Session() {
+			continue
+		}
 		select {
 		case <-o.Done():
+		case <-d.hurry:
+			return
 		case <-ctx.Done():
+			d.log.Warn("Operations did not end in time; they are cancelled", "after", limit)
 			return
 		}
 	}
@@ -279,12 +304,6 @@ func (d *Daemon) shutDown() error {
 		all = append(all, d.own.storage.Unmount(ctx))
 	}
 	d.noteWake(ctx)
-	if d.how.instances {
-		// Nothing runs any more, so the pools can go too.
-		if err := d.own.storage.Unmount(ctx); err != nil {
-			d.log.Warn("Could not unmount the storage pools", "err", err)
-		}
-	}
 	all = append(all, d.st.Close(ctx))
 	if d.o.Listener == nil {
 		_ = os.Remove(d.socket)

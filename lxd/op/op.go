@@ -56,6 +56,9 @@ type Spec struct {
 	// Fixed operations cannot be cancelled by clients: what they do cannot stop
 	// half-way without harm.
 	Fixed bool
+	// Session marks the operation of somebody who sits in front of an instance. A
+	// shutdown does not wait for it: it ends with the instance.
+	Session bool
 	// Keep stretches the time for which the finished operation stays visible.
 	Keep time.Duration
 }
@@ -181,6 +184,9 @@ func (o *Operation) Project() string { return o.spec.Project }
 
 // URL is where clients find it.
 func (o *Operation) URL() string { return entity.New(entity.Operation, "", o.id).Path() }
+
+// Session reports whether it lasts as long as somebody likes.
+func (o *Operation) Session() bool { return o.spec.Session }
 
 // Description says what it does.
 func (o *Operation) Description() string { return o.spec.Description }

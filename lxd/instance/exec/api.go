@@ -80,7 +80,7 @@ func (h *Handler) post(ctx context.Context, r *rest.Request) (rest.Response, err
 		spec.Env = append(spec.Env, "container=lxc")
 	}
 	s := newSession(p, spec)
-	os := op.Spec{Description: "Executing command", Project: i.Project, Resources: []entity.Ref{i.Ref()}, Requestor: r.Caller().Requestor(),
+	os := op.Spec{Description: "Executing command", Project: i.Project, Resources: []entity.Ref{i.Ref()}, Requestor: r.Caller().Requestor(), Session: true,
 		MoreResources: map[string][]string{"containers": {"/1.0/containers/" + i.Name}}}
 	if req.WaitForWS {
 		os.Metadata = map[string]any{"command": req.Command, "environment": env, "interactive": req.Interactive, "fds": s.secrets()}
