@@ -78,19 +78,16 @@ func (s *Service) patch(ctx context.Context, r *rest.Request) (rest.Response, er
 }
 
 func (s *Service) change(ctx context.Context, r *rest.Request, body func(Profile) (api.ProfilePut, error)) (rest.Response, error) {
-	old, err := s.Load(ctx, r.Effective(), r.Name())
-	if err != nil {
+	if err := r.ReadBody(); err != nil {
 		return nil, err
 	}
-	if err := r.CheckETag(etag(old)); err != nil {
-		return nil, err
-	}
-	b, err := body(old)
-	if err != nil {
-		return nil, err
-	}
-	p := Profile{Description: b.Description, Config: b.Config, Devices: b.Devices}
-	return rest.Empty(), s.Update(ctx, old, p, r.Caller().Requestor())
+	return rest.Empty(), s.Update(ctx, r.Effective(), r.Name(), func(old Profile) (Profile, error) {
+		if err := r.CheckETag(etag(old)); err != nil {
+			return Profile{}, err
+		}
+		b, err := body(old)
+		return Profile{Description: b.Description, Config: b.Config, Devices: b.Devices}, err
+	}, r.Caller().Requestor())
 }
 
 func (s *Service) rename(ctx context.Context, r *rest.Request) (rest.Response, error) {

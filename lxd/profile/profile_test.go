@@ -21,7 +21,10 @@ import (
 )
 
 // users stands in for the instances.
-type users struct{ before, after []string }
+type users struct {
+	before, after []string
+	follow        func() // in place of instances that follow a change
+}
 
 func (u *users) CheckConfig(c map[string]string) error {
 	if _, ok := c["bad.key"]; ok {
@@ -36,6 +39,9 @@ func (u *users) BeforeProfile(_ context.Context, old, _ profile.Profile) error {
 }
 func (u *users) AfterProfile(_ context.Context, old, _ profile.Profile) error {
 	u.after = append(u.after, old.Name)
+	if u.follow != nil {
+		u.follow()
+	}
 	return nil
 }
 
@@ -151,4 +157,37 @@ func TestAProfileInUseStays(t *testing.T) {
 	if err := json.Unmarshal([]byte(body), &e); err != nil || len(e.Metadata.UsedBy) != 1 || e.Metadata.UsedBy[0] != "/1.0/instances/c1" {
 		t.Errorf("%v %s", err, body)
 	}
+}
+
+func TestChangesOfAProfileComeOneAfterTheOther(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.want(t, 201, "", "POST", "/1.0/profiles", `{"name":"p","config":{"user.a":"0"}}`)
+	_, _, hdr := f.do(t, "GET", "/1.0/profiles/p", "")
+	following, goOn := make(chan struct{}), make(chan struct{})
+	f.users.follow = func() {
+		f.users.follow = nil
+		close(following)
+		<-goOn
+	}
+	first := make(chan int, 1)
+	go func() {
+		code, _, _ := f.do(t, "PATCH", "/1.0/profiles/p", `{"config":{"user.a":"1"}}`)
+		first <- code
+	}()
+	<-following
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	req := httptest.NewRequest("PUT", "/1.0/profiles/p", strings.NewReader(`{}`)).WithContext(ctx)
+	w := httptest.NewRecorder()
+	f.server.ServeHTTP(w, req)
+	if w.Code == 200 {
+		t.Error("a second change went in between")
+	}
+	close(goOn)
+	if code := <-first; code != 200 {
+		t.Errorf("first change: %d", code)
+	}
+	f.want(t, 412, "ETag", "PUT", "/1.0/profiles/p", `{}`, "If-Match", hdr.Get("Etag"))
+	f.want(t, 200, `"user.a":"1"`, "GET", "/1.0/profiles/p", "")
 }

@@ -9,6 +9,7 @@ import (
 	"sett/lxd/db"
 	"sett/lxd/entity"
 	"sett/lxd/event"
+	"sett/lxd/lock"
 	"sett/shared/errs"
 )
 
@@ -46,11 +47,14 @@ type Service struct {
 	db        *db.DB
 	bus       *event.Bus
 	instances Instances
+	// locks are of this service alone: instances are locked while a profile is, never
+	// the other way round.
+	locks *lock.Manager
 }
 
 // New makes the service. The instances come later, by Attach, because they stand
 // above profiles.
-func New(d *db.DB, bus *event.Bus) *Service { return &Service{db: d, bus: bus} }
+func New(d *db.DB, bus *event.Bus) *Service { return &Service{db: d, bus: bus, locks: lock.New()} }
 
 // Attach says who the users of profiles are. It is called once, before any request.
 func (s *Service) Attach(i Instances) { s.instances = i }
@@ -201,8 +205,22 @@ func (s *Service) Create(ctx context.Context, p Profile, by *event.Requestor) er
 	})
 }
 
-// Update replaces what a profile says. old is what the caller saw.
-func (s *Service) Update(ctx context.Context, old, new Profile, by *event.Requestor) error {
+// Update replaces what a profile says by what change makes of it. Changes of one
+// profile come one after the other, with all that they mean to running instances.
+func (s *Service) Update(ctx context.Context, project, name string, change func(old Profile) (Profile, error), by *event.Requestor) error {
+	unlock, err := s.locks.Lock(ctx, "Updating profile", entity.New(entity.Profile, project, name))
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	old, err := s.Load(ctx, project, name)
+	if err != nil {
+		return err
+	}
+	new, err := change(old)
+	if err != nil {
+		return err
+	}
 	new.ID, new.Project, new.Name = old.ID, old.Project, old.Name
 	if err := s.validate(ctx, new); err != nil {
 		return err
@@ -211,7 +229,7 @@ func (s *Service) Update(ctx context.Context, old, new Profile, by *event.Reques
 	if err := s.instances.BeforeProfile(ctx, old, new); err != nil {
 		return err
 	}
-	err := s.db.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
+	err = s.db.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
 		if err := store(ctx, tx, new); err != nil {
 			return err
 		}
@@ -232,6 +250,11 @@ func (s *Service) Rename(ctx context.Context, project, name, to string, by *even
 	if err := CheckName(to); err != nil {
 		return err
 	}
+	unlock, err := s.locks.Lock(ctx, "Renaming profile", entity.New(entity.Profile, project, name), entity.New(entity.Profile, project, to))
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	return s.db.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
 		p, err := one(ctx, tx, project, name)
 		if err != nil {
@@ -255,6 +278,11 @@ func (s *Service) Delete(ctx context.Context, project, name string, by *event.Re
 	if name == Default {
 		return errs.Forbidden(`The "default" profile cannot be deleted`)
 	}
+	unlock, err := s.locks.Lock(ctx, "Deleting profile", entity.New(entity.Profile, project, name))
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	return s.db.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
 		p, err := one(ctx, tx, project, name)
 		if err != nil {

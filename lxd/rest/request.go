@@ -43,6 +43,7 @@ type Request struct {
 	caller  auth.Caller
 	project Project
 	ref     entity.Ref
+	read    []byte // the body, once ReadBody has it
 }
 
 // Caller is who asks.
@@ -151,7 +152,18 @@ func DecodeFields[T any](r *Request) (T, map[string]json.RawMessage, error) {
 	return v, m, unmarshal(b, &m)
 }
 
+// ReadBody reads the JSON body, for handlers that decode it under a lock later: a slow
+// client must not hold that up.
+func (r *Request) ReadBody() error {
+	b, err := r.body()
+	r.read = b
+	return err
+}
+
 func (r *Request) body() ([]byte, error) {
+	if r.read != nil {
+		return r.read, nil
+	}
 	if r.route.Body.Stream { // not limited by the chain
 		r.http.Body = http.MaxBytesReader(r.w, r.http.Body, DefaultBodyLimit)
 	}
