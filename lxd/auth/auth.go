@@ -80,3 +80,9 @@ func Allow(c Caller, n Need, project string) error {
 func (c Caller) CanSee(project string) bool {
 	return c.Admin || slices.Contains(c.Projects, project)
 }
+
+// Is reports whether the caller is the one who asked for something. Addresses do not
+// count: a caller may come over several.
+func (c Caller) Is(by *event.Requestor) bool {
+	return by != nil && c.Trusted() && c.Protocol == by.Protocol && c.Username == by.Username
+}

@@ -33,6 +33,8 @@ type Event struct {
 	Location  string
 	Project   string // empty: not of a project
 	Metadata  any
+	// By is who caused it, where only they may see it. It does not go out.
+	By *Requestor
 }
 
 // Requestor says who asked for what happened.

@@ -16,9 +16,18 @@ import (
 	"sett/shared/errs"
 )
 
-// sees reports whether a caller may know of an image of a project.
+// sees reports whether a caller may know of an image of a project. Who has a project
+// that shares the images of the default one sees those.
 func sees(r *rest.Request, project string, public bool) bool {
-	return public || r.Caller().Trusted() && r.Caller().CanSee(r.Project().Name) && r.Caller().CanSee(project)
+	return public || r.Caller().Trusted() && (r.Caller().CanSee(project) || project == r.Effective() && r.Caller().CanSee(r.Project().Name))
+}
+
+// owns refuses to change what a caller only sees because its project shares it.
+func owns(r *rest.Request, project string) error {
+	if r.Caller().CanSee(project) {
+		return nil
+	}
+	return errs.Forbidden("not authorized")
 }
 
 func (s *Service) handleList(ctx context.Context, r *rest.Request) (rest.Response, error) {
@@ -60,22 +69,38 @@ func (s *Service) handleList(ctx context.Context, r *rest.Request) (rest.Respons
 }
 
 // one finds the image of the path for those who may know of it; to others it is not
-// there.
-func (s *Service) one(ctx context.Context, r *rest.Request) (Image, error) {
-	i, err := s.Find(ctx, r.Effective(), r.Value(0))
+// there. take uses the secret up with which a stranger comes.
+func (s *Service) one(ctx context.Context, r *rest.Request, take bool) (Image, error) {
+	prefix := r.Value(0)
+	all, err := s.matches(ctx, r.Effective(), prefix)
 	if err != nil {
-		return i, err
+		return Image{}, err
 	}
-	if sees(r, i.Project, i.Public) {
-		return i, nil
+	hidden := slices.Clone(all)
+	all = slices.DeleteFunc(all, func(i Image) bool { return !sees(r, i.Project, i.Public) })
+	if secret := r.Query("secret"); len(all) == 0 && secret != "" {
+		token := s.Ops.PeekToken
+		if take {
+			token = s.Ops.Token
+		}
+		for _, i := range hidden {
+			if token(secret, func(o *op.Operation) bool {
+				return o.Metadata("fingerprint") == i.Fingerprint && o.Project() == i.Project
+			}) != nil {
+				return i, nil
+			}
+		}
 	}
-	secret := r.Query("secret")
-	if secret != "" && s.Ops.Token(secret, func(o *op.Operation) bool {
-		return o.Metadata("fingerprint") == i.Fingerprint && o.Project() == i.Project
-	}) != nil {
-		return i, nil
+	return only(prefix, all)
+}
+
+// own is one for those who are going to change it.
+func (s *Service) own(ctx context.Context, r *rest.Request) (Image, error) {
+	i, err := s.one(ctx, r, false)
+	if err == nil {
+		err = owns(r, i.Project)
 	}
-	return Image{}, errs.NotFound("Image %q not found", r.Value(0))
+	return i, err
 }
 
 func (s *Service) handleCreate(ctx context.Context, r *rest.Request) (rest.Response, error) {
@@ -115,7 +140,7 @@ func (s *Service) handleCreate(ctx context.Context, r *rest.Request) (rest.Respo
 }
 
 func (s *Service) handleGet(ctx context.Context, r *rest.Request) (rest.Response, error) {
-	i, err := s.one(ctx, r)
+	i, err := s.one(ctx, r, false)
 	if err != nil {
 		return nil, err
 	}
@@ -131,7 +156,7 @@ func (s *Service) handlePatch(ctx context.Context, r *rest.Request) (rest.Respon
 }
 
 func (s *Service) change(ctx context.Context, r *rest.Request, merge bool) (rest.Response, error) {
-	i, err := s.one(ctx, r)
+	i, err := s.own(ctx, r)
 	if err != nil {
 		return nil, err
 	}
@@ -149,7 +174,7 @@ func (s *Service) change(ctx context.Context, r *rest.Request, merge bool) (rest
 }
 
 func (s *Service) handleDelete(ctx context.Context, r *rest.Request) (rest.Response, error) {
-	i, err := s.one(ctx, r)
+	i, err := s.own(ctx, r)
 	if err != nil {
 		return nil, err
 	}
@@ -163,16 +188,19 @@ func (s *Service) handleDelete(ctx context.Context, r *rest.Request) (rest.Respo
 	return rest.Async(o.URL(), o.API()), nil
 }
 
+// secretTime is how long such a token can be used.
+const secretTime = 24 * time.Hour
+
 // handleSecret makes a token with which a stranger may download the image.
 func (s *Service) handleSecret(ctx context.Context, r *rest.Request) (rest.Response, error) {
-	i, err := s.one(ctx, r)
+	i, err := s.own(ctx, r)
 	if err != nil {
 		return nil, err
 	}
 	var b [32]byte
 	_, _ = rand.Read(b[:])
 	secret := hex.EncodeToString(b[:])
-	o, err := s.Ops.Start(ctx, op.Spec{Class: op.Token, Description: "Image download token", Project: i.Project, Secret: secret,
+	o, err := s.Ops.Start(ctx, op.Spec{Class: op.Token, Description: "Image download token", Project: i.Project, Secret: secret, Expires: secretTime,
 		Requestor: r.Caller().Requestor(), Resources: []entity.Ref{ref(i.Project, i.Fingerprint)},
 		Metadata: map[string]any{"secret": secret, "fingerprint": i.Fingerprint}})
 	if err != nil {
@@ -239,6 +267,15 @@ func (s *Service) oneAlias(ctx context.Context, r *rest.Request) (Alias, error) 
 	return a, err
 }
 
+// ownAlias is oneAlias for those who are going to change it.
+func (s *Service) ownAlias(ctx context.Context, r *rest.Request) (Alias, error) {
+	a, err := s.oneAlias(ctx, r)
+	if err == nil {
+		err = owns(r, a.Project)
+	}
+	return a, err
+}
+
 func (s *Service) handleAlias(ctx context.Context, r *rest.Request) (rest.Response, error) {
 	a, err := s.oneAlias(ctx, r)
 	if err != nil {
@@ -267,7 +304,7 @@ func (s *Service) handleAliasPatch(ctx context.Context, r *rest.Request) (rest.R
 }
 
 func (s *Service) changeAlias(ctx context.Context, r *rest.Request, merge bool) (rest.Response, error) {
-	a, err := s.oneAlias(ctx, r)
+	a, err := s.ownAlias(ctx, r)
 	if err != nil {
 		return nil, err
 	}
@@ -285,7 +322,7 @@ func (s *Service) changeAlias(ctx context.Context, r *rest.Request, merge bool) 
 }
 
 func (s *Service) handleAliasRename(ctx context.Context, r *rest.Request) (rest.Response, error) {
-	a, err := s.oneAlias(ctx, r)
+	a, err := s.ownAlias(ctx, r)
 	if err != nil {
 		return nil, err
 	}
@@ -300,7 +337,7 @@ func (s *Service) handleAliasRename(ctx context.Context, r *rest.Request) (rest.
 }
 
 func (s *Service) handleAliasDelete(ctx context.Context, r *rest.Request) (rest.Response, error) {
-	a, err := s.oneAlias(ctx, r)
+	a, err := s.ownAlias(ctx, r)
 	if err != nil {
 		return nil, err
 	}

@@ -13,7 +13,7 @@ import (
 
 // handleExport sends the file of an image, or its two files as parts.
 func (s *Service) handleExport(ctx context.Context, r *rest.Request) (rest.Response, error) {
-	i, err := s.one(ctx, r)
+	i, err := s.one(ctx, r, true)
 	if err != nil {
 		return nil, err
 	}

@@ -299,6 +299,7 @@ func TestStrangersSeePublicImagesOnly(t *testing.T) {
 	w.want(404, "not found", "GET", "/1.0/images/aliases/deb", "")
 	w.want(403, "", "DELETE", "/1.0/images/"+fp, "")
 	secret := e.Metadata.Metadata["secret"]
+	w.want(200, fp, "GET", "/1.0/images/"+fp+"?secret="+secret, "") // a look does not use it up
 	if code, _, _ := w.do("GET", "/1.0/images/"+fp+"/export?secret="+secret, nil); code != 200 {
 		t.Errorf("export with the secret: %d", code)
 	}
@@ -337,4 +338,43 @@ func TestPrefixesAreNotPatterns(t *testing.T) {
 	w.run("POST", "/1.0/images", tarball(t, "metadata.yaml", meta, "rootfs/", "", "rootfs/other", "y"))
 	w.want(404, "not found", "GET", "/1.0/images/%25", "")
 	w.want(404, "not found", "GET", "/1.0/images/_", "")
+}
+
+func TestStrangersLearnNothingFromPrefixes(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	for n := range 17 { // two of them begin alike
+		w.run("POST", "/1.0/images", tarball(t, "metadata.yaml", meta, "rootfs/", "", "rootfs/n", strings.Repeat("x", n)))
+	}
+	seen := map[string]bool{}
+	prefix := ""
+	for _, f := range w.files() {
+		if seen[f[:1]] {
+			prefix = f[:1]
+		}
+		seen[f[:1]] = true
+	}
+	w.want(400, "more than one", "GET", "/1.0/images/"+prefix, "")
+	w.caller = auth.Caller{}
+	w.want(404, "not found", "GET", "/1.0/images/"+prefix, "")
+}
+
+func TestProjectsThatShareImagesSeeThemOnly(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	dbtest.Exec(t, w.db, `INSERT INTO projects (name, description) VALUES ('web', '')`)
+	b := unified(t)
+	fp := sum(b)
+	w.run("POST", "/1.0/images", b)
+	w.want(201, "", "POST", "/1.0/images/aliases", `{"name":"deb","target":"`+fp+`"}`)
+	w.caller = auth.Caller{Protocol: "tls", Projects: []string{"web"}}
+	w.want(200, fp, "GET", "/1.0/images?project=web", "")
+	w.want(200, fp, "GET", "/1.0/images/"+fp[:12]+"?project=web", "")
+	w.want(200, fp, "GET", "/1.0/images/aliases/deb?project=web", "")
+	w.want(404, "", "GET", "/1.0/images/"+fp, "")
+	w.want(403, "", "DELETE", "/1.0/images/"+fp+"?project=web", "")
+	w.want(403, "", "PATCH", "/1.0/images/"+fp+"?project=web", `{"public":true}`)
+	w.want(403, "", "DELETE", "/1.0/images/aliases/deb?project=web", "")
+	w.caller = auth.Caller{Protocol: "tls", Projects: []string{"other"}}
+	w.want(404, "", "GET", "/1.0/images/"+fp+"?project=web", "")
 }

@@ -90,21 +90,30 @@ func (s *Service) Start(ctx context.Context) error {
 
 // Find returns the image of a project whose fingerprint begins with prefix.
 func (s *Service) Find(ctx context.Context, project, prefix string) (Image, error) {
-	notFound := errs.NotFound("Image %q not found", prefix)
+	all, err := s.matches(ctx, project, prefix)
+	if err != nil {
+		return Image{}, err
+	}
+	return only(prefix, all)
+}
+
+// matches are the images of a project whose fingerprints begin with prefix.
+func (s *Service) matches(ctx context.Context, project, prefix string) ([]Image, error) {
 	if !isHex(prefix) {
-		return Image{}, notFound
+		return nil, nil
 	}
 	var w db.Where
-	all, err := load(ctx, s.DB, w.Eq("projects.name", project).Is("i.fingerprint LIKE ?", strings.ToLower(prefix)+"%"))
-	switch {
-	case err != nil:
-		return Image{}, err
-	case len(all) == 0:
-		return Image{}, notFound
-	case len(all) > 1:
-		return Image{}, errs.Invalid("Partial fingerprint %q matches more than one image", prefix)
+	return load(ctx, s.DB, w.Eq("projects.name", project).Is("i.fingerprint LIKE ?", strings.ToLower(prefix)+"%"))
+}
+
+func only(prefix string, all []Image) (Image, error) {
+	switch len(all) {
+	case 0:
+		return Image{}, errs.NotFound("Image %q not found", prefix)
+	case 1:
+		return all[0], nil
 	}
-	return all[0], nil
+	return Image{}, errs.Invalid("Partial fingerprint %q matches more than one image", prefix)
 }
 
 // isHex keeps the wildcards of LIKE out.

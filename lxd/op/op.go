@@ -48,6 +48,8 @@ type Spec struct {
 	Metadata      map[string]any
 	Requestor     *event.Requestor
 	Secret        string // of a token operation
+	// Expires is how long a token can be used; 0: until the daemon ends.
+	Expires time.Duration
 
 	// Run does the work. It must return soon after its context ends.
 	Run func(ctx context.Context, o *Operation) error
@@ -122,8 +124,8 @@ func (m *Manager) Start(ctx context.Context, s Spec) (*Operation, error) {
 	m.mu.Unlock()
 
 	// Clients expect to see an operation pending before it runs.
-	m.publish(o.render(api.Pending), s.Project)
-	m.publish(o.API(), s.Project)
+	m.publish(o, o.render(api.Pending))
+	m.publish(o, o.API())
 	go o.run(runCtx)
 	return o, nil
 }
@@ -136,8 +138,15 @@ func (o *Operation) run(ctx context.Context) {
 	case o.spec.Run != nil:
 		err = o.guard(ctx)
 	default: // a token waits until it is used or cancelled
+		if o.spec.Expires > 0 {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, o.spec.Expires)
+			defer cancel()
+		}
 		<-ctx.Done()
-		err = ctx.Err()
+		if err = ctx.Err(); errors.Is(err, context.DeadlineExceeded) {
+			err = errs.Invalid("The token has expired")
+		}
 	}
 	o.finish(err)
 }
@@ -167,7 +176,7 @@ func (o *Operation) finish(err error) {
 	o.updated = time.Now()
 	keep := max(o.m.keep, o.spec.Keep)
 	o.mu.Unlock()
-	o.m.publish(o.API(), o.spec.Project)
+	o.m.publish(o, o.API())
 	close(o.done)
 	time.AfterFunc(keep, func() {
 		o.m.mu.Lock()
@@ -181,6 +190,9 @@ func (o *Operation) ID() string { return o.id }
 
 // Project is the project in which it runs.
 func (o *Operation) Project() string { return o.spec.Project }
+
+// Requestor is who asked for it; nil for the daemon itself.
+func (o *Operation) Requestor() *event.Requestor { return o.spec.Requestor }
 
 // URL is where clients find it.
 func (o *Operation) URL() string { return entity.New(entity.Operation, "", o.id).Path() }
@@ -224,7 +236,7 @@ func (o *Operation) Set(md map[string]any) {
 	maps.Copy(n, md)
 	o.metadata, o.updated = n, time.Now()
 	o.mu.Unlock()
-	o.m.publish(o.API(), o.spec.Project)
+	o.m.publish(o, o.API())
 }
 
 // AddResource lists one more object that the operation is about.
@@ -237,10 +249,14 @@ func (o *Operation) AddResource(r entity.Ref) {
 // Secret is what a token operation guards.
 func (o *Operation) Secret() string { return o.spec.Secret }
 
+// guards reports whether a secret is that of a token operation.
+func (o *Operation) guards(secret string) bool {
+	return o.spec.Class == Token && o.spec.Secret != "" && subtle.ConstantTimeCompare([]byte(secret), []byte(o.spec.Secret)) == 1
+}
+
 // UseToken ends a token operation whose secret matches; it works once.
 func (o *Operation) UseToken(secret string) bool {
-	if o.spec.Class != Token || o.spec.Secret == "" ||
-		subtle.ConstantTimeCompare([]byte(secret), []byte(o.spec.Secret)) != 1 {
+	if !o.guards(secret) {
 		return false
 	}
 	o.mu.Lock()
@@ -272,7 +288,7 @@ func (o *Operation) Cancel() error {
 	}
 	o.updated = time.Now()
 	o.mu.Unlock()
-	o.m.publish(o.API(), o.spec.Project)
+	o.m.publish(o, o.API())
 	o.cancel()
 	return nil
 }
@@ -325,8 +341,8 @@ func (o *Operation) render(as api.StatusCode) api.Operation {
 	return a
 }
 
-func (m *Manager) publish(a api.Operation, project string) {
-	m.bus.Publish(event.Event{Type: event.TypeOperation, Project: project, Metadata: a})
+func (m *Manager) publish(o *Operation, a api.Operation) {
+	m.bus.Publish(event.Event{Type: event.TypeOperation, Project: o.spec.Project, Metadata: a, By: o.spec.Requestor})
 }
 
 // Get finds an operation.
@@ -356,6 +372,19 @@ func (m *Manager) List() []*Operation {
 func (m *Manager) Token(secret string, match func(o *Operation) bool) *Operation {
 	for _, o := range m.List() {
 		if o.spec.Class == Token && match(o) && o.UseToken(secret) {
+			return o
+		}
+	}
+	return nil
+}
+
+// PeekToken is Token for those who only look: the token can still be used.
+func (m *Manager) PeekToken(secret string, match func(o *Operation) bool) *Operation {
+	for _, o := range m.List() {
+		o.mu.Lock()
+		open := !o.asked && o.status == api.Running
+		o.mu.Unlock()
+		if open && match(o) && o.guards(secret) {
 			return o
 		}
 	}

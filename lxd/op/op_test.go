@@ -3,6 +3,7 @@ package op_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -123,13 +124,31 @@ func TestTokensWorkOnce(t *testing.T) {
 	if m.Token("wrong", match) != nil {
 		t.Error("a wrong secret was taken")
 	}
+	if m.PeekToken("wrong", match) != nil || m.PeekToken("s3cret", match) != o || m.PeekToken("s3cret", match) != o {
+		t.Error("a look did not show it, or used it up")
+	}
 	if m.Token("s3cret", match) != o {
 		t.Error("the right secret was refused")
 	}
 	if m.Token("s3cret", match) != nil {
 		t.Error("the secret was taken twice")
 	}
+	if m.PeekToken("s3cret", match) != nil {
+		t.Error("a used token was shown")
+	}
 	<-o.Done()
+}
+
+func TestTokensExpire(t *testing.T) {
+	t.Parallel()
+	m, _ := manager(t)
+	o := start(t, m, op.Spec{Class: op.Token, Secret: "s3cret", Expires: time.Millisecond})
+	if err := o.Wait(t.Context()); err == nil || !strings.Contains(err.Error(), "expired") {
+		t.Errorf("got %v", err)
+	}
+	if m.Token("s3cret", func(*op.Operation) bool { return true }) != nil {
+		t.Error("an expired token was taken")
+	}
 }
 
 func TestWaitEndsWithItsContext(t *testing.T) {

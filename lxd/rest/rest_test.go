@@ -3,6 +3,7 @@ package rest_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -72,6 +73,14 @@ func server(t *testing.T, caller auth.Caller) *rest.Server {
 			return rest.Sync(all), err
 		}, func(r *rest.Route) { r.Need = auth.ViewProject; r.Lists = true }),
 		mk("GET", "/1.0/view/{name}", get, func(r *rest.Route) { r.Need = auth.ViewProject }),
+		mk("GET", "/1.0/public/{name}", get, func(r *rest.Route) { r.Need = auth.Public }),
+		mk("GET", "/1.0/stream", func(context.Context, *rest.Request) (rest.Response, error) {
+			return rest.Raw(func(w http.ResponseWriter, _ *http.Request) error {
+				_, _ = io.WriteString(w, "half")
+				_ = http.NewResponseController(w).Flush()
+				return errors.New("the disk is broken")
+			}), nil
+		}, func(r *rest.Route) { r.Kind = "" }),
 		mk("GET", "/1.0/secret", get, func(r *rest.Route) { r.Need = auth.Admin; r.Kind = "" }),
 	})
 }
@@ -246,5 +255,39 @@ func TestURLs(t *testing.T) {
 	got := rest.URLs("/1.0/profiles", "web", []string{"a b"})
 	if len(got) != 1 || got[0] != "/1.0/profiles/a%20b?project=web" {
 		t.Error(got)
+	}
+}
+
+func TestBrokenBodyDoesNotEndAsIfWhole(t *testing.T) {
+	t.Parallel()
+	srv := httptest.NewServer(server(t, admin))
+	defer srv.Close()
+	req, err := http.NewRequestWithContext(t.Context(), "GET", srv.URL+"/1.0/stream", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := srv.Client().Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if b, err := io.ReadAll(res.Body); string(b) != "half" || err == nil {
+		t.Errorf("got %q and %v; want an error after the half", b, err)
+	}
+}
+
+func TestStrangersLearnOfNoProject(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]auth.Caller{"stranger": {}, "restricted": {Protocol: "tls", Projects: []string{"mine"}}} {
+		s := server(t, c)
+		if res, body := do(t, s, "GET", "/1.0/public/gone?project=nope", ""); res.StatusCode != 404 || !strings.Contains(body, "Thing") {
+			t.Errorf("%s, no such project: %d %s", name, res.StatusCode, body)
+		}
+		if res, _ := do(t, s, "GET", "/1.0/view/x?project=nope", ""); res.StatusCode != 403 {
+			t.Errorf("%s, a route that is not public: %d", name, res.StatusCode)
+		}
+	}
+	if res, body := do(t, server(t, admin), "GET", "/1.0/public/gone?project=nope", ""); res.StatusCode != 404 || !strings.Contains(body, "Project") {
+		t.Errorf("admin: %d %s", res.StatusCode, body)
 	}
 }

@@ -70,24 +70,31 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	cw := &countingWriter{ResponseWriter: w}
 
 	defer func() {
+		l.Debug("Handled request", "method", hr.Method, "path", hr.URL.Path, "status", cw.status, "bytes", cw.n, "took", time.Since(start))
+	}()
+	defer func() {
 		if p := recover(); p != nil {
 			if p == http.ErrAbortHandler {
 				panic(p)
 			}
 			l.Error("Panic in a request", "method", hr.Method, "path", hr.URL.Path, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-			if !cw.started() {
-				writeError(cw, errs.Internal("Internal error, the log has more under request %s", id))
+			if cw.started() {
+				panic(http.ErrAbortHandler)
 			}
+			writeError(cw, errs.Internal("Internal error, the log has more under request %s", id))
 		}
-		l.Debug("Handled request", "method", hr.Method, "path", hr.URL.Path, "status", cw.status, "bytes", cw.n, "took", time.Since(start))
 	}()
 
 	if err := s.serve(cw, hr); err != nil {
 		if errs.KindOf(err) == errs.KindInternal && !errors.Is(err, context.Canceled) {
 			l.Warn("Request failed", "method", hr.Method, "path", hr.URL.Path, "err", err)
 		}
-		if !cw.started() {
+		switch {
+		case !cw.started():
 			writeError(cw, err)
+		case !cw.hijack:
+			// An orderly end would pass half a body off as a whole one.
+			panic(http.ErrAbortHandler)
 		}
 	}
 }
@@ -173,6 +180,10 @@ func (s *Server) project(ctx context.Context, r *Request) error {
 			return errs.Forbidden("not authorized")
 		}
 		p, err := s.deps.Project(ctx, name)
+		if errs.Is(err, errs.KindNotFound) && !r.caller.CanSee(name) {
+			// To those who may not know it looks like one that holds nothing for them.
+			p, err = Project{Name: name, Features: map[string]bool{r.route.Feature: true}}, nil
+		}
 		if err != nil {
 			return err
 		}

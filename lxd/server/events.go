@@ -69,10 +69,11 @@ func (s *Service) handleEvents(ctx context.Context, r *rest.Request) (rest.Respo
 	for {
 		select {
 		case e, ok := <-sub.C():
-			if !ok || !caller.Admin && e.Project == "" && e.Type == event.TypeLifecycle {
-				if !ok {
-					return rest.Upgraded(), nil
-				}
+			if !ok {
+				return rest.Upgraded(), nil
+			}
+			// What happens in no project is not for restricted callers, unless they do it.
+			if !caller.Admin && e.Project == "" && !(e.Type == event.TypeOperation && caller.Is(e.By)) {
 				continue
 			}
 			if err := send(conn, e); err != nil {

@@ -35,7 +35,7 @@ func (s *Service) handleOps(_ context.Context, r *rest.Request) (rest.Response, 
 
 func canSee(r *rest.Request, o *op.Operation) bool {
 	if o.Project() == "" {
-		return r.Caller().Admin
+		return r.Caller().Admin || r.Caller().Is(o.Requestor())
 	}
 	return r.Caller().CanSee(o.Project())
 }
@@ -68,6 +68,10 @@ func (s *Service) handleOpCancel(_ context.Context, r *rest.Request) (rest.Respo
 	return rest.Empty(), o.Cancel()
 }
 
+// longestWait is the number of seconds above which a wait has no end: more would not
+// fit into a time.
+const longestWait = 1 << 31
+
 // handleOpWait answers when the operation has ended or the time is up; either way
 // it is not an error. A stranger who knows the operation's secret may wait too.
 func (s *Service) handleOpWait(ctx context.Context, r *rest.Request) (rest.Response, error) {
@@ -91,7 +95,7 @@ func (s *Service) handleOpWait(ctx context.Context, r *rest.Request) (rest.Respo
 		if err != nil {
 			return nil, errs.Invalid("Invalid timeout %q", v)
 		}
-		if n >= 0 {
+		if n >= 0 && n <= longestWait {
 			t := time.NewTimer(time.Duration(n) * time.Second)
 			defer t.Stop()
 			late = t.C
