@@ -31,8 +31,9 @@ type Options struct {
 
 // DB is an open database. It is made by Open and may be used by many at once.
 type DB struct {
-	sql  *sql.DB
+	pool atomic.Pointer[sql.DB]
 	opts Options
+	gate gate
 
 	// writer admits one Update at a time: writers of one member that collide in the
 	// database waste each other's work, and dqlite has no way to wait for a lock.
@@ -54,14 +55,16 @@ func Open(pool *sql.DB, opts Options) *DB {
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
-	return &DB{sql: pool, opts: opts, writer: make(chan struct{}, 1)}
+	d := &DB{opts: opts, writer: make(chan struct{}, 1)}
+	d.pool.Store(pool)
+	return d
 }
 
 // Pool is the pool beneath, for what Open has no part in: migrations and tests.
-func (d *DB) Pool() *sql.DB { return d.sql }
+func (d *DB) Pool() *sql.DB { return d.pool.Load() }
 
 // Close closes the database; transactions that run are waited for.
-func (d *DB) Close() error { return d.sql.Close() }
+func (d *DB) Close() error { return d.Pool().Close() }
 
 // View runs fn on a consistent snapshot that it cannot change. fn may run more than
 // once. A single statement needs no View: pass the DB itself to Select and its kin.
@@ -121,7 +124,7 @@ func (d *DB) update(ctx context.Context, fn func(context.Context, *Tx) error) ([
 
 // attempt runs fn once. committing tells that an error came from the commit itself.
 func (d *DB) attempt(ctx context.Context, tx *Tx, fn func(context.Context, *Tx) error) (committing bool, err error) {
-	conn, err := d.sql.Conn(ctx)
+	conn, err := d.Pool().Conn(ctx)
 	if err != nil {
 		return false, wrap(err)
 	}
@@ -211,9 +214,13 @@ func (d *DB) enter(ctx context.Context) (context.Context, context.CancelFunc, er
 		return nil, nil, errs.Internal("A database transaction was begun inside of another one")
 	}
 	ctx = context.WithValue(ctx, inTx{}, d)
-	if _, ok := ctx.Deadline(); ok {
-		return ctx, func() {}, nil
+	cancel := context.CancelFunc(func() {})
+	if _, ok := ctx.Deadline(); !ok {
+		ctx, cancel = context.WithTimeout(ctx, d.opts.Timeout)
 	}
-	ctx, cancel := context.WithTimeout(ctx, d.opts.Timeout)
-	return ctx, cancel, nil
+	if err := d.gate.enter(ctx); err != nil {
+		cancel()
+		return nil, nil, giveUp(ctx, nil)
+	}
+	return ctx, func() { d.gate.leave(); cancel() }, nil
 }

@@ -84,7 +84,7 @@ func (d *DB) read(ctx context.Context, s Stmt, args []any, scan func(*sql.Rows) 
 	}
 	defer cancel()
 	return d.retry(ctx, func() error {
-		rows, err := d.sql.QueryContext(ctx, string(s), args...)
+		rows, err := d.Pool().QueryContext(ctx, string(s), args...)
 		return drain(rows, err, scan)
 	})
 }

@@ -117,6 +117,7 @@ func Start(o Options) (*Node, error) {
 		_ = lock.Close()
 		return nil, err
 	}
+	o.Members = ourselvesFirst{o.Members, Member{ID: o.ID, Address: o.Address, Role: first}}
 	n := &Node{opts: o, lock: lock, log: logFunc(o.Log)}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	if err := n.start(); err != nil {

@@ -67,6 +67,17 @@ const createSchema = `CREATE TABLE IF NOT EXISTS schema (
 // this program). It returns the version that the database had before. A newer
 // database is refused with ErrNewer before anything is written.
 func Apply(ctx context.Context, pool *sql.DB, steps []Step, by string) (from int, err error) {
+	return applyTo(ctx, pool, steps, by, len(steps))
+}
+
+// ApplyShared is Apply for a database that members of this version, the one before
+// and the next may have open at once. Steps only add to the schema until no member
+// can be left that knows no better, so one step more than is known does no harm.
+func ApplyShared(ctx context.Context, pool *sql.DB, steps []Step, by string) (from int, err error) {
+	return applyTo(ctx, pool, steps, by, len(steps)+1)
+}
+
+func applyTo(ctx context.Context, pool *sql.DB, steps []Step, by string, newest int) (from int, err error) {
 	conn, err := pool.Conn(ctx)
 	if err != nil {
 		return 0, err
@@ -76,8 +87,11 @@ func Apply(ctx context.Context, pool *sql.DB, steps []Step, by string) (from int
 	if err != nil {
 		return 0, err
 	}
-	if from > len(steps) {
+	if from > newest {
 		return from, &ErrNewer{Has: from, Known: len(steps)}
+	}
+	if from > len(steps) {
+		return from, nil
 	}
 	for _, s := range steps[from:] {
 		if err := apply(ctx, conn, s, by); err != nil {

@@ -105,10 +105,17 @@ func inspectOurs(ctx context.Context, path string, global int) error {
 	case err != nil:
 		return fmt.Errorf("look at the local database: %w", err)
 	}
-	if n, err := strconv.Atoi(note); err == nil && n > global {
+	// A member of a cluster may meet what the next version has added to: see
+	// package migrations.
+	if n, err := strconv.Atoi(note); err == nil && n > global+1 || err == nil && n > global && !member(ctx, pool) {
 		return &migrations.ErrNewer{Has: n, Known: global}
 	}
 	return nil
+}
+
+func member(ctx context.Context, pool *sql.DB) bool {
+	var n string
+	return pool.QueryRowContext(ctx, string(stmtNote), noteIdentity).Scan(&n) == nil
 }
 
 func copyFile(from, to string) error {

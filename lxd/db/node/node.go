@@ -129,6 +129,7 @@ const (
 	stmtDelNodes  db.Stmt = `DELETE FROM raft_nodes WHERE id NOT IN (SELECT value FROM json_each(?))`
 	stmtPutNode   db.Stmt = `INSERT INTO raft_nodes (id, address, role) VALUES (?, ?, ?) ON CONFLICT (id) DO UPDATE SET address = excluded.address, role = excluded.role`
 	stmtNote      db.Stmt = `SELECT value FROM sett WHERE key = ?`
+	stmtDelNote   db.Stmt = `DELETE FROM sett WHERE key = ?`
 	stmtSetNote   db.Stmt = `INSERT INTO sett (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value`
 )
 
@@ -173,6 +174,28 @@ func (d *DB) Patches(ctx context.Context) ([]string, error) {
 func (d *DB) AddPatch(ctx context.Context, name string) error {
 	return d.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
 		_, err := db.Exec(ctx, tx, stmtAddPatch, name, time.Now())
+		return err
+	})
+}
+
+// Note returns a note of this program's; empty when there is none.
+func (d *DB) Note(ctx context.Context, key string) (string, error) {
+	has, err := db.Select[string](ctx, d.DB, stmtNote, key)
+	if err != nil || len(has) == 0 {
+		return "", err
+	}
+	return has[0], nil
+}
+
+// SetNote keeps a note of this program's; an empty one is dropped.
+func (d *DB) SetNote(ctx context.Context, key, value string) error {
+	return d.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
+		var err error
+		if value == "" {
+			_, err = db.Exec(ctx, tx, stmtDelNote, key)
+		} else {
+			_, err = db.Exec(ctx, tx, stmtSetNote, key, value)
+		}
 		return err
 	})
 }

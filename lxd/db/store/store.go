@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -28,27 +29,32 @@ type Options struct {
 	Version string // of this program; stands beside each step of the schema
 	Log     *slog.Logger
 
-	// Clustered makes the node one of several: its identity and the addresses come
-	// from raft_nodes, and Dial reaches the others.
-	Clustered bool
-	ID        uint64
-	Address   string
-	Dial      func(ctx context.Context, address string) (net.Conn, error)
-	Latency   time.Duration
+	// Dial reaches the database of another member.
+	Dial    func(ctx context.Context, address string) (net.Conn, error)
+	Latency time.Duration
+	// Known is told who this member is before its node of the shared database starts
+	// and others are called; nil on a server that stands alone.
+	Known func(ctx context.Context, local *node.DB, who *node.Identity) error
 }
 
 // Store holds the open databases.
 type Store struct {
-	Local  *node.DB     // this member's own
-	Global *db.DB       // shared by all members
-	Node   *dqlite.Node // serves Global
+	Local  *node.DB // this member's own
+	Global *db.DB   // shared by all members
 
+	o      Options
+	steps  []migrations.Step
 	dir    string
 	lock   *os.File
 	member atomic.Int64
+
+	mu   sync.Mutex // guards node, and is held while it changes
+	node *dqlite.Node
 }
 
-// Open opens the databases of a daemon and waits until they serve.
+// Open opens the databases of a daemon. On a server that stands alone they serve when
+// it returns. On a member of a cluster the shared one may have to wait for others: see
+// Ready.
 func Open(ctx context.Context, o Options) (*Store, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -60,7 +66,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err := node.Inspect(ctx, o.Dir, len(steps)); err != nil {
 		return nil, err
 	}
-	s := &Store{dir: filepath.Join(o.Dir, "database")}
+	s := &Store{o: o, steps: steps, dir: filepath.Join(o.Dir, "database")}
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the database folder: %w", err)
 	}
@@ -79,29 +85,66 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err := s.backupGlobal(); err != nil {
 		return nil, err
 	}
-	no := dqlite.Options{Dir: s.path("global"), Log: o.Log, Latency: o.Latency}
-	if o.Clustered {
-		no.ID, no.Address, no.Dial, no.Members = o.ID, o.Address, o.Dial, s.Local.Members()
-	}
-	if s.Node, err = dqlite.Start(no); err != nil {
+	if err := s.settle(ctx); err != nil {
 		return nil, err
 	}
-	back.Push(s.Node.Close)
-	if err := s.Node.Ready(ctx); err != nil {
+	who, err := s.Local.Identity(ctx)
+	if err != nil {
 		return nil, err
 	}
-
-	s.Global = db.Open(s.Node.DB(), db.Options{Log: o.Log, Member: s.member.Load})
-	if err := s.prepareGlobal(ctx, o, steps); err != nil {
+	if o.Known != nil {
+		if err := o.Known(ctx, s.Local, who); err != nil {
+			return nil, err
+		}
+	}
+	if s.node, err = s.startNode(who); err != nil {
 		return nil, err
+	}
+	back.Push(s.node.Close)
+	s.Global = db.Open(s.node.DB(), db.Options{Log: o.Log, Member: s.member.Load})
+	if who == nil {
+		if err := s.Ready(ctx); err != nil {
+			return nil, err
+		}
 	}
 	back.Commit()
 	return s, nil
 }
 
+// Node serves the shared database. It is another one after the server has joined a
+// cluster or left it.
+func (s *Store) Node() *dqlite.Node {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.node
+}
+
+func (s *Store) startNode(who *node.Identity) (*dqlite.Node, error) {
+	no := dqlite.Options{Dir: s.path("global"), Log: s.o.Log, Latency: s.o.Latency}
+	if who != nil {
+		if s.o.Dial == nil {
+			return nil, errs.Internal("This server is a member of a cluster, and has no way to call the others")
+		}
+		no.ID, no.Address, no.Dial, no.Members = uint64(who.ID), who.Address, s.o.Dial, s.Local.Members()
+		s.SetMember(who.ID)
+	} else {
+		s.SetMember(0)
+	}
+	return dqlite.Start(no)
+}
+
+// Ready waits until the shared database serves, and brings its schema up to date.
+func (s *Store) Ready(ctx context.Context) error {
+	if err := s.Node().Ready(ctx); err != nil {
+		return err
+	}
+	return s.prepareGlobal(ctx)
+}
+
 func (s *Store) path(name string) string { return filepath.Join(s.dir, name) }
 
-func (s *Store) prepareGlobal(ctx context.Context, o Options, steps []migrations.Step) error {
+func (s *Store) prepareGlobal(ctx context.Context) error {
+	o := s.o
 	done, err := s.Global.Patch(ctx, s.path("patch.global.sql"))
 	if err != nil {
 		return err
@@ -109,14 +152,21 @@ func (s *Store) prepareGlobal(ctx context.Context, o Options, steps []migrations
 	if done {
 		o.Log.Info("Applied the patch of the global database", "backup", s.path("global.bak"))
 	}
-	from, err := migrations.Apply(ctx, s.Node.DB(), steps, o.Version)
+	apply := migrations.Apply
+	if s.member.Load() != 0 {
+		if err := s.checkOthers(ctx); err != nil {
+			return err
+		}
+		apply = migrations.ApplyShared
+	}
+	from, err := apply(ctx, s.Node().DB(), s.steps, o.Version)
 	if err != nil {
 		return err
 	}
-	if from != 0 && from != len(steps) {
-		o.Log.Info("Brought the global database up to date", "from", from, "to", len(steps))
+	if from != 0 && from < len(s.steps) {
+		o.Log.Info("Brought the global database up to date", "from", from, "to", len(s.steps))
 	}
-	return s.Local.SetGlobalSchema(ctx, len(steps))
+	return s.Local.SetGlobalSchema(ctx, max(from, len(s.steps)))
 }
 
 // openLocal opens local.db. A patch is tried with a copy kept, and the copy is what
@@ -172,7 +222,7 @@ func (s *Store) SetMember(id int64) { s.member.Store(id) }
 // Sync writes the shared database to database/global/db.bin and db.bin-wal, where
 // administrators look at it with SQLite's own tools. (`lxd sql global .sync`)
 func (s *Store) Sync(ctx context.Context) error {
-	files, err := s.Node.Dump(ctx)
+	files, err := s.Node().Dump(ctx)
 	if err != nil {
 		return err
 	}
@@ -190,8 +240,15 @@ func (s *Store) Sync(ctx context.Context) error {
 
 // Close hands leadership over and closes everything. It goes on when a part fails.
 func (s *Store) Close(ctx context.Context) error {
-	return errors.Join(s.Node.Handover(ctx), s.Node.Close(), s.Local.Close(), s.lock.Close())
+	n := s.Node()
+	over, cancel := context.WithTimeout(ctx, handoverTime)
+	defer cancel()
+	return errors.Join(n.Handover(over), n.Close(), s.Local.Close(), s.lock.Close())
 }
+
+// handoverTime bounds the search for somebody to hand leadership to. When there is no
+// leader at all, nobody is missing.
+const handoverTime = 3 * time.Second
 
 // lockTime is how long a daemon that was killed a moment ago may take to be gone: the
 // kernel gives its lock back with the last of its memory.

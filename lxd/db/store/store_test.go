@@ -231,7 +231,7 @@ func TestNewerGlobalSchemaIsRefusedWithoutTheNote(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	s := mustOpen(t, dir)
-	if _, err := s.Node.DB().ExecContext(t.Context(), `INSERT INTO schema VALUES (99, 'x', '2030-01-01', 'v9')`); err != nil {
+	if _, err := s.Node().DB().ExecContext(t.Context(), `INSERT INTO schema VALUES (99, 'x', '2030-01-01', 'v9')`); err != nil {
 		t.Fatal(err)
 	}
 	mustClose(t, s)

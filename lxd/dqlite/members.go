@@ -1,0 +1,138 @@
+package dqlite
+
+import (
+	"context"
+	"fmt"
+
+	dqlite "github.com/canonical/go-dqlite"
+	"github.com/canonical/go-dqlite/client"
+)
+
+// The roles of members. Voters hold the log and elect; stand-bys hold the log, so
+// that they become voters quickly; spares only ask.
+const (
+	Voter   = client.Voter
+	StandBy = client.StandBy
+	Spare   = client.Spare
+)
+
+// Reconfigure rewrites who the members are in the log of a folder that no node runs
+// in. The log must hold everything that was committed: on a node that stood alone
+// it does; elsewhere it is how a cluster that lost its majority is saved.
+func Reconfigure(dir string, all []Member) error {
+	lock, err := lockDir(dir)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if err := dqlite.ReconfigureMembershipExt(dir, all); err != nil {
+		return fmt.Errorf("rewrite the members in the database's log: %w", err)
+	}
+	return nil
+}
+
+// Believed returns who this node takes for the leader; the zero Member when it knows
+// none. It asks nobody else.
+func (n *Node) Believed(ctx context.Context) (Member, error) {
+	c, err := client.New(ctx, n.opts.Address, client.WithDialFunc(n.dial), client.WithLogFunc(n.log))
+	if err != nil {
+		return Member{}, fmt.Errorf("ask the database node: %w", err)
+	}
+	defer c.Close()
+	m, err := c.Leader(ctx)
+	if err != nil || m == nil {
+		return Member{}, err
+	}
+	return *m, nil
+}
+
+// Leads reports whether this node takes itself for the leader.
+func (n *Node) Leads(ctx context.Context) (bool, error) {
+	m, err := n.Believed(ctx)
+	return m.ID == n.opts.ID, err
+}
+
+// Members lists all members with their roles, as the leader has them.
+func (n *Node) Members(ctx context.Context) ([]Member, error) {
+	var out []Member
+	err := n.atLeader(ctx, func(c *client.Client) (err error) {
+		out, err = c.Cluster(ctx)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list the database members: %w", err)
+	}
+	return out, nil
+}
+
+// Add makes a node a member. It must run by then, or soon.
+func (n *Node) Add(ctx context.Context, m Member) error {
+	if err := n.atLeader(ctx, func(c *client.Client) error { return c.Add(ctx, m) }); err != nil {
+		return fmt.Errorf("add %s to the database: %w", m.Address, err)
+	}
+	return nil
+}
+
+// Assign gives a member a role. A new voter must have caught up, which takes as long
+// as it takes.
+func (n *Node) Assign(ctx context.Context, id uint64, r Role) error {
+	if err := n.atLeader(ctx, func(c *client.Client) error { return c.Assign(ctx, id, r) }); err != nil {
+		return fmt.Errorf("make database member %d a %s: %w", id, r, err)
+	}
+	return nil
+}
+
+// Remove makes a node a stranger. It goes on running, and does not know.
+func (n *Node) Remove(ctx context.Context, id uint64) error {
+	if err := n.atLeader(ctx, func(c *client.Client) error { return c.Remove(ctx, id) }); err != nil {
+		return fmt.Errorf("remove database member %d: %w", id, err)
+	}
+	return nil
+}
+
+// Transfer gives leadership to a voter.
+func (n *Node) Transfer(ctx context.Context, id uint64) error {
+	return n.atLeader(ctx, func(c *client.Client) error { return c.Transfer(ctx, id) })
+}
+
+func (n *Node) atLeader(ctx context.Context, f func(*client.Client) error) error {
+	c, err := client.FindLeader(ctx, n.opts.Members, client.WithDialFunc(n.dial), client.WithLogFunc(n.log))
+	if err != nil {
+		return fmt.Errorf("find the database leader: %w", err)
+	}
+	defer c.Close()
+	return f(c)
+}
+
+// ID is the node's id.
+func (n *Node) ID() uint64 { return n.opts.ID }
+
+// Address is how other members call the node.
+func (n *Node) Address() string { return n.opts.Address }
+
+// first sorts before all roles.
+const first Role = -1
+
+// ourselvesFirst has the search for a leader begin with this node, which answers at
+// once and nearly always knows. By itself go-dqlite begins with any voter, one after
+// the other, and a dead one costs as long as it takes to give a dial up.
+type ourselvesFirst struct {
+	Store
+	self Member
+}
+
+// Get implements Store.
+func (o ourselvesFirst) Get(ctx context.Context) ([]Member, error) {
+	all, err := o.Store.Get(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]Member, 0, len(all)+1)
+	out = append(out, o.self)
+	for _, m := range all {
+		if m.ID != o.self.ID {
+			out = append(out, m)
+		}
+	}
+	return out, nil
+}
