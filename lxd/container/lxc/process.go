@@ -205,25 +205,45 @@ func (p *proc) Shutdown(ctx context.Context) error {
 	return p.ending(p.g.init.Signal(sig))
 }
 
+// killTimeout is for processes that sleep in the kernel and do not die.
+const killTimeout = time.Minute
+
 func (p *proc) Kill(ctx context.Context) error {
 	g := p.g
-	select {
-	case <-g.over:
-		return g.err
-	default:
-	}
-	if err := g.init.Signal(syscall.SIGKILL); err != nil && !errors.Is(err, process.ErrGone) && !errors.Is(err, os.ErrClosed) {
-		return fmt.Errorf("kill container %s: %w", g.id, err)
-	}
-	// A process that v1's freezer holds dies only when thawed; with the signal
-	// waiting for it, it does nothing else first.
-	if frozen, err := g.group.Frozen(); err == nil && frozen {
-		if err := g.group.Freeze(ctx, false); err != nil && !g.ended() {
-			return fmt.Errorf("thaw container %s to kill it: %w", g.id, err)
+	bound, cancel := context.WithTimeout(ctx, killTimeout)
+	defer cancel()
+	// The kernel ends a container's processes when it ends its init, and init ends
+	// last. One that v1's freezer holds dies only when thawed; with the signal waiting
+	// for it, it does nothing else first. Whoever was not reached by the signal yet may
+	// freeze others, so that this goes on until all is over.
+	for wait := time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
+		select {
+		case <-g.over:
+			return g.err
+		default:
 		}
+		if err := g.init.Signal(syscall.SIGKILL); err != nil && !errors.Is(err, process.ErrGone) && !errors.Is(err, os.ErrClosed) {
+			return fmt.Errorf("kill container %s: %w", g.id, err)
+		}
+		if err := g.group.Release(bound); err != nil && !g.ended() && bound.Err() == nil {
+			return fmt.Errorf("kill container %s: %w", g.id, err)
+		}
+		again := time.NewTimer(wait)
+		select {
+		case <-g.over:
+		case <-again.C:
+		case <-p.gone:
+			again.Stop()
+			return os.ErrClosed
+		case <-bound.Done():
+			again.Stop()
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			return errs.Unavailable("Container %s has been killed but did not end within %v; a process of it waits for a device", g.id, killTimeout)
+		}
+		again.Stop()
 	}
-	_, err := p.Wait(ctx)
-	return err
 }
 
 // freezeTimeout is for processes that sleep in the kernel and cannot be stopped.

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -228,32 +229,26 @@ func (g Group) Write(controller, file, value string) error {
 }
 
 // Processes lists the processes in the group and below it, over all hierarchies.
-func (g Group) Processes() ([]int, error) {
-	var out []int
+func (g Group) Processes(ctx context.Context) ([]int, error) {
+	seen := map[int]bool{}
 	for _, dir := range g.Dirs() {
-		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-			if errors.Is(err, fs.ErrNotExist) {
-				return nil
+		err := walk(ctx, dir, func(group *os.File) error {
+			s, err := readAt(group, "cgroup.procs")
+			if errors.Is(err, unix.EOPNOTSUPP) {
+				err = nil // of v2's threads: the group that owns them tells
 			}
-			if err != nil || !d.IsDir() {
-				return err
-			}
-			b, err := os.ReadFile(filepath.Join(path, "cgroup.procs"))
-			if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENODEV) && !errors.Is(err, unix.EOPNOTSUPP) {
-				return err
-			}
-			for _, f := range strings.Fields(string(b)) {
-				if pid, err := strconv.Atoi(f); err == nil && pid > 0 && !slices.Contains(out, pid) {
-					out = append(out, pid)
+			for _, f := range strings.Fields(s) {
+				if pid, err := strconv.Atoi(f); err == nil && pid > 0 {
+					seen[pid] = true
 				}
 			}
-			return nil
-		})
+			return err
+		}, func(*os.File, string) error { return nil })
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("processes of cgroup %s: %w", dir, err)
 		}
 	}
-	return out, nil
+	return slices.Sorted(maps.Keys(seen)), nil
 }
 
 // Freeze stops or resumes the group and waits until the kernel has done so.
@@ -294,6 +289,23 @@ func (g Group) Frozen() (bool, error) {
 	return strings.Contains(s, "frozen 1"), err
 }
 
+// Release thaws the group and every group below it, where frozen processes do not
+// die of a signal that ends them: those of v1's freezer. A guest may have frozen
+// groups of its own, each of which has to be thawed by itself.
+func (g Group) Release(ctx context.Context) error {
+	h := g.layout.Find("freezer")
+	if h == nil || h.V2 {
+		return nil
+	}
+	err := walk(ctx, h.Dir(g.name), func(group *os.File) error {
+		return writeAt(group, "freezer.state", "THAWED")
+	}, func(*os.File, string) error { return nil })
+	if err != nil {
+		return fmt.Errorf("thaw cgroup %s: %w", h.Dir(g.name), err)
+	}
+	return nil
+}
+
 // Kill ends every process in the group and returns when none is left.
 func (g Group) Kill(ctx context.Context) error {
 	if h := g.layout.V2(); h != nil && len(g.layout.Hierarchies) == 1 {
@@ -304,18 +316,14 @@ func (g Group) Kill(ctx context.Context) error {
 		}
 	}
 	return poll(ctx, func() (bool, error) {
-		pids, err := g.Processes()
+		pids, err := g.Processes(ctx)
 		if err != nil || len(pids) == 0 {
 			return true, err
 		}
 		for _, pid := range pids {
 			_ = unix.Kill(pid, unix.SIGKILL)
 		}
-		// v1's frozen processes die only once thawed.
-		if h := g.layout.Find("freezer"); h != nil && !h.V2 {
-			_ = g.Write("freezer", "freezer.state", "THAWED")
-		}
-		return false, nil
+		return false, g.Release(ctx)
 	})
 }
 
@@ -324,7 +332,7 @@ func (g Group) Kill(ctx context.Context) error {
 func (g Group) Remove(ctx context.Context) error {
 	for _, dir := range g.Dirs() {
 		err := poll(ctx, func() (bool, error) {
-			err := removeTree(dir)
+			err := removeTree(ctx, dir)
 			if errors.Is(err, unix.EBUSY) {
 				return false, nil
 			}
@@ -337,31 +345,22 @@ func (g Group) Remove(ctx context.Context) error {
 	return nil
 }
 
-func removeTree(dir string) error {
-	err := unix.Rmdir(dir)
-	if err == nil || errors.Is(err, unix.ENOENT) {
+// removeTree removes what it can; EBUSY when a process or a new group is in there.
+func removeTree(ctx context.Context, dir string) error {
+	// Most groups are empty: nothing to walk then.
+	if err := unix.Rmdir(dir); err == nil || errors.Is(err, unix.ENOENT) {
 		return nil
-	}
-	if !errors.Is(err, unix.EBUSY) {
+	} else if !errors.Is(err, unix.EBUSY) {
 		return err
 	}
-	entries, rerr := os.ReadDir(dir)
-	if rerr != nil {
-		if errors.Is(rerr, fs.ErrNotExist) {
-			return nil
+	err := walk(ctx, dir, func(*os.File) error { return nil }, func(parent *os.File, name string) error {
+		err := unix.Unlinkat(int(parent.Fd()), name, unix.AT_REMOVEDIR)
+		if errors.Is(err, unix.EBUSY) {
+			return nil // its parents answer the same, and the first is what counts
 		}
-		return rerr
-	}
-	below := false
-	for _, e := range entries {
-		if e.IsDir() {
-			below = true
-			if err := removeTree(filepath.Join(dir, e.Name())); err != nil {
-				return err
-			}
-		}
-	}
-	if !below {
+		return err
+	})
+	if err != nil {
 		return err
 	}
 	if err := unix.Rmdir(dir); err != nil && !errors.Is(err, unix.ENOENT) {
