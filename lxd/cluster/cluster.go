@@ -24,14 +24,14 @@ const (
 
 // Member is one machine of the cluster.
 type Member struct {
-	ID           int64
-	Name         string
-	Address      string // host:port of its API
-	Description  string
+	ID           int64  `db:"id"`
+	Name         string `db:"name"`
+	Address      string `db:"address"` // host:port of its API
+	Description  string `db:"description"`
 	Architecture string `db:"arch"`
-	Schema       int    // of the shared database, that it knows
+	Schema       int    `db:"schema"` // of the shared database, that it knows
 	Extensions   int    `db:"api_extensions"`
-	State        State
+	State        State  `db:"state"`
 }
 
 // DefaultOfflineThreshold is how long a member may be silent before it counts as
