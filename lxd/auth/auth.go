@@ -11,6 +11,9 @@ import (
 	"sett/shared/errs"
 )
 
+// Cluster is the protocol of a member that calls another one.
+const Cluster = "cluster"
+
 // Caller is somebody who makes requests.
 type Caller struct {
 	// Protocol is how the caller was recognised: unix, tls, cluster, or empty for
@@ -51,10 +54,12 @@ const (
 	Admin
 	// Metrics is for admins and for metrics certificates.
 	Metrics
+	// Member is for other members of the cluster that ask in their own name.
+	Member
 )
 
 func (n Need) String() string {
-	return [...]string{"unset", "public", "trusted", "view-project", "edit-project", "admin", "metrics"}[n]
+	return [...]string{"unset", "public", "trusted", "view-project", "edit-project", "admin", "metrics", "member"}[n]
 }
 
 // Allow decides whether a caller may do what a route is for.
@@ -64,6 +69,10 @@ func Allow(c Caller, n Need, project string) error {
 		return nil
 	case n == Metrics && (c.Metrics || c.Admin):
 		return nil
+	case n == Member && c.Protocol == Cluster:
+		return nil
+	case n == Member:
+		return errs.Forbidden("not authorized")
 	case !c.Trusted():
 		return errs.Forbidden("not authorized")
 	case c.Admin, n == Trusted:

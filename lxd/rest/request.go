@@ -14,6 +14,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"sett/lxd/auth"
+	"sett/lxd/cluster/relay"
 	"sett/lxd/entity"
 	"sett/shared/errs"
 )
@@ -44,10 +45,29 @@ type Request struct {
 	project Project
 	ref     entity.Ref
 	read    []byte // the body, once ReadBody has it
+	id      string
+	relayed bool
 }
 
 // Caller is who asks.
 func (r *Request) Caller() auth.Caller { return r.caller }
+
+// ID is under what the log has the request.
+func (r *Request) ID() string { return r.id }
+
+// Route is what the request was found to be about.
+func (r *Request) Route() *Route { return r.route }
+
+// Relayed reports whether another member has sent the request on: this one answers
+// for itself and asks no others.
+func (r *Request) Relayed() bool { return r.relayed }
+
+// Alone reports whether the answer is to be about this member only: another one has
+// sent the request, for a client or for itself.
+func (r *Request) Alone() bool { return r.relayed || r.caller.Protocol == auth.Cluster }
+
+// Identity is who stands behind the request, for those to whom it is sent on.
+func (r *Request) Identity() *relay.Identity { return &relay.Identity{Caller: r.caller, Request: r.id} }
 
 // Project is the project that the request names, as far as projects matter here.
 func (r *Request) Project() Project { return r.project }

@@ -31,13 +31,23 @@ const (
 	Here Where = iota
 	// OnInstance: the member that holds the instance of the path.
 	OnInstance
-	// OnTarget: the member that ?target= names.
+	// OnTarget: the member that ?target= names; without it, the one that was asked.
 	OnTarget
+	// OnPlacement: the member that ?target= names; without it, the one that has the
+	// fewest instances.
+	OnPlacement
 	// OnOperation: the member that runs the operation.
 	OnOperation
 	// OnLeader: the leader of the database.
 	OnLeader
+	// OnObject: the member that the route's Locate finds.
+	OnObject
 )
+
+func (w Where) String() string {
+	return [...]string{"here", "on the instance's member", "on ?target=", "on ?target= or where there is room",
+		"on the operation's member", "on the leader", "on the object's member"}[w]
+}
 
 // Body says what a route takes.
 type Body struct {
@@ -65,6 +75,9 @@ type Route struct {
 	// live in the project or in the default one: "features.profiles".
 	Feature string
 	Where   Where
+	// Locate finds the member of an OnObject route, by its id; 0 is the one that was
+	// asked. It runs on servers of a cluster only.
+	Locate func(ctx context.Context, r *Request) (int64, error)
 	// Lists marks a list that ?all-projects= widens; its handler shows each caller
 	// the projects that it can see.
 	Lists bool

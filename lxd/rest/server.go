@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"sett/lxd/auth"
+	"sett/lxd/cluster/relay"
 	"sett/lxd/entity"
 	"sett/shared/errs"
 	"sett/shared/log"
@@ -33,7 +34,7 @@ type Deps struct {
 	// stops; nil lets all pass.
 	Gate func(ctx context.Context, r *Route) error
 	// Forward hands the request to the member where its object lives and reports
-	// whether it did; nil while there is but one member.
+	// whether it did; nil where there never is but one member.
 	Forward func(w http.ResponseWriter, r *Request) (bool, error)
 }
 
@@ -85,7 +86,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 		}
 	}()
 
-	if err := s.serve(cw, hr); err != nil {
+	if err := s.serve(cw, hr, id); err != nil {
 		if errs.KindOf(err) == errs.KindInternal && !errors.Is(err, context.Canceled) {
 			l.Warn("Request failed", "method", hr.Method, "path", hr.URL.Path, "err", err)
 		}
@@ -99,7 +100,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	}
 }
 
-func (s *Server) serve(w http.ResponseWriter, hr *http.Request) (err error) {
+func (s *Server) serve(w http.ResponseWriter, hr *http.Request, id string) (err error) {
 	if hr.Method == http.MethodOptions {
 		w.WriteHeader(http.StatusOK)
 		return nil
@@ -121,7 +122,11 @@ func (s *Server) serve(w http.ResponseWriter, hr *http.Request) (err error) {
 	if err != nil {
 		return err
 	}
-	r := &Request{route: route, http: hr, w: w, values: vals, query: hr.URL.Query(), caller: caller}
+	r := &Request{route: route, http: hr, w: w, values: vals, query: hr.URL.Query(), caller: caller, id: id}
+	if err := s.identify(r); err != nil {
+		return err
+	}
+	hr = r.http
 	if err := s.project(hr.Context(), r); err != nil {
 		return err
 	}
@@ -132,8 +137,6 @@ func (s *Server) serve(w http.ResponseWriter, hr *http.Request) (err error) {
 		if done, err := s.deps.Forward(w, r); done || err != nil {
 			return err
 		}
-	} else if t := r.Query("target"); t != "" && route.Where == OnTarget {
-		return errs.Invalid("Target only allowed when clustered")
 	}
 	if !route.Body.Stream {
 		limit := route.Body.Limit
@@ -165,6 +168,29 @@ func drain(w http.ResponseWriter, body io.Reader) {
 	// Where the deadline cannot be set, the bound on the size must do.
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(10 * time.Second))
 	_, _ = io.CopyN(io.Discard, body, 256<<20)
+}
+
+// identify puts the one who stands behind a relayed request in the place of the
+// member that has sent it. Only members can say who that is.
+func (s *Server) identify(r *Request) error {
+	defer relay.Strip(r.http.Header)
+	if r.caller.Protocol != auth.Cluster {
+		return nil
+	}
+	i, ok, err := relay.Read(r.http.Header)
+	if err != nil {
+		return errs.Invalid("Member %q does not say who has sent the request: %v", r.caller.Username, err)
+	}
+	if !ok {
+		return nil
+	}
+	if i.Caller.Protocol == auth.Cluster {
+		return errs.Forbidden("Member %q has sent on what a member asks, which is answered by the one that was asked", r.caller.Username)
+	}
+	l := log.From(r.http.Context()).With("member", r.caller.Username, "request there", i.Request)
+	r.relayed, r.caller = true, i.Caller
+	r.http = r.http.WithContext(log.With(r.http.Context(), l))
+	return nil
 }
 
 // project fills in the project and the reference. A restricted caller learns
