@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/gorilla/websocket"
 
 	"sett/lxd/entity"
@@ -69,6 +68,7 @@ type Spec struct {
 type Manager struct {
 	bus      *event.Bus
 	location string
+	member   func() int64
 	keep     time.Duration
 	ctx      context.Context
 	stop     context.CancelFunc
@@ -82,8 +82,12 @@ type Manager struct {
 // New makes a manager. Keep is how long finished operations stay visible.
 func New(ctx context.Context, bus *event.Bus, location string, keep time.Duration) *Manager {
 	ctx, stop := context.WithCancel(ctx)
-	return &Manager{bus: bus, location: location, keep: keep, ctx: ctx, stop: stop, ops: map[string]*Operation{}}
+	return &Manager{bus: bus, location: location, member: func() int64 { return 0 }, keep: keep, ctx: ctx, stop: stop, ops: map[string]*Operation{}}
 }
+
+// Follow makes the manager ask for the id of its member, which goes into the ids of
+// operations. It is for the time before the first one.
+func (m *Manager) Follow(member func() int64) { m.member = member }
 
 // Operation is one operation. Its methods are safe for concurrent use.
 type Operation struct {
@@ -108,7 +112,7 @@ func (m *Manager) Start(ctx context.Context, s Spec) (*Operation, error) {
 		s.Class = Task
 	}
 	now := time.Now()
-	o := &Operation{m: m, spec: s, id: uuid.NewString(), created: now, updated: now,
+	o := &Operation{m: m, spec: s, id: m.newID(), created: now, updated: now,
 		status: api.Running, metadata: maps.Clone(s.Metadata), done: make(chan struct{})}
 	runCtx, cancel := context.WithCancel(log.With(m.ctx, log.From(ctx).With("operation", o.id)))
 	o.cancel = cancel
