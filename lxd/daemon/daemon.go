@@ -139,6 +139,7 @@ func Start(ctx context.Context, o Options) (_ *Daemon, err error) {
 		}
 	}
 	d.ops = op.New(d.ctx, d.bus, "", 5*time.Second)
+	d.ops.Follow(d.here.ID)
 	d.jobs = task.New(d.log)
 	if err := d.build(ctx); err != nil {
 		return nil, err
@@ -348,7 +349,7 @@ func Name(dir string) string {
 }
 
 func (d *Daemon) handler() http.Handler {
-	return rest.New(rest.Deps{Log: d.log, Authenticate: d.authenticate, Project: d.own.projects.Chain, Gate: d.gate}, d.own.routes())
+	return rest.New(rest.Deps{Log: d.log, Authenticate: d.authenticate, Project: d.own.projects.Chain, Gate: d.gate, Forward: d.own.forward.forward}, d.own.routes())
 }
 
 // Routes lists the routes of a daemon, for references and tests.

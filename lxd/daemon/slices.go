@@ -7,6 +7,7 @@ import (
 
 	"sett/lxd/certificate"
 	"sett/lxd/cluster"
+	"sett/lxd/cluster/relay"
 	"sett/lxd/container"
 	"sett/lxd/device"
 	devices "sett/lxd/device/all"
@@ -30,6 +31,8 @@ import (
 // parts are the resources of a daemon, in the order in which one may use another.
 type parts struct {
 	cluster      *cluster.Cluster
+	relay        *relay.Relay
+	forward      *forwarder
 	engine       container.Engine
 	projects     *project.Service
 	identity     *certificate.Identity
@@ -53,6 +56,8 @@ func (d *Daemon) build(context.Context) error {
 	}
 	global := d.st.Global
 	s.cluster = cluster.New(cluster.Options{DB: global, Here: d.here, Log: d.log})
+	s.relay = relay.New(s.cluster)
+	s.forward = &forwarder{db: global, relay: s.relay, ops: d.ops, leader: d.leader}
 	s.projects = project.New(global)
 	if s.identity, err = certificate.LoadIdentity(d.o.Dir); err != nil {
 		return fmt.Errorf("the server's certificate: %w", err)

@@ -91,9 +91,6 @@ func (s *Service) handleCreate(ctx context.Context, r *rest.Request) (rest.Respo
 	if r.Header("Content-Type") == "application/octet-stream" {
 		return nil, errs.NotImplemented("Importing a backup is not implemented")
 	}
-	if r.Query("target") != "" {
-		return nil, errs.Invalid("Target only allowed when clustered")
-	}
 	req, err := rest.Decode[api.InstancesPost](r)
 	if err != nil {
 		return nil, err
@@ -197,6 +194,8 @@ func (s *Service) handlePost(ctx context.Context, r *rest.Request) (rest.Respons
 		return nil, err
 	}
 	switch {
+	case r.Query("target") != "":
+		return nil, errs.NotImplemented("Moving instances to other cluster members is not implemented")
 	case b.Migration, b.Pool != "", b.Project != "" && b.Project != i.Project, b.Target != nil:
 		return nil, errs.NotImplemented("Moving instances to other pools, projects or servers is not implemented")
 	}

@@ -21,10 +21,10 @@ func (s *Service) Routes() []rest.Route {
 	reply := func(v any) func(*rest.Route) { return func(r *rest.Route) { r.Reply = v } }
 	etag := func(r *rest.Route) { r.ETag = true }
 	lists := func(r *rest.Route) { r.Lists = true }
-	onTarget := func(r *rest.Route) { r.Where = rest.OnTarget }
+	placed := func(r *rest.Route) { r.Where = rest.OnPlacement }
 	rs := []rest.Route{
 		all.As(http.MethodGet, "List the instances", auth.ViewProject, s.handleList, reply([]api.Instance{}), lists),
-		all.As(http.MethodPost, "Create an instance", auth.EditProject, s.handleCreate, body(api.InstancesPost{}), onTarget),
+		all.As(http.MethodPost, "Create an instance", auth.EditProject, s.handleCreate, body(api.InstancesPost{}), placed),
 		all.As(http.MethodPut, "Change the state of all instances", auth.EditProject, s.handleStateAll, body(api.InstancesPut{})),
 		one.As(http.MethodGet, "Show an instance", auth.ViewProject, s.handleGet, reply(api.Instance{}), etag),
 		one.As(http.MethodPut, "Replace the configuration of an instance", auth.EditProject, s.handlePut, body(api.InstancePut{}), etag),

@@ -1,0 +1,178 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+
+	"sett/lxd/auth"
+	"sett/lxd/cluster"
+	"sett/lxd/cluster/relay"
+	"sett/lxd/db"
+	"sett/lxd/op"
+	"sett/lxd/rest"
+	"sett/shared/errs"
+	"sett/shared/log"
+)
+
+// forwarder finds the member that a request is for, and hands it over.
+type forwarder struct {
+	db    *db.DB
+	relay *relay.Relay
+	ops   *op.Manager
+	// leader finds the address of the database's leader.
+	leader func(ctx context.Context) (string, error)
+}
+
+const (
+	stmtWhere db.Stmt = `
+SELECT n.id, n.name, n.address, n.description, n.arch, n.schema, n.api_extensions, n.state
+FROM instances AS i JOIN projects AS p ON p.id = i.project_id JOIN nodes AS n ON n.id = i.node_id
+WHERE p.name = ? AND i.name = ?`
+	stmtLoad db.Stmt = `
+SELECT n.id AS id, COUNT(i.id) AS instances FROM nodes AS n LEFT JOIN instances AS i ON i.node_id = n.id GROUP BY n.id`
+)
+
+// forward implements rest.Deps.Forward. What another member has sent on is never sent
+// on again: it is found out where the object is all the same, because to work on an
+// instance in two places at once would be worse than any error.
+func (f *forwarder) forward(w http.ResponseWriter, r *rest.Request) (bool, error) {
+	where := r.Route().Where
+	if where == rest.Here || r.Caller().Protocol == auth.Cluster {
+		return false, nil
+	}
+	if !f.relay.Clustered() {
+		if r.Query("target") != "" && (where == rest.OnTarget || where == rest.OnPlacement || where == rest.OnObject) {
+			return false, errs.Invalid("Target only allowed when clustered")
+		}
+		return false, nil
+	}
+	ctx := r.HTTP().Context()
+	m, err := f.where(ctx, r)
+	switch {
+	case err != nil:
+		return false, err
+	case m.ID == 0 || m.ID == f.relay.Here().ID():
+		return false, nil
+	case r.Relayed():
+		return false, errs.Unavailable("The request was sent on to member %q, but what it is about is on %q; try again", f.relay.Here().Name(), m.Name)
+	}
+	return true, f.relay.To(m).Forward(w, r.HTTP(), *r.Identity(), log.From(ctx))
+}
+
+// where is the member that a request is for; none stands for this one.
+func (f *forwarder) where(ctx context.Context, r *rest.Request) (cluster.Member, error) {
+	target := r.Query("target")
+	switch r.Route().Where {
+	case rest.OnInstance:
+		m, err := db.One[cluster.Member](ctx, f.db, stmtWhere, r.Project().Name, r.Value(0))
+		if errors.Is(err, db.ErrNotFound) {
+			return cluster.Member{}, nil // whose handler says so
+		}
+		return m, err
+	case rest.OnOperation:
+		id := r.Value(0)
+		if _, err := f.ops.Get(id); err == nil {
+			return cluster.Member{}, nil
+		}
+		return f.byID(ctx, op.MemberOf(id))
+	case rest.OnObject:
+		id, err := r.Route().Locate(ctx, r)
+		if err != nil || id == 0 {
+			return cluster.Member{}, err
+		}
+		return f.byID(ctx, id)
+	case rest.OnLeader:
+		return f.byAddress(ctx)
+	case rest.OnPlacement:
+		if r.Relayed() { // the one that was chosen
+			return cluster.Member{}, nil
+		}
+		if target == "" {
+			return f.place(ctx)
+		}
+		if group, ok := strings.CutPrefix(target, "@"); ok {
+			return cluster.Member{}, errs.NotImplemented("Cluster groups are not implemented; name a member instead of the group %q", group)
+		}
+	}
+	if target == "" {
+		return cluster.Member{}, nil
+	}
+	return f.relay.Member(ctx, target)
+}
+
+// byID finds a member that may be gone by now.
+func (f *forwarder) byID(ctx context.Context, id int64) (cluster.Member, error) {
+	if id == 0 || id == f.relay.Here().ID() {
+		return cluster.Member{}, nil
+	}
+	ms, err := f.relay.Members(ctx)
+	for _, m := range ms {
+		if m.ID == id {
+			return m, nil
+		}
+	}
+	return cluster.Member{}, err
+}
+
+func (f *forwarder) byAddress(ctx context.Context) (cluster.Member, error) {
+	a, err := f.leader(ctx)
+	if err != nil {
+		return cluster.Member{}, err
+	}
+	ms, err := f.relay.Members(ctx)
+	for _, m := range ms {
+		if m.Address == a {
+			return m, nil
+		}
+	}
+	return cluster.Member{}, err
+}
+
+type loadRow struct {
+	ID        int64 `db:"id"`
+	Instances int64 `db:"instances"`
+}
+
+// place picks the member that gets a new instance when nobody says which: of those
+// that are online and take all instances, the one with the fewest. Chance decides
+// between equals, so that a burst of requests spreads.
+func (f *forwarder) place(ctx context.Context) (cluster.Member, error) {
+	ms, err := f.relay.Members(ctx)
+	if err != nil {
+		return cluster.Member{}, err
+	}
+	rows, err := db.Select[loadRow](ctx, f.db, stmtLoad)
+	if err != nil {
+		return cluster.Member{}, err
+	}
+	load := map[int64]loadRow{}
+	for _, r := range rows {
+		load[r.ID] = r
+	}
+	var best []cluster.Member
+	for _, m := range ms {
+		l := load[m.ID]
+		if m.State != cluster.StateCreated || !f.relay.Online(m) {
+			continue
+		}
+		if len(best) > 0 && l.Instances < load[best[0].ID].Instances {
+			best = best[:0]
+		}
+		if len(best) == 0 || l.Instances == load[best[0].ID].Instances {
+			best = append(best, m)
+		}
+	}
+	if len(best) == 0 {
+		return cluster.Member{}, errs.Unavailable("No cluster member takes instances: all are offline, evacuated, or take only those that name them; use --target")
+	}
+	return best[rand.IntN(len(best))], nil
+}
+
+// leader finds the member that decides what the database holds.
+func (d *Daemon) leader(ctx context.Context) (string, error) {
+	m, err := d.st.Node.Leader(ctx)
+	return m.Address, err
+}
