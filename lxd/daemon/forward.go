@@ -173,6 +173,6 @@ func (f *forwarder) place(ctx context.Context) (cluster.Member, error) {
 
 // leader finds the member that decides what the database holds.
 func (d *Daemon) leader(ctx context.Context) (string, error) {
-	m, err := d.st.Node.Leader(ctx)
+	m, err := d.st.Node().Leader(ctx)
 	return m.Address, err
 }
