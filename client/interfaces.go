@@ -57,6 +57,7 @@ type InstanceServer interface {
 	StoragePoolClient
 	StorageVolumeClient
 	WarningClient
+	WebUIClient
 
 	// UseProject returns a view that works in another project.
 	UseProject(name string) InstanceServer

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"sett/client/clienttest"
 	"sett/lxc/cli"
@@ -151,6 +152,12 @@ func fixture(s *clienttest.Server) {
 	ok := api.Operation{}
 	at := clienttest.Time()
 	fp := strings.Repeat("0123456789abcdef", 4)
+
+	s.Sync("POST /1.0/webui/links", api.WebUILink{Token: "Zm9v", URLs: []string{"http://127.70.1.2:4000/ui/"}, ExpiresAt: at})
+	s.Sync("GET /1.0/webui/sessions?recursion=1", []api.WebUISession{{ID: "6f0c1a52-0000-0000-0000-000000000001", Protocol: "unix", Username: "root",
+		Address: "127.0.0.1:50000", UserAgent: "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0.0.0 Safari/537.36",
+		CreatedAt: at, ExpiresAt: at.Add(12 * time.Hour)}})
+	s.Sync("DELETE /1.0/webui/sessions/6f0c1a52-0000-0000-0000-000000000001", nil)
 
 	inst := func(name string, code api.StatusCode) api.Instance {
 		return api.Instance{

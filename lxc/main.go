@@ -19,6 +19,7 @@ import (
 	"sett/lxc/server"
 	"sett/lxc/settings"
 	"sett/lxc/storage"
+	"sett/lxc/webui"
 )
 
 // commands is the whole tree; a new noun is a line here.
@@ -46,6 +47,7 @@ func commands() []func(*cli.App) *cobra.Command {
 		server.Version,
 		settings.Command,
 		storage.Command,
+		webui.Command,
 	}
 }
 

@@ -400,6 +400,8 @@ var tableOwners = map[string]string{
 	"certificates":              "lxd/certificate",
 	"certificates_projects":     "lxd/certificate",
 	"warnings":                  "lxd/warning",
+	"webui_links":               "lxd/ui",
+	"webui_sessions":            "lxd/ui",
 	"profiles":                  "lxd/profile",
 	"profiles_config":           "lxd/profile",
 	"profiles_devices":          "lxd/profile",

@@ -72,7 +72,7 @@ func New(t testing.TB) *Server {
 		_ = os.RemoveAll(dir)
 	})
 	s.Sync("GET /1.0", api.Server{ServerUntrusted: api.ServerUntrusted{
-		APIExtensions: []string{"api_filtering"}, APIStatus: "stable", APIVersion: "1.0", Auth: "trusted", AuthMethods: []string{"tls"},
+		APIExtensions: []string{"api_filtering", "sett_webui"}, APIStatus: "stable", APIVersion: "1.0", Auth: "trusted", AuthMethods: []string{"tls"},
 	}})
 	return s
 }

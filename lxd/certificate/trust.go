@@ -6,6 +6,7 @@ import (
 	"crypto/subtle"
 	"crypto/x509"
 	"encoding/hex"
+	"encoding/pem"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -106,6 +107,34 @@ func (t *Trust) Caller(ctx context.Context, leaf *x509.Certificate, address stri
 	if !ok {
 		return auth.Caller{Address: address}
 	}
+	return c.caller(address)
+}
+
+// Named says who stands behind a certificate that was proven earlier, by its
+// fingerprint: what it may do is what it may do now.
+func (t *Trust) Named(ctx context.Context, fingerprint string) auth.Caller {
+	list := t.list.Load()
+	if list == nil {
+		return auth.Caller{}
+	}
+	for _, e := range *list {
+		if e.cert.Fingerprint != fingerprint {
+			continue
+		}
+		block, _ := pem.Decode([]byte(e.cert.PEM))
+		if block == nil {
+			return auth.Caller{}
+		}
+		leaf, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return auth.Caller{}
+		}
+		return t.Caller(ctx, leaf, "")
+	}
+	return auth.Caller{}
+}
+
+func (c Certificate) caller(address string) auth.Caller {
 	who := auth.Caller{Protocol: "tls", Username: c.Fingerprint, Address: address}
 	switch {
 	case c.Type == Server:

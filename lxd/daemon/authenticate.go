@@ -7,6 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sett/lxd/auth"
+	"sett/lxd/ui"
+	"sett/shared/errs"
 )
 
 // authenticate says who calls. The ways in which somebody can be known are asked one
@@ -15,7 +17,7 @@ func (d *Daemon) authenticate(r *http.Request) (auth.Caller, error) {
 	for _, by := range []func(context.Context, *http.Request) (auth.Caller, error){
 		bySocket,
 		d.byCertificate,
-		// Sessions of browsers belong here.
+		d.bySession,
 	} {
 		c, err := by(r.Context(), r)
 		if err != nil {
@@ -45,5 +47,14 @@ func (d *Daemon) byCertificate(ctx context.Context, r *http.Request) (auth.Calle
 	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
 		return auth.Caller{}, nil
 	}
+	// A browser shows its certificate to whatever page makes it send a request.
+	if ui.OtherSite(r) {
+		return auth.Caller{}, errs.Forbidden("Requests of other sites are not taken from a browser")
+	}
 	return d.own.certificates.Trust().Caller(ctx, r.TLS.PeerCertificates[0], r.RemoteAddr), nil
+}
+
+// bySession: the cookie of a browser that was logged in.
+func (d *Daemon) bySession(_ context.Context, r *http.Request) (auth.Caller, error) {
+	return d.own.ui.Authenticate(r)
 }

@@ -290,6 +290,7 @@ func (d *Daemon) shutDown() error {
 	all = append(all, d.ops.Close(ctx))
 	d.cancel() // ends event streams, watchers and jobs
 	d.jobs.Stop()
+	d.own.ui.Close(ctx)
 	grace, cancelGrace := context.WithTimeout(ctx, time.Second)
 	defer cancelGrace()
 	d.https.Close(grace)
@@ -349,7 +350,10 @@ func Name(dir string) string {
 }
 
 func (d *Daemon) handler() http.Handler {
-	return rest.New(rest.Deps{Log: d.log, Authenticate: d.authenticate, Project: d.own.projects.Chain, Gate: d.gate, Forward: d.own.forward.forward}, d.own.routes())
+	api := rest.New(rest.Deps{Log: d.log, Authenticate: d.authenticate, Project: d.own.projects.Chain, Gate: d.gate, Forward: d.own.forward.forward}, d.own.routes())
+	h := d.own.ui.Wrap(api)
+	d.own.ui.Serve(h)
+	return h
 }
 
 // Routes lists the routes of a daemon, for references and tests.

@@ -25,6 +25,7 @@ import (
 	"sett/lxd/rest"
 	"sett/lxd/server"
 	"sett/lxd/storage"
+	"sett/lxd/ui"
 	"sett/shared/log"
 )
 
@@ -44,6 +45,7 @@ type parts struct {
 	instances    *instance.Service
 	exec         *exec.Handler
 	server       *server.Service
+	ui           *ui.Service
 }
 
 // build makes the slices and says who uses whom.
@@ -88,13 +90,14 @@ func (d *Daemon) build(context.Context) error {
 	s.profiles.Attach(s.instances)
 	s.exec = exec.New(s.instances, d.ops, d.bus)
 	s.server = server.New(server.Deps{DB: global, Local: d.st.Local.DB, Ops: d.ops, Bus: d.bus, Daemon: d})
+	s.ui = d.newUI(global)
 	return nil
 }
 
 // routes is the whole API.
 func (s *parts) routes() []rest.Route {
 	var all []rest.Route
-	for _, rs := range [][]rest.Route{s.server.Routes(), s.projects.Routes(), s.profiles.Routes(), s.storage.Routes(), s.networks.Routes(), s.images.Routes(), s.instances.Routes(), s.exec.Routes()} {
+	for _, rs := range [][]rest.Route{s.server.Routes(), s.projects.Routes(), s.profiles.Routes(), s.storage.Routes(), s.networks.Routes(), s.images.Routes(), s.instances.Routes(), s.exec.Routes(), s.ui.Routes()} {
 		all = append(all, rs...)
 	}
 	return all

@@ -61,6 +61,11 @@ func SyncETag(metadata, subject any) Response {
 	return &syncResponse{metadata: metadata, code: http.StatusOK, etag: subject}
 }
 
+// SyncHeaders answers with metadata and headers of the handler's.
+func SyncHeaders(metadata any, headers map[string]string) Response {
+	return &syncResponse{metadata: metadata, code: http.StatusOK, headers: headers}
+}
+
 // Empty answers that it is done.
 func Empty() Response { return Sync(struct{}{}) }
 

@@ -1,0 +1,2 @@
+// Package webui is "lxc webui".
+package webui
