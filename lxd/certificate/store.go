@@ -15,6 +15,8 @@ SELECT cp.certificate_id, projects.name
 FROM certificates_projects AS cp JOIN projects ON projects.id = cp.project_id
 ORDER BY projects.name`
 
+	stmtExisting db.Stmt = `SELECT COUNT(*) AS n FROM projects WHERE name IN (SELECT value FROM json_each(?))`
+
 	stmtCreate        db.Stmt = `INSERT INTO certificates (fingerprint, type, name, certificate, restricted) VALUES (?, ?, ?, ?, ?)`
 	stmtUpdate        db.Stmt = `UPDATE certificates SET fingerprint = ?, type = ?, name = ?, certificate = ?, restricted = ? WHERE id = ?`
 	stmtDelete        db.Stmt = `DELETE FROM certificates WHERE id = ?`
@@ -80,13 +82,32 @@ func update(ctx context.Context, tx *db.Tx, c Certificate) error {
 	return setProjects(ctx, tx, c.ID, c.Projects)
 }
 
+type countRow struct {
+	N int64 `db:"n"`
+}
+
+// checkProjects refuses projects that are not there.
+func checkProjects(ctx context.Context, q db.Querier, projects []string) error {
+	if len(projects) == 0 {
+		return nil
+	}
+	rows, err := db.Select[countRow](ctx, q, stmtExisting, db.JSON(projects))
+	if err != nil {
+		return err
+	}
+	if len(rows) != 1 || rows[0].N != int64(len(projects)) {
+		return errs.NotFound("Not all of the projects %q exist", projects)
+	}
+	return nil
+}
+
 func setProjects(ctx context.Context, tx *db.Tx, id int64, projects []string) error {
 	if _, err := db.Exec(ctx, tx, stmtProjectsClear, id); err != nil || len(projects) == 0 {
 		return err
 	}
-	n, err := db.Exec(ctx, tx, stmtProjectsAdd, id, db.JSON(projects))
-	if err == nil && n != int64(len(projects)) {
-		return errs.NotFound("Not all of the projects %q exist", projects)
+	if err := checkProjects(ctx, tx, projects); err != nil {
+		return err
 	}
+	_, err := db.Exec(ctx, tx, stmtProjectsAdd, id, db.JSON(projects))
 	return err
 }

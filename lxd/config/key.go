@@ -32,6 +32,7 @@ type Info struct {
 	Refused string
 
 	check func(string) error
+	seal  func(string) (string, error)
 }
 
 // Option changes a declaration.
@@ -54,6 +55,11 @@ func Fixed() Option { return func(i *Info) { i.Fixed = true } }
 
 // Secret marks a key whose value is never shown.
 func Secret() Option { return func(i *Info) { i.Secret = true } }
+
+// Sealed marks a secret that is stored in a form from which it cannot be read back.
+func Sealed(f func(string) (string, error)) Option {
+	return func(i *Info) { i.Secret, i.seal = true, f }
+}
 
 // Volatile marks a key that the daemon itself writes.
 func Volatile() Option { return func(i *Info) { i.Volatile = true } }

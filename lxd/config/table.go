@@ -161,6 +161,22 @@ func Changed(old, new map[string]string) []string {
 	return out
 }
 
+// Seal replaces secrets that have changed by the form in which they are stored.
+func (t Table) Seal(old, new map[string]string) error {
+	for k, v := range new {
+		i, ok := t.Lookup(k)
+		if !ok || i.seal == nil || v == "" || v == old[k] {
+			continue
+		}
+		sealed, err := i.seal(v)
+		if err != nil {
+			return fmt.Errorf("Configuration key %q: %w", k, err)
+		}
+		new[k] = sealed
+	}
+	return nil
+}
+
 // Redact returns a copy in which the values of secret keys are replaced by true,
 // the form in which LXD shows that something is set.
 func (t Table) Redact(m map[string]string) map[string]any {

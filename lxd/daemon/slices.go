@@ -64,7 +64,8 @@ func (d *Daemon) build(context.Context) error {
 	if s.identity, err = certificate.LoadIdentity(d.o.Dir); err != nil {
 		return fmt.Errorf("the server's certificate: %w", err)
 	}
-	s.certificates = certificate.New(certificate.Deps{DB: global, Bus: d.bus, Identity: s.identity})
+	s.certificates = certificate.New(certificate.Deps{DB: global, Bus: d.bus, Ops: d.ops, Identity: s.identity, Addresses: d.addresses,
+		Config: func(ctx context.Context) (map[string]string, error) { return s.server.Config(ctx) }})
 	s.profiles = profile.New(global, d.bus)
 	locks := lock.New()
 	s.storage = storage.New(storage.Deps{DB: global, Bus: d.bus, Locks: locks, Drivers: d.o.StorageDrivers, Log: d.log,
@@ -97,7 +98,18 @@ func (d *Daemon) build(context.Context) error {
 // routes is the whole API.
 func (s *parts) routes() []rest.Route {
 	var all []rest.Route
-	for _, rs := range [][]rest.Route{s.server.Routes(), s.projects.Routes(), s.profiles.Routes(), s.storage.Routes(), s.networks.Routes(), s.images.Routes(), s.instances.Routes(), s.exec.Routes(), s.ui.Routes()} {
+	for _, rs := range [][]rest.Route{
+		s.server.Routes(),
+		s.certificates.Routes(),
+		s.projects.Routes(),
+		s.profiles.Routes(),
+		s.storage.Routes(),
+		s.networks.Routes(),
+		s.images.Routes(),
+		s.instances.Routes(),
+		s.exec.Routes(),
+		s.ui.Routes(),
+	} {
 		all = append(all, rs...)
 	}
 	return all

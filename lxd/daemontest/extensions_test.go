@@ -72,6 +72,11 @@ func shown(string) proof { return func(*built) bool { return true } }
 var proofs = map[string]proof{
 	"api_filtering":                       shown("rest: TestFilter"),
 	"api_os":                              field(api.ServerEnvironment{}, "os_name", "os_version"),
+	"certificate_project":                 field(api.Certificate{}, "restricted", "projects"),
+	"certificate_self_renewal":            shown("daemontest: TestTheRestrictedRenewTheirCertificateOnly"),
+	"certificate_token":                   field(api.CertificatesPost{}, "token"),
+	"certificate_update":                  route("PUT /1.0/certificates/{fingerprint}"),
+	"remote_token_expiry":                 shown("daemontest: TestTokensWorkOnceAndInTime"),
 	"clustering_description":              shown("a description of a cluster member has no member to show here"),
 	"container_cpu_time":                  field(api.InstanceStateCPU{}, "usage"),
 	"container_exec_recording":            field(api.InstanceExecPost{}, "record-output"),

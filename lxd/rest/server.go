@@ -138,6 +138,10 @@ func (s *Server) serve(w http.ResponseWriter, hr *http.Request, id string) (err 
 			return err
 		}
 	}
+	if !caller.Trusted() && hr.ContentLength != 0 && !route.Body.Stream {
+		// Strangers get no time to trickle. Where the deadline cannot be set there is no network.
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(strangerBody))
+	}
 	if !route.Body.Stream {
 		limit := route.Body.Limit
 		if limit == 0 {
@@ -160,6 +164,9 @@ func (s *Server) serve(w http.ResponseWriter, hr *http.Request, id string) (err 
 	}
 	return resp.write(w, hr)
 }
+
+// strangerBody is how long somebody unknown may take to send a JSON body.
+const strangerBody = 15 * time.Second
 
 // drain reads on, within bounds, after a body has turned out too large: a client
 // that is still writing when the connection ends sees a broken pipe and never the

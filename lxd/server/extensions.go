@@ -24,7 +24,9 @@ var extensions = []string{
 	"event_lifecycle_requestor_address", "resources_gpu_usb", "network_counters_errors_dropped",
 	"instance_all_projects", "instance_get_full", "event_project", "storage_volume_state_total",
 	"resources_infiniband", "resources_disk_sata", "resources_network_firmware", "resources_disk_id",
-	"resources_gpu_mdev", "resources_pci_vpd", "sett_webui",
+	"resources_gpu_mdev", "resources_pci_vpd",
+	"certificate_update", "certificate_project", "certificate_self_renewal", "certificate_token", "remote_token_expiry",
+	"sett_webui",
 }
 
 // Extensions lists the API extensions by name.

@@ -4,6 +4,7 @@ import (
 	"strconv"
 	"time"
 
+	"sett/lxd/certificate"
 	"sett/lxd/config"
 	"sett/shared/errs"
 	"sett/shared/validate"
@@ -36,7 +37,7 @@ var autoUpdate = config.New("images.auto_update_interval", "integer", int64(0), 
 // unbuilt are server keys of LXD 5.0 that this build refuses by name.
 var unbuilt = []string{
 	"backups.compression_algorithm", "candid.*", "cluster.*", "core.bgp_*", "core.debug_address", "core.dns_address",
-	"core.https_allowed_*", "core.https_trusted_proxy", "core.metrics_*", "core.proxy_*", "core.storage_buckets_address", "core.trust_*", "images.auto_update_*",
+	"core.https_allowed_*", "core.https_trusted_proxy", "core.metrics_*", "core.proxy_*", "core.storage_buckets_address", "core.trust_ca_certificates", "images.auto_update_*",
 	"images.compression_algorithm", "images.default_architecture", "images.remote_cache_expiry", "maas.*", "network.ovn.*",
 	"rbac.*", "storage.backups_volume", "storage.images_volume",
 }
@@ -47,5 +48,5 @@ func Keys() config.Table {
 	for _, k := range unbuilt {
 		ks = append(ks, config.Unbuilt(k))
 	}
-	return config.NewTable(ks...)
+	return config.NewTable(ks...).With(certificate.Keys())
 }

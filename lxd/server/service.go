@@ -117,6 +117,9 @@ func (s *Service) SetConfig(ctx context.Context, c map[string]string, by *event.
 	if err != nil {
 		return err
 	}
+	if err := s.keys.Seal(old, c); err != nil {
+		return err
+	}
 	var u undo.Stack
 	defer u.Run()
 	for _, f := range s.followers {
