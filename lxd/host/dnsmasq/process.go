@@ -83,9 +83,14 @@ func prepare(v Server) error {
 	return os.WriteFile(filepath.Join(v.Dir, rawName), []byte(v.Raw), 0o644)
 }
 
-// start returns when the server has bound its ports and gone to the background.
+// start returns when the server has bound its ports and gone to the background. It
+// is not cut short: to kill the program half-way can leave its background half, which
+// nobody knows yet, running for ever.
 func start(ctx context.Context, dir string, args []string) (*pidfd.Process, error) {
-	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 15*time.Second)
 	defer cancel()
 	if out, err := run(ctx, "", args...); err != nil {
 		return nil, errs.Internal("Cannot start dnsmasq: %s", text(out, err))

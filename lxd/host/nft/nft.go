@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os/exec"
 	"strings"
+	"time"
 
 	"sett/shared/errs"
 )
@@ -115,11 +116,21 @@ func run(ctx context.Context, script string) error {
 	return err
 }
 
+// patience bounds one run of nft, which takes milliseconds. Undo steps come here with
+// contexts that never end.
+const patience = 30 * time.Second
+
 func output(ctx context.Context, stdin string, args ...string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	var stdout, stderr bytes.Buffer
 	cmd := exec.CommandContext(ctx, "nft", args...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &stdout, &stderr
+	cmd.WaitDelay = time.Second
 	if err := cmd.Run(); err != nil {
+		if cerr := context.Cause(ctx); cerr != nil {
+			return nil, fmt.Errorf("change the firewall with nft: %w", cerr)
+		}
 		text, _, _ := strings.Cut(strings.TrimSpace(stderr.String()), "\n")
 		if text == "" {
 			text = err.Error()
