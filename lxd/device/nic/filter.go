@@ -177,7 +177,9 @@ func ipv6Rules(from string, mac net.HardwareAddr, may []netip.Prefix) []string {
 	return []string{
 		from + "icmpv6 type nd-router-advert drop",
 		// The address that a neighbour advertisement is about lies behind 40 bytes of IPv6
-		// and 8 of ICMPv6. Extension headers move it, and then the packet is dropped.
+		// and 8 of ICMPv6. Extension headers move it, and could show a harmless address in
+		// its place; no honest guest sends them here.
+		from + "icmpv6 type nd-neighbor-advert ip6 nexthdr != ipv6-icmp drop",
 		from + "icmpv6 type nd-neighbor-advert @nh,384,128 != { " + strings.Join(targets, ", ") + " } drop",
 		// Asking whether an address is taken, for routers and for DHCP comes before having one.
 		from + "ip6 saddr :: ip6 daddr ff02::/16 icmpv6 type { nd-neighbor-solicit, nd-router-solicit, mld2-listener-report } accept",
