@@ -46,6 +46,11 @@ func server(s driver.Spec) (v dnsmasq.Server, needed bool) {
 		args = append(args, "--dhcp-option=option:domain-search,"+strings.Join(search, ","),
 			"--dhcp-option=option6:domain-search,"+strings.Join(search, ","))
 	}
+	if keyDNSMode.Get(c) == "managed" {
+		// Only the daemon gives names. A guest that asks for one, perhaps under further MAC
+		// addresses that it makes for itself, must not answer for another's.
+		args = append(args, "--dhcp-ignore-names")
+	}
 	if dns {
 		d := keyDNSDomain.Get(c)
 		args = append(args, "--domain="+d, "--interface-name=_gateway."+d+","+s.Name, "--server=/"+d+"/")

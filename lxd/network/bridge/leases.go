@@ -65,7 +65,14 @@ func (d *Driver) SetHost(ctx context.Context, s driver.Spec, h driver.Host) (dri
 			return driver.Host{}, err
 		}
 	}
-	h, err = driver.Choose(s, h, others, func(p netip.Prefix) (first, last netip.Addr) { return pool(p, s.Config) })
+	taken := others
+	if h.PickIPv4 || h.PickIPv6 {
+		// The server refuses to give out what somebody else has a lease for.
+		if taken, err = withLeases(s, h, others); err != nil {
+			return driver.Host{}, err
+		}
+	}
+	h, err = driver.Choose(s, h, taken, func(p netip.Prefix) (first, last netip.Addr) { return pool(p, s.Config) })
 	if err != nil {
 		return driver.Host{}, err
 	}
@@ -154,6 +161,24 @@ func leased(s driver.Spec, mac string, others []driver.Host) (netip.Addr, error)
 		}
 	}
 	return netip.Addr{}, nil
+}
+
+// withLeases adds those whom DHCP gave an address to, besides the host itself. They
+// own nothing: their leases run out.
+func withLeases(s driver.Spec, h driver.Host, others []driver.Host) ([]driver.Host, error) {
+	all, err := dnsmasq.Leases(s.Dir, time.Now())
+	out := slices.Clone(others)
+	for _, l := range all {
+		if strings.EqualFold(l.HWAddr, h.HWAddr) {
+			continue
+		}
+		if l.Address.Is4() {
+			out = append(out, driver.Host{IPv4: l.Address})
+		} else {
+			out = append(out, driver.Host{IPv6: l.Address})
+		}
+	}
+	return out, err
 }
 
 // pool is where fixed addresses are picked from: the first range that DHCP gives
