@@ -119,6 +119,11 @@ func TestLifeOfANetwork(t *testing.T) {
 		t.Errorf("after the PUT: %s", b)
 	}
 
+	f.want(t, 200, "", "PUT", "/1.0/networks/n1", `{"config":{"ipv6.address":"none"}}`)
+	if _, b, _ = f.do(t, "GET", "/1.0/networks/n1", ""); strings.Contains(b, "ipv4.address") {
+		t.Errorf("what was taken out came back: %s", b)
+	}
+
 	f.want(t, 201, "", "POST", "/1.0/networks/n1", `{"name":"n2"}`)
 	f.want(t, 404, "not found", "GET", "/1.0/networks/n3", "")
 	f.want(t, 200, `"name":"n2"`, "GET", "/1.0/networks/n2", "")
@@ -132,7 +137,7 @@ func TestLifeOfANetwork(t *testing.T) {
 	for len(f.events.C()) > 0 {
 		actions = append(actions, (<-f.events.C()).Metadata.(event.Lifecycle).Action)
 	}
-	if got := strings.Join(actions, " "); got != "network-created network-updated network-updated network-renamed network-deleted" {
+	if got := strings.Join(actions, " "); got != "network-created network-updated network-updated network-updated network-renamed network-deleted" {
 		t.Errorf("events: %s", got)
 	}
 }

@@ -165,7 +165,9 @@ func (s *Service) fill(ctx context.Context, d driver.Driver, n Network) (Network
 			used = append(used, driver.Subnets(o.Config)...)
 		}
 	}
-	if n.Config, err = d.Fill(ctx, s.spec(n), used); err != nil {
+	spec := s.spec(n)
+	spec.New = n.ID == 0 || n.State == pending
+	if n.Config, err = d.Fill(ctx, spec, used); err != nil {
 		return n, err
 	}
 	return n, s.validate(d, n)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"strings"
 
 	nl "github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -11,27 +12,71 @@ import (
 	"sett/shared/errs"
 )
 
+// BridgeSpec describes a bridge to be made or found.
+type BridgeSpec struct {
+	Name   string
+	HWAddr net.HardwareAddr // nil: the kernel picks
+	MTU    int
+	// Owner marks the bridge, so that nobody takes over or removes that of another
+	// daemon on this machine. Empty: nobody's.
+	Owner string
+}
+
+// ownerMark begins the alias of bridges that are somebody's.
+const ownerMark = "sett "
+
+// foreign tells whether a link is marked as that of somebody else.
+func foreign(l nl.Link, owner string) bool {
+	have, ok := strings.CutPrefix(l.Attrs().Alias, ownerMark)
+	return ok && have != owner
+}
+
 // EnsureBridge makes a bridge, or leaves one that is there; made tells which. An
-// interface of another kind under that name is a conflict.
-func EnsureBridge(name string, hwaddr net.HardwareAddr, mtu int) (made bool, err error) {
-	l, err := link(name)
-	if err == nil {
-		if l.Type() != "bridge" {
-			return false, errs.Conflict("Network interface %q exists already and is not a bridge", name)
-		}
-		return false, nil
-	}
-	if !errs.Is(err, errs.KindNotFound) {
+// interface of another kind under that name, and a bridge of somebody else, are
+// conflicts.
+func EnsureBridge(b BridgeSpec) (made bool, err error) {
+	l, err := link(b.Name)
+	switch {
+	case err == nil && l.Type() != "bridge":
+		return false, errs.Conflict("Network interface %q exists already and is not a bridge", b.Name)
+	case err == nil && foreign(l, b.Owner):
+		return false, errs.Conflict("Network interface %q belongs to another daemon on this machine", b.Name)
+	case err == nil:
+		return false, mark(l, b.Owner)
+	case !errs.Is(err, errs.KindNotFound):
 		return false, err
 	}
 	a := nl.NewLinkAttrs()
-	a.Name, a.HardwareAddr = name, hwaddr
+	a.Name, a.HardwareAddr = b.Name, b.HWAddr
 	// A bridge that was never told its MTU follows its ports; told at birth, it keeps it.
-	a.MTU = mtu
+	a.MTU = b.MTU
 	if err := nl.LinkAdd(&nl.Bridge{LinkAttrs: a}); err != nil {
-		return false, fmtErr("create", name, err)
+		return false, fmtErr("create", b.Name, err)
+	}
+	if l, err = link(b.Name); err == nil {
+		err = mark(l, b.Owner)
+	}
+	if err != nil {
+		return false, errors.Join(err, DeleteBridge(b.Name, b.Owner))
 	}
 	return true, nil
+}
+
+// mark notes the owner of a link, unless its alias says something already.
+func mark(l nl.Link, owner string) error {
+	if owner == "" || l.Attrs().Alias != "" {
+		return nil
+	}
+	if err := nl.LinkSetAlias(l, ownerMark+owner); err != nil {
+		return fmtErr("mark", l.Attrs().Name, err)
+	}
+	return nil
+}
+
+// Foreign tells whether an interface is marked as somebody else's.
+func Foreign(name, owner string) bool {
+	l, err := link(name)
+	return err == nil && foreign(l, owner)
 }
 
 // Veth describes a pair of interfaces to be made.
@@ -76,8 +121,14 @@ func Delete(name string) error {
 	return nil
 }
 
-// DeleteBridge removes a bridge, and nothing else that bears its name.
-func DeleteBridge(name string) error { return deleteKind(name, "bridge") }
+// DeleteBridge removes a bridge, and nothing else that bears its name: no interface
+// of another kind, and no bridge of another owner.
+func DeleteBridge(name, owner string) error {
+	if Foreign(name, owner) {
+		return nil
+	}
+	return deleteKind(name, "bridge")
+}
 
 // DeleteVeth removes a veth pair, and nothing else that bears its name.
 func DeleteVeth(name string) error { return deleteKind(name, "veth") }

@@ -139,14 +139,14 @@ func TestBridgePorts(t *testing.T) {
 	t.Parallel()
 	host, _ := veth(t)
 	br := name()
-	if made, err := EnsureBridge(br, nil, 1500); err != nil || !made {
+	if made, err := EnsureBridge(BridgeSpec{Name: br, MTU: 1500}); err != nil || !made {
 		t.Fatal(made, err)
 	}
-	t.Cleanup(func() { DeleteBridge(br) })
-	if made, err := EnsureBridge(br, nil, 1500); err != nil || made {
+	t.Cleanup(func() { DeleteBridge(br, "") })
+	if made, err := EnsureBridge(BridgeSpec{Name: br, MTU: 1500}); err != nil || made {
 		t.Error(made, err)
 	}
-	if _, err := EnsureBridge(host, nil, 1500); !errs.Is(err, errs.KindConflict) {
+	if _, err := EnsureBridge(BridgeSpec{Name: host, MTU: 1500}); !errs.Is(err, errs.KindConflict) {
 		t.Errorf("a veth as a bridge: %v", err)
 	}
 	if err := Attach(host, br); err != nil {
@@ -159,7 +159,7 @@ func TestBridgePorts(t *testing.T) {
 	if err != nil || st.Bridge == nil || !slices.Equal(st.Bridge.UpperDevices, []string{host}) || st.Bridge.ID == "" {
 		t.Errorf("%+v, %+v, %v", st, st.Bridge, err)
 	}
-	if err := DeleteBridge(host); err != nil || !Exists(host) {
+	if err := DeleteBridge(host, ""); err != nil || !Exists(host) {
 		t.Errorf("DeleteBridge of a veth: %v", err)
 	}
 	if err := Detach(host); err != nil {

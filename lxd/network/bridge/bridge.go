@@ -3,6 +3,7 @@ package bridge
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"log/slog"
 	"maps"
 	"net"
@@ -52,13 +53,14 @@ func (d *Driver) Fill(ctx context.Context, s driver.Spec, used []netip.Prefix) (
 		return nil, err
 	}
 	c := maps.Clone(s.Config)
-	if v6, err := sysctl.Names("net/ipv6/conf"); err == nil && len(v6) == 0 && c["ipv6.address"] == "" {
+	if v6, err := sysctl.Names("net/ipv6/conf"); err == nil && len(v6) == 0 && c["ipv6.address"] == "" && s.New {
 		if c == nil {
 			c = map[string]string{}
 		}
 		c["ipv6.address"] = "none" // a kernel without IPv6
 	}
-	return driver.FillSubnets(c, append(busy, used...))
+	s.Config = c
+	return driver.FillSubnets(s, append(busy, used...))
 }
 
 // Validate checks what goes together.
@@ -100,12 +102,12 @@ func (d *Driver) Start(ctx context.Context, s driver.Spec) error {
 		return err
 	}
 	mtu := int(keyMTU.Get(s.Config))
-	made, err := netlink.EnsureBridge(s.Name, mac, mtu)
+	made, err := netlink.EnsureBridge(netlink.BridgeSpec{Name: s.Name, HWAddr: mac, MTU: mtu, Owner: owner(s)})
 	if err != nil {
 		return err
 	}
 	if made {
-		u.Push(func() error { return netlink.DeleteBridge(s.Name) })
+		u.Push(func() error { return netlink.DeleteBridge(s.Name, owner(s)) })
 	}
 	if err := setLink(s, mac, mtu); err != nil {
 		return err
@@ -167,11 +169,23 @@ func hwaddr(s driver.Spec) (net.HardwareAddr, error) {
 	return net.HardwareAddr{0x00, 0x16, 0x3e, sum[0], sum[1], sum[2]}, nil
 }
 
+// owner names the network on this machine, whatever its name and its daemon's folder.
+func owner(s driver.Spec) string {
+	if s.Seed == "" {
+		return ""
+	}
+	sum := sha256.Sum256([]byte("owner\x00" + s.Seed))
+	return hex.EncodeToString(sum[:8])
+}
+
 // Stop takes the bridge off the host.
 func (d *Driver) Stop(ctx context.Context, s driver.Spec) error {
 	d.forget(s)
 	if err := d.servers.Stop(ctx, s.Dir); err != nil {
 		return err
+	}
+	if netlink.Foreign(s.Name, owner(s)) {
+		return nil // another daemon has made one of that name; the rules are its too
 	}
 	for _, p := range list(keyExternal.Get(s.Config)) {
 		if m, _ := netlink.Master(p); m == s.Name {
@@ -180,7 +194,7 @@ func (d *Driver) Stop(ctx context.Context, s driver.Spec) error {
 			}
 		}
 	}
-	if err := netlink.DeleteBridge(s.Name); err != nil {
+	if err := netlink.DeleteBridge(s.Name, owner(s)); err != nil {
 		return err
 	}
 	return nft.Remove(ctx, family, table, chainNames(s.Name)...)

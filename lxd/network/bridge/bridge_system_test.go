@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -52,7 +53,7 @@ func start(t *testing.T, d *Driver, c map[string]string) driver.Spec {
 	t.Helper()
 	s := driver.Spec{Name: name(t), Dir: folder(t), Seed: "test"}
 	var err error
-	s.Config, err = d.Fill(t.Context(), driver.Spec{Name: s.Name, Config: c}, nil)
+	s.Config, err = d.Fill(t.Context(), driver.Spec{Name: s.Name, Config: c, New: true}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -292,5 +293,47 @@ func TestPickKeepsTheLeaseAndNamesFollowTheMode(t *testing.T) {
 			t.Errorf("%s: %q, %v", c.mode, b, err)
 		}
 		s = next
+	}
+}
+
+func TestPickLeavesLeasesOfOthersAlone(t *testing.T) {
+	t.Parallel()
+	d := newDriver(t)
+	s := start(t, d, map[string]string{"ipv4.address": "10.77.6.1/24", "ipv6.address": "none", "ipv4.dhcp.ranges": "10.77.6.10-10.77.6.12"})
+	leases := "9999999999 00:16:3e:01:02:03 10.77.6.10 * *\n9999999999 00:16:3e:01:02:04 10.77.6.11 * *\n"
+	if err := os.WriteFile(filepath.Join(s.Dir, "dnsmasq.leases"), []byte(leases), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	h, err := d.SetHost(t.Context(), s, driver.Host{Owner: "c9.eth0", Hostname: "c9", HWAddr: "00:16:3e:01:02:09", PickIPv4: true})
+	if err != nil || h.IPv4 != netip.MustParseAddr("10.77.6.12") {
+		t.Fatalf("%+v, %v", h, err)
+	}
+}
+
+func TestBridgeOfAnotherDaemonIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	d := newDriver(t)
+	s := start(t, d, map[string]string{"ipv4.address": "10.77.7.1/24", "ipv6.address": "none", "ipv4.nat": "true"})
+	before, err := nft.List(ctx, family, table, "pstrt."+s.Name)
+	if err != nil || before == "" {
+		t.Fatal(before, err)
+	}
+	other := newDriver(t)
+	theirs := driver.Spec{Name: s.Name, Dir: folder(t), Seed: "another daemon", Config: map[string]string{"ipv4.address": "10.77.8.1/24", "ipv6.address": "none"}}
+	if err := other.Start(ctx, theirs); !errs.Is(err, errs.KindConflict) {
+		t.Errorf("got %v", err)
+	}
+	if err := other.Delete(ctx, theirs); err != nil {
+		t.Error(err)
+	}
+	if after, err := nft.List(ctx, family, table, "pstrt."+s.Name); err != nil || after != before {
+		t.Errorf("the rules changed: %v\n%s", err, after)
+	}
+	if st, err := d.State(ctx, s); err != nil || !slices.ContainsFunc(st.Addresses, func(a netlink.Address) bool { return a.Address == "10.77.7.1" }) {
+		t.Errorf("%+v, %v", st, err)
+	}
+	if err := d.Start(ctx, s); err != nil { // ours goes on
+		t.Error(err)
 	}
 }

@@ -16,6 +16,9 @@ type Spec struct {
 	// Seed is the same for every start of this network and differs between networks
 	// and daemons. Addresses that must not change are derived from it.
 	Seed string
+	// New says that the network is about to be made: what is left out gets a value. In
+	// one that exists, what has been taken out stays out.
+	New bool
 }
 
 // Lease is one address that the network gave out, or keeps for somebody.

@@ -10,10 +10,10 @@ import (
 	"sett/shared/errs"
 )
 
-// FillSubnets sets the addresses that are missing or "auto", and turns NAT on for
-// those, because a subnet that nobody chose is one that nobody routes.
-func FillSubnets(c map[string]string, used []netip.Prefix) (map[string]string, error) {
-	out := maps.Clone(c)
+// FillSubnets sets the addresses that are "auto", or missing in a new network, and
+// turns NAT on for those, because a subnet that nobody chose is one that nobody routes.
+func FillSubnets(s Spec, used []netip.Prefix) (map[string]string, error) {
+	out := maps.Clone(s.Config)
 	if out == nil {
 		out = map[string]string{}
 	}
@@ -21,7 +21,7 @@ func FillSubnets(c map[string]string, used []netip.Prefix) (map[string]string, e
 		family string
 		pick   func([]netip.Prefix) (netip.Prefix, error)
 	}{{"ipv4", FreeIPv4}, {"ipv6", FreeIPv6}} {
-		if v := out[f.family+".address"]; v != "" && v != "auto" {
+		if v := out[f.family+".address"]; v != "auto" && (v != "" || !s.New) {
 			continue
 		}
 		p, err := f.pick(used)

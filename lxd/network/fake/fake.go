@@ -91,7 +91,7 @@ func (d *Driver) Fill(ctx context.Context, s driver.Spec, used []netip.Prefix) (
 			used = append(used, driver.Subnets(r.Config)...)
 		}
 	}
-	return driver.FillSubnets(s.Config, used)
+	return driver.FillSubnets(s, used)
 }
 
 // Validate checks addresses.

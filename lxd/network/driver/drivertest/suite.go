@@ -30,7 +30,9 @@ func (sub Subject) start(t *testing.T, d driver.Driver) driver.Spec {
 	t.Helper()
 	ctx := t.Context()
 	s := driver.Spec{Name: sub.Name(t), Dir: filepath.Join(t.TempDir(), "net"), Seed: t.Name()}
-	c, err := d.Fill(ctx, s, nil)
+	made := s
+	made.New = true
+	c, err := d.Fill(ctx, made, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,6 +71,11 @@ func (sub Subject) fill(t *testing.T) {
 	c, err := d.Fill(t.Context(), driver.Spec{Name: "x", Config: in}, nil)
 	if err != nil || c["ipv4.address"] != "none" || c["ipv4.nat"] != "" || c["user.x"] != "y" {
 		t.Errorf("Fill changed what was said: %v, %v", c, err)
+	}
+	// What somebody took out of a network that exists stays out; "auto" is a wish.
+	c, err = d.Fill(t.Context(), driver.Spec{Name: "x", Config: map[string]string{"ipv6.address": "auto"}}, nil)
+	if v, ok := c["ipv4.address"]; err != nil || ok || c["ipv6.address"] == "auto" {
+		t.Errorf("an existing network got IPv4 address %q and IPv6 address %q, %v", v, c["ipv6.address"], err)
 	}
 	if len(in) != 3 {
 		t.Errorf("Fill changed its input: %v", in)
