@@ -130,6 +130,14 @@ type Remover interface {
 	Remove(ctx context.Context) error // the device leaves the instance for good
 }
 
+// Sweeper is a kind that finds what its devices left on the host without knowing
+// their configuration: a daemon died after plugging one in and before storing it.
+type Sweeper interface {
+	// Sweep removes what devices of the instance hold, except those that have knows.
+	// It may run twice.
+	Sweep(ctx context.Context, i Instance, have func(name string) bool) error
+}
+
 // Kind is a type of device.
 type Kind interface {
 	Name() string // "nic"; the value of "type"
@@ -168,6 +176,21 @@ func (r *Registry) Kinds() []string {
 	}
 	sort.Strings(out)
 	return out
+}
+
+// Sweep removes what devices that an instance does not have, or not as this kind,
+// left on the host.
+func (r *Registry) Sweep(ctx context.Context, i Instance, have map[string]Config) error {
+	for _, n := range r.Kinds() {
+		w, ok := r.kinds[n].(Sweeper)
+		if !ok {
+			continue
+		}
+		if err := w.Sweep(ctx, i, func(name string) bool { return have[name]["type"] == n }); err != nil {
+			return fmt.Errorf("left over devices of type %q: %w", n, err)
+		}
+	}
+	return nil
 }
 
 // known are the device types of LXD 5.0, so that those not built are told from typing errors.

@@ -53,6 +53,9 @@ func (s *Service) erase(ctx context.Context, i *Instance) error {
 			return fmt.Errorf("device %q: %w", name, err)
 		}
 	}
+	if err := s.sweep(ctx, i); err != nil {
+		return err
+	}
 	if v, _, err := volume(i); err == nil {
 		if err := s.Storage.Delete(ctx, v); err != nil {
 			return err

@@ -142,13 +142,14 @@ type world struct {
 	s      *instance.Service
 	engine *fake.Engine
 	pools  *pools
+	nics   *cards
 	events *event.Subscription
 	dir    string
 }
 
 func setup(t *testing.T) *world {
 	t.Helper()
-	w := &world{t: t, db: dbtest.Open(t), engine: fake.New(), dir: t.TempDir()}
+	w := &world{t: t, db: dbtest.Open(t), engine: fake.New(), nics: newCards(), dir: t.TempDir()}
 	w.pools = &pools{dir: t.TempDir(), vols: map[instance.Volume]int{}, fail: map[string]error{}, size: map[instance.Volume]int64{}}
 	dbtest.Exec(t, w.db, `INSERT INTO profiles_devices (profile_id, name, type) SELECT id, 'root', 'disk' FROM profiles WHERE name = 'default'`)
 	dbtest.Exec(t, w.db, `INSERT INTO profiles_devices_config (profile_device_id, key, value) SELECT id, 'path', '/' FROM profiles_devices`)
@@ -164,7 +165,7 @@ func (w *world) service() *instance.Service {
 	prof := profile.New(w.db, bus)
 	s := instance.New(w.t.Context(), instance.Deps{
 		DB: w.db, Bus: bus, Ops: op.New(w.t.Context(), bus, "", time.Second), Locks: lock.New(), Log: slog.New(slog.DiscardHandler),
-		Profiles: prof, Engine: w.engine, Devices: device.NewRegistry(disk.Kind{}), Storage: w.pools, Images: images{}, IDs: ids{},
+		Profiles: prof, Engine: w.engine, Devices: device.NewRegistry(disk.Kind{}, w.nics), Storage: w.pools, Images: images{}, IDs: ids{},
 		Dir: w.dir, Daemon: "test", Architecture: "x86_64",
 	})
 	prof.Attach(s)

@@ -63,6 +63,16 @@ func (s *Service) leave(ctx context.Context, i *Instance, name string, c map[str
 	return nil
 }
 
+// sweep removes what devices that are not the instance's hold on the host: a daemon
+// died after it had plugged one in, and before that was stored.
+func (s *Service) sweep(ctx context.Context, i *Instance) error {
+	have := map[string]device.Config{}
+	for n, c := range i.ExpandedDevices() {
+		have[n] = c
+	}
+	return s.Devices.Sweep(ctx, device.Instance{Project: i.Project, Name: i.Name, DevicesDir: s.devicesDir(i)}, have)
+}
+
 // guestNames are the interface names of an instance's nics but one.
 func guestNames(i *Instance, besides string) []string {
 	var out []string

@@ -105,6 +105,9 @@ func (s *Service) adopt(ctx context.Context, i *Instance) {
 			lg.Warn("Could not mount the volume of an instance", "instance", i.Name, "err", err)
 		}
 	}
+	if err := s.sweep(ctx, i); err != nil {
+		lg.Warn("Could not clean up after a device", "instance", i.Name, "err", err)
+	}
 	p, err := s.Engine.Find(ctx, s.id(i), s.runDir(i))
 	devs := s.adoptDevices(i, p)
 	switch {

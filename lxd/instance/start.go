@@ -98,7 +98,7 @@ func (s *Service) start(ctx context.Context, i *Instance) (err error) {
 }
 
 // prepare makes the folders and fills in what follows from the configuration alone.
-func (st *starting) prepare(context.Context) error {
+func (st *starting) prepare(ctx context.Context) error {
 	i, s := st.i, st.s
 	cfg := i.ExpandedConfig()
 	run := s.runDir(i)
@@ -106,6 +106,9 @@ func (st *starting) prepare(context.Context) error {
 		if err := os.MkdirAll(d, 0o700); err != nil {
 			return err
 		}
+	}
+	if err := s.sweep(ctx, i); err != nil {
+		return err
 	}
 	// liblxc looks, with the container's ids, whether it can get here.
 	if err := os.MkdirAll(run, 0o711); err != nil {

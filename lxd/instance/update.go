@@ -288,30 +288,46 @@ func (s *Service) followDevices(ctx context.Context, l *live, p container.Proces
 			return fmt.Errorf("device %q: %w", n, err)
 		} else if ok {
 			came = slices.DeleteFunc(came, func(x string) bool { return x == n })
-			continue
-		}
-		if err := s.unplug(ctx, l, p, old, n, was[n], want[n] == nil); err != nil {
-			return fmt.Errorf("device %q: %w", n, err)
-		}
-		if p != nil {
 			u.Push(func() error {
 				ctx, cancel := s.cleanup()
 				defer cancel()
-				return s.plug(ctx, l, p, old, n, was[n])
+				_, err := s.updateDevice(ctx, l, p, old, n, want[n], was[n])
+				return err
 			})
 			continue
 		}
+		known := remembered(old, n)
+		// Pushed first: what a failing unplug has done already is taken back too.
 		u.Push(func() error {
 			ctx, cancel := s.cleanup()
 			defer cancel()
+			// A device that comes back is the one that was, its MAC address included.
+			if err := s.patchConfig(ctx, old, known); err != nil {
+				return err
+			}
 			var kept undo.Stack
-			return s.join(ctx, old, n, was[n], &kept)
+			if err := s.join(ctx, old, n, was[n], &kept); err != nil || p == nil || l.has(n) {
+				return err
+			}
+			return s.plug(ctx, l, p, old, n, was[n])
 		})
+		if err := s.unplug(ctx, l, p, old, n, was[n], want[n] == nil); err != nil {
+			return fmt.Errorf("device %q: %w", n, err)
+		}
 	}
 	for _, n := range came {
 		if isRoot(want[n]) {
 			continue
 		}
+		u.Push(func() error {
+			ctx, cancel := s.cleanup()
+			defer cancel()
+			drop := remembered(new, n)
+			for k := range drop {
+				drop[k] = old.Config[k]
+			}
+			return s.patchConfig(ctx, new, drop)
+		})
 		if err := s.join(ctx, new, n, want[n], u); err != nil {
 			return fmt.Errorf("device %q: %w", n, err)
 		}
@@ -328,6 +344,24 @@ func (s *Service) followDevices(ctx context.Context, l *live, p container.Proces
 		})
 	}
 	return nil
+}
+
+// has tells whether a device is in the running instance.
+func (l *live) has(device string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.ContainsFunc(l.devs, func(d startedDevice) bool { return d.name == device })
+}
+
+// remembered are the volatile keys of a device.
+func remembered(i *Instance, device string) map[string]string {
+	out := map[string]string{}
+	for k, v := range i.Config {
+		if strings.HasPrefix(k, volatilePrefix+device+".") {
+			out[k] = v
+		}
+	}
+	return out
 }
 
 // updateDevice changes a device in place when its kind can do that with these keys.
@@ -440,12 +474,14 @@ func (s *Service) unplug(ctx context.Context, l *live, p container.Process, i *I
 			return err
 		}
 		for _, n := range out.NICs {
-			if err := p.RemoveNIC(ctx, n.GuestName, n.HostName); err != nil {
+			if err := p.RemoveNIC(ctx, n.GuestName, n.HostName); err != nil && !errs.Is(err, errs.KindNotFound) {
 				return err
 			}
 		}
 		for _, m := range out.Mounts {
-			if err := p.RemoveMount(ctx, m); err != nil {
+			// What is not there any more, because the guest unmounted it or because a daemon
+			// died before it had stored that, is out.
+			if err := p.RemoveMount(ctx, m); err != nil && !errs.Is(err, errs.KindNotFound) {
 				return err
 			}
 		}
@@ -474,11 +510,9 @@ func (s *Service) unplug(ctx context.Context, l *live, p container.Process, i *I
 		return nil
 	}
 	// What it remembered goes with it.
-	drop := map[string]string{}
-	for key := range i.Config {
-		if strings.HasPrefix(key, volatilePrefix+name+".") {
-			drop[key] = ""
-		}
+	drop := remembered(i, name)
+	for key := range drop {
+		drop[key] = ""
 	}
 	return s.patchConfig(ctx, i, drop)
 }

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"sett/lxd/config"
 	"sett/lxd/container"
@@ -182,7 +183,20 @@ func (d *Device) noteFile() string {
 	if d.env.Instance.DevicesDir == "" {
 		return ""
 	}
-	return filepath.Join(d.env.Instance.DevicesDir, "nic."+d.env.Name)
+	return filepath.Join(d.env.Instance.DevicesDir, notePrefix+d.env.Name)
+}
+
+const notePrefix = "nic."
+
+func (d *Device) forgetNote() error {
+	f := d.noteFile()
+	if f == "" {
+		return nil
+	}
+	if err := os.Remove(f); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 func (d *Device) note(host string) error {
@@ -233,7 +247,11 @@ func (d *Device) pair(ctx context.Context, u *undo.Stack, mtu int) (host, peer s
 			return "", "", err
 		}
 		err = netlink.CreateVeth(netlink.Veth{Host: host, Peer: peer, PeerHWAddr: mac, MTU: mtu, TxQueueLen: int(keyQueue.Get(d.env.Config))})
-		if !errs.Is(err, errs.KindConflict) || fixed != "" {
+		if errs.Is(err, errs.KindConflict) && fixed != "" {
+			// Somebody was faster. What bears the name is theirs, and must not be taken for ours.
+			return "", "", errors.Join(err, d.forgetNote(), d.save(ctx, map[string]string{volHostName: ""}))
+		}
+		if !errs.Is(err, errs.KindConflict) {
 			break
 		}
 	}
@@ -332,10 +350,10 @@ func (d *Device) lease(ctx context.Context, r resolved) (device.Lease, error) {
 	return d.env.Services.Networks.SetLease(ctx, r.network.Name, l)
 }
 
-// Stop hands the peer back under a name that cannot be taken.
-func (d *Device) Stop(context.Context) (device.Unplug, error) {
-	return device.Unplug{NICs: []device.Unnic{{GuestName: d.guestName(), HostName: randomVeth()}}}, nil
-}
+// Stop has nothing taken out of the instance: the pair goes when PostStop removes the
+// host's end. By the name inside it could not be found safely, because the guest may
+// have renamed it, or have given the name to something of its own making.
+func (d *Device) Stop(context.Context) (device.Unplug, error) { return device.Unplug{}, nil }
 
 // PostStop removes everything from the host. The lease stays: the instance comes back.
 func (d *Device) PostStop(ctx context.Context) error {
@@ -353,7 +371,7 @@ func (d *Device) PostStop(ctx context.Context) error {
 func (d *Device) clean(ctx context.Context, r resolved) error {
 	hosts := d.hostNames()
 	if len(hosts) == 0 {
-		return nil
+		return d.forgetNote()
 	}
 	if r.parent != "" {
 		if err := netlink.RemoveRoutes(r.parent, prefixes(keyIPv4Routes.Get(d.env.Config), keyIPv6Routes.Get(d.env.Config))); err != nil {
@@ -373,8 +391,32 @@ func (d *Device) clean(ctx context.Context, r resolved) error {
 			return err
 		}
 	}
-	if f := d.noteFile(); f != "" {
-		if err := os.Remove(f); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	return d.forgetNote()
+}
+
+// Sweep removes the pairs of devices that were never stored, by their notes.
+func (Kind) Sweep(ctx context.Context, i device.Instance, have func(string) bool) error {
+	if i.DevicesDir == "" {
+		return nil
+	}
+	es, err := os.ReadDir(i.DevicesDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, e := range es {
+		name, ok := strings.CutPrefix(e.Name(), notePrefix)
+		if !ok || have(name) {
+			continue
+		}
+		d := &Device{env: device.Env{Instance: i, Name: name}}
+		// What it was like is not known: as if it had everything that leaves traces.
+		if err := d.unfilter(ctx, d.hostNames()); err != nil {
+			return err
+		}
+		if err := d.clean(ctx, resolved{}); err != nil {
 			return err
 		}
 	}

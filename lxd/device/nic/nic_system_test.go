@@ -33,13 +33,13 @@ func unique() string { return "t" + strings.ToLower(rand.Text()[:10]) }
 func bridge(t *testing.T) string {
 	t.Helper()
 	br := unique()
-	if _, err := netlink.EnsureBridge(br, nil, 1450); err != nil {
+	if _, err := netlink.EnsureBridge(netlink.BridgeSpec{Name: br, MTU: 1450}); err != nil {
 		t.Fatal(err)
 	}
 	if err := netlink.SetUp(br); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { netlink.DeleteBridge(br) })
+	t.Cleanup(func() { netlink.DeleteBridge(br, "") })
 	return br
 }
 
@@ -133,6 +133,10 @@ func TestBridgedLifeCycle(t *testing.T) {
 	if text, _ := nft.List(t.Context(), "bridge", "lxd", chain); text != "" {
 		t.Errorf("the filter stayed:\n%s", text)
 	}
+	// Nothing is taken out by its name inside: the guest decides what bears that.
+	if out, err := d.Stop(t.Context()); err != nil || len(out.NICs) != 0 {
+		t.Errorf("%+v, %v", out, err)
+	}
 	// A daemon that restarts knows enough to clean up, twice.
 	d = r.device(t)
 	for range 2 {
@@ -168,6 +172,36 @@ func TestKilledDaemonIsCleanedUpAfter(t *testing.T) {
 	}
 	if netlink.Exists(peer) {
 		t.Error("the pair stayed")
+	}
+	if es, err := os.ReadDir(r.env.Instance.DevicesDir); err != nil || len(es) != 0 {
+		t.Errorf("left %v, %v", es, err)
+	}
+}
+
+func TestDeviceThatWasNeverStoredIsSweptAway(t *testing.T) {
+	t.Parallel()
+	br := bridge(t)
+	r := newRig(device.Services{}, device.Config{"nictype": "bridged", "parent": br, "limits.max": "10Mbit", "security.mac_filtering": "true"})
+	r.env.Instance.DevicesDir = filepath.Join(t.TempDir(), "devices")
+	d := r.device(t)
+	peer := r.start(t, d)
+	host := r.vol["host_name"]
+	k := New()
+	if err := k.Sweep(t.Context(), r.env.Instance, func(string) bool { return true }); err != nil || !netlink.Exists(peer) {
+		t.Fatalf("a device that is known: %v", err)
+	}
+	for range 2 {
+		if err := k.Sweep(t.Context(), r.env.Instance, func(string) bool { return false }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, i := range []string{peer, host, "ifb" + host[4:]} {
+		if netlink.Exists(i) {
+			t.Errorf("%s stayed", i)
+		}
+	}
+	if text, _ := nft.List(t.Context(), "bridge", "lxd", "in."+d.plainSuffix()); text != "" {
+		t.Errorf("the filter stayed:\n%s", text)
 	}
 	if es, err := os.ReadDir(r.env.Instance.DevicesDir); err != nil || len(es) != 0 {
 		t.Errorf("left %v, %v", es, err)
@@ -275,6 +309,14 @@ func TestFilterDropsForgedFrames(t *testing.T) {
 		{"VLAN tag around a forged packet", own + "81000001" + ip("0a030304"), false},
 		{"another protocol", own + "88cc" + "0000", false},
 		{"own IPv6 packet", own + "86dd" + "6000000000083b40" + "fd420000000000000000000000000003" + "fd420000000000000000000000000001" + "0000000000000000", true},
+		{"advertisement of the own address", own + "86dd" + "6000000000203aff" + "fd420000000000000000000000000003" + "ff020000000000000000000000000001" +
+			"8800000020000000" + "fd420000000000000000000000000003" + "0201" + own, true},
+		{"advertisement of another's address", own + "86dd" + "6000000000203aff" + "fd420000000000000000000000000003" + "ff020000000000000000000000000001" +
+			"8800000020000000" + "fd420000000000000000000000000004" + "0201" + own, false},
+		// An option of 32 bytes between the headers shows the own address where that of the
+		// advertisement is looked for.
+		{"advertisement behind an extension header", own + "86dd" + "60000000004000ff" + "fd420000000000000000000000000003" + "ff020000000000000000000000000001" +
+			"3a031e1c00000000" + "fd420000000000000000000000000003" + "0000000000000000" + "8800000020000000" + "fd420000000000000000000000000004" + "0201" + own, false},
 		{"forged IPv6 address", own + "86dd" + "6000000000083b40" + "fd420000000000000000000000000004" + "fd420000000000000000000000000001" + "0000000000000000", false},
 	} {
 		frame := unhex(t, "ffffffffffff"+c.frame)
