@@ -6,10 +6,8 @@ import (
 	"os"
 
 	"sett/lxd/db"
-	"sett/lxd/entity"
 	"sett/lxd/event"
 	"sett/shared/errs"
-	"sett/shared/undo"
 )
 
 // Delete removes an instance that is stopped, with all that is its own.
@@ -26,6 +24,9 @@ func (s *Service) Delete(ctx context.Context, project, name string, by *event.Re
 // that a daemon which dies on the way finishes when it starts again.
 func (s *Service) remove(ctx context.Context, i *Instance, by *event.Requestor) error {
 	if err := s.lookAgain(ctx, i); err != nil {
+		return err
+	}
+	if err := s.settle(ctx, i); err != nil {
 		return err
 	}
 	if s.State(i.ID) != Stopped {
@@ -74,83 +75,4 @@ func (s *Service) erase(ctx context.Context, i *Instance) error {
 		s.forget(i.ID)
 	}
 	return err
-}
-
-// Rename gives a stopped instance another name.
-func (s *Service) Rename(ctx context.Context, project, name, to string, by *event.Requestor) error {
-	if err := CheckName(to); err != nil {
-		return err
-	}
-	target := entity.New(entity.Instance, project, to)
-	unlock, err := s.Locks.TryLock("rename", entity.New(entity.Instance, project, name), target)
-	if err != nil {
-		return errs.Invalid("Instance %q or %q is busy, try again later", name, to)
-	}
-	defer unlock()
-	i, err := s.Load(ctx, project, name)
-	if err != nil {
-		return err
-	}
-	if s.State(i.ID) != Stopped {
-		return errs.Invalid("Renaming of running instance not allowed")
-	}
-	if _, err := s.Load(ctx, project, to); err == nil {
-		return errs.Conflict("Name %q already in use", to)
-	} else if !errs.Is(err, errs.KindNotFound) {
-		return err
-	}
-	v, _, err := volume(i)
-	if err != nil {
-		return err
-	}
-	var u undo.Stack
-	defer u.Run()
-	if err := s.Storage.Rename(ctx, v, to); err != nil {
-		return err
-	}
-	u.Push(func() error {
-		ctx, cancel := s.cleanup()
-		defer cancel()
-		v.Instance = to
-		return s.Storage.Rename(ctx, v, name)
-	})
-	for _, f := range []func(string, string) string{s.LogDir, func(p, n string) string { return s.devicesDir(&Instance{Project: p, Name: n}) }} {
-		a, b := f(project, name), f(project, to)
-		if err := os.Rename(a, b); err != nil && !os.IsNotExist(err) {
-			return err
-		}
-		u.Push(func() error { return os.Rename(b, a) })
-	}
-	// Networks know devices by the instance's name.
-	for n, c := range i.ExpandedDevices() {
-		if err := s.leave(ctx, i, n, c); err != nil {
-			return fmt.Errorf("device %q: %w", n, err)
-		}
-		u.Push(func() error {
-			ctx, cancel := s.cleanup()
-			defer cancel()
-			var kept undo.Stack
-			return s.join(ctx, i, n, c, &kept)
-		})
-	}
-	renamed := i.clone()
-	renamed.Name = to
-	if err := s.joinAll(ctx, renamed, &u); err != nil {
-		return err
-	}
-	err = s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
-		if err := db.ExecOne(ctx, tx, stmtRename, to, i.ID); err != nil {
-			return err
-		}
-		if i.Config[volApply] != "" {
-			return nil // an instance that never started is new above all
-		}
-		return patch(ctx, tx, i.ID, map[string]string{volApply: "rename"})
-	})
-	if err != nil {
-		return err
-	}
-	u.Commit()
-	s.Bus.Lifecycle("instance-renamed", target, by, map[string]any{"old_name": name})
-	return nil
 }

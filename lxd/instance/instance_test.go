@@ -87,10 +87,16 @@ func (p *pools) Rename(_ context.Context, v instance.Volume, to string) error {
 	}
 	n := v
 	n.Instance = to
+	if _, ok := p.vols[v]; !ok && hasKey(p.vols, n) {
+		return nil // as drivers do it
+	}
 	p.vols[n] = p.vols[v]
 	delete(p.vols, v)
 	return os.Rename(filepath.Join(p.dir, v.Instance), filepath.Join(p.dir, to))
 }
+
+func hasKey[K comparable, V any](m map[K]V, k K) bool { _, ok := m[k]; return ok }
+
 func (p *pools) Mount(_ context.Context, v instance.Volume) (string, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

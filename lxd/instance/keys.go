@@ -38,9 +38,10 @@ const (
 	volInstanceID  = "volatile.cloud-init.instance-id"
 	volBaseImage   = "volatile.base_image"
 	volApply       = "volatile.apply_template"
-	volPending     = "volatile.sett_pending" // a create or delete under way, see recover.go
+	volPending     = "volatile.sett_pending" // a create, delete or rename under way, see recover.go
 	pendingCreate  = "create"
 	pendingDelete  = "delete"
+	pendingRename  = "rename to " // and the new name
 	volatilePrefix = "volatile."
 )
 

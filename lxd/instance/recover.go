@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -62,6 +63,12 @@ func (s *Service) mine(ctx context.Context) ([]*Instance, error) {
 // finish ends what another life of the daemon began.
 func (s *Service) finish(ctx context.Context, i *Instance, pending string) {
 	l := log.From(ctx)
+	if strings.HasPrefix(pending, pendingRename) {
+		if err := s.settle(ctx, i); err != nil { // tried again when somebody needs it
+			l.Error("Could not clean up after an interrupted rename", "instance", i.Name, "err", err)
+		}
+		return
+	}
 	if pending == pendingCreate {
 		whole, err := s.whole(ctx, i)
 		if err == nil && whole {

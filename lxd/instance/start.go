@@ -59,6 +59,9 @@ func (s *Service) start(ctx context.Context, i *Instance) (err error) {
 	if i.Config[volPending] == pendingDelete {
 		return errs.Invalid("Instance %q is not whole: its delete has not ended", i.Name)
 	}
+	if err := s.settle(ctx, i); err != nil {
+		return err
+	}
 	if err := s.checkEffective(ctx, i); err != nil {
 		return err
 	}

@@ -1,0 +1,158 @@
+package instance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"sett/lxd/db"
+	"sett/lxd/entity"
+	"sett/lxd/event"
+	"sett/shared/errs"
+	"sett/shared/log"
+	"sett/shared/undo"
+)
+
+// Rename gives a stopped instance another name. The new name is noted first, so that a
+// daemon that dies on the way takes back what was done when it starts again; the row
+// changes last, together with that note.
+func (s *Service) Rename(ctx context.Context, project, name, to string, by *event.Requestor) error {
+	if err := CheckName(to); err != nil {
+		return err
+	}
+	target := entity.New(entity.Instance, project, to)
+	unlock, err := s.Locks.TryLock("rename", entity.New(entity.Instance, project, name), target)
+	if err != nil {
+		return errs.Invalid("Instance %q or %q is busy, try again later", name, to)
+	}
+	defer unlock()
+	i, err := s.Load(ctx, project, name)
+	if err != nil {
+		return err
+	}
+	if err := s.settle(ctx, i); err != nil {
+		return err
+	}
+	if s.State(i.ID) != Stopped {
+		return errs.Invalid("Renaming of running instance not allowed")
+	}
+	if _, err := s.Load(ctx, project, to); err == nil {
+		return errs.Conflict("Name %q already in use", to)
+	} else if !errs.Is(err, errs.KindNotFound) {
+		return err
+	}
+	v, _, err := volume(i)
+	if err != nil {
+		return err
+	}
+	if err := s.patchConfig(ctx, i, map[string]string{volPending: pendingRename + to}); err != nil {
+		return err
+	}
+	if err := s.rename(ctx, i, v, to); err != nil {
+		ctx, cancel := s.cleanup()
+		defer cancel()
+		if err := s.unrename(ctx, i); err != nil {
+			log.From(ctx).Warn("Could not take back a rename; it is tried again before the next use", "instance", name, "err", err)
+		}
+		return err
+	}
+	s.Bus.Lifecycle("instance-renamed", target, by, map[string]any{"old_name": name})
+	return nil
+}
+
+func (s *Service) rename(ctx context.Context, i *Instance, v Volume, to string) error {
+	if err := s.Storage.Rename(ctx, v, to); err != nil {
+		return err
+	}
+	for _, d := range s.foldersOf(i.Project, i.Name, to) {
+		if err := os.Rename(d.from, d.to); err != nil && !os.IsNotExist(err) {
+			return err
+		}
+	}
+	// Networks know devices by the instance's name.
+	if err := s.leaveAll(ctx, i); err != nil {
+		return err
+	}
+	renamed := i.clone()
+	renamed.Name = to
+	var kept undo.Stack // unrename takes all of them back
+	if err := s.joinAll(ctx, renamed, &kept); err != nil {
+		return err
+	}
+	return s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
+		if err := db.ExecOne(ctx, tx, stmtRename, to, i.ID); err != nil {
+			return err
+		}
+		changes := map[string]string{volPending: ""}
+		if i.Config[volApply] == "" { // an instance that never started is new above all
+			changes[volApply] = "rename"
+		}
+		return patch(ctx, tx, i.ID, changes)
+	})
+}
+
+type move struct{ from, to string }
+
+// foldersOf are the folders that are called like an instance, besides its volume.
+func (s *Service) foldersOf(project, name, to string) []move {
+	devices := func(n string) string { return s.devicesDir(&Instance{Project: project, Name: n}) }
+	return []move{{s.LogDir(project, name), s.LogDir(project, to)}, {devices(name), devices(to)}}
+}
+
+// unrename takes back what there is of a rename that did not come to its end. It may
+// run any number of times.
+func (s *Service) unrename(ctx context.Context, i *Instance) error {
+	to := strings.TrimPrefix(i.Config[volPending], pendingRename)
+	v, _, err := volume(i)
+	if err != nil {
+		return err
+	}
+	away := v
+	away.Instance = to
+	var all []error
+	if err := s.Storage.Rename(ctx, away, i.Name); err != nil {
+		all = append(all, err)
+	}
+	for _, d := range s.foldersOf(i.Project, i.Name, to) {
+		if _, err := os.Lstat(d.from); err == nil {
+			continue
+		}
+		if err := os.Rename(d.to, d.from); err != nil && !os.IsNotExist(err) {
+			all = append(all, err)
+		}
+	}
+	renamed := i.clone()
+	renamed.Name = to
+	all = append(all, s.leaveAll(ctx, renamed), s.leaveAll(ctx, i))
+	var kept undo.Stack
+	all = append(all, s.joinAll(ctx, i, &kept))
+	if err := errors.Join(all...); err != nil {
+		return err
+	}
+	return s.patchConfig(ctx, i, map[string]string{volPending: ""})
+}
+
+// settle ends what an earlier attempt on an instance has left half-done, for those who
+// hold its lock and are about to do something else to it.
+func (s *Service) settle(ctx context.Context, i *Instance) error {
+	if !strings.HasPrefix(i.Config[volPending], pendingRename) {
+		return nil
+	}
+	if err := s.unrename(ctx, i); err != nil {
+		return fmt.Errorf("Instance %q is not whole, a rename of it could not be taken back: %w", i.Name, err)
+	}
+	return nil
+}
+
+// leaveAll has every device forget what it keeps outside of the instance.
+func (s *Service) leaveAll(ctx context.Context, i *Instance) error {
+	var all []error
+	for n, c := range i.ExpandedDevices() {
+		if err := s.leave(ctx, i, n, c); err != nil {
+			all = append(all, fmt.Errorf("device %q: %w", n, err))
+		}
+	}
+	return errors.Join(all...)
+}
