@@ -565,3 +565,37 @@ func TestWhatCannotBeLookedAtIsLeftAlone(t *testing.T) {
 	w.ok(w.s.Delete(t.Context(), "default", "c1", nil))
 	w.clean()
 }
+
+func TestLostSightOfAGuestTakesNothingFromIt(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.ok(w.create("c1"))
+	odd := errs.Internal("the socket broke")
+	w.engine.Fail(fake.Wait, odd, odd)
+	w.engine.Fail(fake.Find, odd)
+	w.ok(w.start("c1"))
+	v := instance.Volume{Pool: "pool", Project: "default", Instance: "c1"}
+	mounted := func() int {
+		w.pools.mu.Lock()
+		defer w.pools.mu.Unlock()
+		return w.pools.vols[v]
+	}
+	for w.engine.Pending(fake.Wait) > 0 { // until it has been lost and found twice
+		<-time.After(time.Millisecond)
+		if n := mounted(); n != 1 || w.s.State(w.load("c1").ID) != instance.Running {
+			t.Fatalf("mounted %d times", n)
+		}
+	}
+	w.guest("c1").Halt()
+	w.is("c1", instance.Stopped)
+	if n := mounted(); n != 0 {
+		t.Errorf("mounted %d times", n)
+	}
+	w.engine.Fail(fake.Wait, odd)
+	w.ok(w.start("c1"))
+	if err := w.stop("c1", instance.StopOptions{Timeout: time.Minute}); err != nil {
+		t.Errorf("a stop through the new handle: %v", err)
+	}
+	w.ok(w.s.Delete(t.Context(), "default", "c1", nil))
+	w.clean()
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"time"
 
 	"sett/lxd/container"
 	"sett/shared/log"
@@ -28,15 +29,12 @@ func (s *Service) begin(i *Instance, l *live, p container.Process, devs []starte
 // leave the same behind: nothing.
 func (s *Service) watch(id int64, l *live, p container.Process) {
 	defer s.wg.Done()
-	exit, err := p.Wait(s.ctx)
-	if s.ctx.Err() != nil {
+	p, exit := s.await(l, p)
+	if p == nil {
 		return // the daemon goes, the container stays
 	}
 	ctx, cancel := s.cleanup()
 	defer cancel()
-	if err != nil {
-		log.From(ctx).Error("Lost sight of a container", "instance", p.ID().String(), "err", err)
-	}
 	i, err := s.loadID(ctx, id)
 	if err != nil {
 		log.From(ctx).Error("Could not load an instance that has stopped", "instance", p.ID().String(), "err", err)
@@ -72,6 +70,47 @@ func (s *Service) watch(id int64, l *live, p container.Process) {
 	s.tell("instance-shutdown", i, nil, nil)
 	if i.Ephemeral {
 		s.vanish(i)
+	}
+}
+
+// await returns the process once it is known to have ended, or nil when the daemon ends
+// first. A wait that fails says nothing about the guest, which may run on: until the
+// engine has looked, nothing may be taken away from under it.
+func (s *Service) await(l *live, p container.Process) (container.Process, container.Exit) {
+	var pause time.Duration
+	for {
+		exit, err := p.Wait(s.ctx)
+		switch {
+		case s.ctx.Err() != nil:
+			return nil, exit
+		case err == nil:
+			return p, exit
+		}
+		log.From(s.ctx).Error("Lost sight of a container", "instance", p.ID().String(), "err", err)
+		for {
+			t := time.NewTimer(pause)
+			select {
+			case <-t.C:
+			case <-s.ctx.Done():
+				t.Stop()
+				return nil, exit
+			}
+			pause = min(2*pause+100*time.Millisecond, 30*time.Second)
+			i := Instance{Project: p.ID().Project, Name: p.ID().Name}
+			q, err := s.Engine.Find(s.ctx, p.ID(), s.runDir(&i))
+			if errors.Is(err, container.ErrNotRunning) {
+				return p, container.Exit{}
+			}
+			if err == nil {
+				l.mu.Lock()
+				l.proc = q
+				l.mu.Unlock()
+				_ = p.Close()
+				p = q
+				break
+			}
+			log.From(s.ctx).Error("Cannot tell whether a container runs", "instance", p.ID().String(), "err", err)
+		}
 	}
 }
 

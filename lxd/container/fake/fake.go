@@ -20,6 +20,7 @@ const (
 	Find       Step = "find"
 	Clean      Step = "clean"
 	Shutdown   Step = "shutdown"
+	Wait       Step = "wait"
 	Kill       Step = "kill"
 	Freeze     Step = "freeze"
 	Unfreeze   Step = "unfreeze"
@@ -72,6 +73,13 @@ func (e *Engine) Fail(s Step, with ...error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.faults[s] = append(e.faults[s], with...)
+}
+
+// Pending is how many calls of a step are still to fail.
+func (e *Engine) Pending(s Step) int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.faults[s])
 }
 
 // Handle makes a command known in all containers of this engine.

@@ -125,6 +125,9 @@ func (p *process) State(context.Context) (container.State, error) {
 }
 
 func (p *process) Wait(ctx context.Context) (container.Exit, error) {
+	if err := p.g.engine.fault(ctx, Wait); err != nil {
+		return container.Exit{}, err
+	}
 	select {
 	case <-p.g.done:
 		return p.g.exit, nil
