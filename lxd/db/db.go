@@ -66,6 +66,21 @@ func (d *DB) Pool() *sql.DB { return d.pool.Load() }
 // Close closes the database; transactions that run are waited for.
 func (d *DB) Close() error { return d.Pool().Close() }
 
+// Whole runs what takes several statements in one view, so that nothing changes between
+// them. Within a transaction it runs it as it is.
+func Whole[T any](ctx context.Context, q Querier, fn func(context.Context, Querier) (T, error)) (T, error) {
+	d, ok := q.(*DB)
+	if !ok {
+		return fn(ctx, q)
+	}
+	var out T
+	err := d.View(ctx, func(ctx context.Context, tx *Tx) (err error) {
+		out, err = fn(ctx, tx)
+		return err
+	})
+	return out, err
+}
+
 // View runs fn on a consistent snapshot that it cannot change. fn may run more than
 // once. A single statement needs no View: pass the DB itself to Select and its kin.
 func (d *DB) View(ctx context.Context, fn func(context.Context, *Tx) error) error {

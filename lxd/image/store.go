@@ -82,6 +82,10 @@ type Image struct {
 
 // load reads images with all that belongs to them, in four statements.
 func load(ctx context.Context, q db.Querier, w *db.Where) ([]Image, error) {
+	return db.Whole(ctx, q, func(ctx context.Context, q db.Querier) ([]Image, error) { return loadIn(ctx, q, w) })
+}
+
+func loadIn(ctx context.Context, q db.Querier, w *db.Where) ([]Image, error) {
 	rows, err := db.SelectWhere[row](ctx, q, stmtImages, w, "ORDER BY projects.name, i.fingerprint")
 	if err != nil || len(rows) == 0 {
 		return nil, err

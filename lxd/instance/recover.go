@@ -135,7 +135,9 @@ func (s *Service) adopt(ctx context.Context, i *Instance) {
 	}
 	s.begin(i, l, p, devs, lim)
 	if st, err := p.State(ctx); err == nil && (st == container.Frozen || st == container.Freezing) {
-		_ = l.set2(Running, Frozen)
+		if l.step(Running, Freezing) == nil {
+			_ = l.step(Freezing, Frozen) // unless it has ended
+		}
 	}
 }
 

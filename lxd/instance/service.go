@@ -129,6 +129,18 @@ func (l *live) set(to State) error {
 	return nil
 }
 
+// step moves on from one state if the instance is still in it and the table allows it:
+// it may have ended meanwhile.
+func (l *live) step(from, to State) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.state != from || !may(from, to) {
+		return errs.Invalid("The instance has become %s meanwhile", l.state)
+	}
+	l.state = to
+	return nil
+}
+
 // State is where an instance stands now.
 func (s *Service) State(id int64) State {
 	st, _ := s.liveOf(id).get()

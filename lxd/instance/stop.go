@@ -165,27 +165,20 @@ func (s *Service) frost(ctx context.Context, project, name, action string, from,
 		return err
 	}
 	if to == Frozen {
-		err = p.Freeze(ctx)
-	} else {
-		err = p.Unfreeze(ctx)
-	}
-	if err != nil {
+		if err := l.step(Running, Freezing); err != nil {
+			return err
+		}
+		if err := p.Freeze(ctx); err != nil {
+			_ = l.step(Freezing, Running) // unless it has ended
+			return err
+		}
+		from = Freezing
+	} else if err := p.Unfreeze(ctx); err != nil {
 		return err
 	}
-	if err := l.set2(from, to); err != nil {
+	if err := l.step(from, to); err != nil {
 		return err
 	}
 	s.tell(told, i, by, nil)
-	return nil
-}
-
-// set2 moves on unless the instance ended meanwhile.
-func (l *live) set2(from, to State) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.state != from {
-		return errs.Invalid("The instance has become %s meanwhile", l.state)
-	}
-	l.state = to
 	return nil
 }

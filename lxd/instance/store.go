@@ -82,6 +82,10 @@ type profileRow struct {
 // load reads instances with everything that belongs to them, in seven statements
 // however many there are.
 func (s *Service) load(ctx context.Context, q db.Querier, w *db.Where) ([]*Instance, error) {
+	return db.Whole(ctx, q, func(ctx context.Context, q db.Querier) ([]*Instance, error) { return s.loadIn(ctx, q, w) })
+}
+
+func (s *Service) loadIn(ctx context.Context, q db.Querier, w *db.Where) ([]*Instance, error) {
 	rows, err := db.SelectWhere[row](ctx, q, stmtInstances, w, "ORDER BY projects.name, i.name")
 	if err != nil || len(rows) == 0 {
 		return nil, err

@@ -98,6 +98,10 @@ type row struct {
 
 // load reads networks with their configuration: two statements, however many.
 func (s *Service) load(ctx context.Context, q db.Querier, w *db.Where) ([]Network, error) {
+	return db.Whole(ctx, q, func(ctx context.Context, q db.Querier) ([]Network, error) { return s.loadIn(ctx, q, w) })
+}
+
+func (s *Service) loadIn(ctx context.Context, q db.Querier, w *db.Where) ([]Network, error) {
 	rows, err := db.SelectWhere[row](ctx, q, stmtNetworks, w, "ORDER BY projects.name, networks.name")
 	if err != nil || len(rows) == 0 {
 		return nil, err

@@ -63,6 +63,10 @@ type usedRow struct {
 
 // load reads profiles with all that is in them: three statements, however many.
 func load(ctx context.Context, q db.Querier, w *db.Where) ([]Profile, error) {
+	return db.Whole(ctx, q, func(ctx context.Context, q db.Querier) ([]Profile, error) { return loadIn(ctx, q, w) })
+}
+
+func loadIn(ctx context.Context, q db.Querier, w *db.Where) ([]Profile, error) {
 	rows, err := db.SelectWhere[row](ctx, q, stmtProfiles, w, "ORDER BY projects.name, profiles.name")
 	if err != nil || len(rows) == 0 {
 		return nil, err

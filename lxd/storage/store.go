@@ -80,6 +80,10 @@ type userRow struct {
 
 // loadPools reads pools with their configuration: two statements, however many.
 func (s *Service) loadPools(ctx context.Context, q db.Querier, w *db.Where) ([]Pool, error) {
+	return db.Whole(ctx, q, func(ctx context.Context, q db.Querier) ([]Pool, error) { return s.loadPoolsIn(ctx, q, w) })
+}
+
+func (s *Service) loadPoolsIn(ctx context.Context, q db.Querier, w *db.Where) ([]Pool, error) {
 	rows, err := db.SelectWhere[poolRow](ctx, q, stmtPools, w, "ORDER BY p.name")
 	if err != nil || len(rows) == 0 {
 		return nil, err
