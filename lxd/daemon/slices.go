@@ -92,6 +92,9 @@ func (d *Daemon) build(context.Context) error {
 	s.exec = exec.New(s.instances, d.ops, d.bus)
 	s.server = server.New(server.Deps{DB: global, Local: d.st.Local.DB, Ops: d.ops, Bus: d.bus, Daemon: d})
 	s.ui = d.newUI(global)
+	for _, j := range s.exec.Jobs() {
+		d.jobs.Add(j)
+	}
 	return nil
 }
 

@@ -199,9 +199,12 @@ func folder(project, name string) string {
 	return project + "_" + name
 }
 
+// LogRoot is where the folders of logs are.
+func (s *Service) LogRoot() string { return filepath.Join(s.Dir, "logs") }
+
 // LogDir is where the logs of an instance are.
 func (s *Service) LogDir(project, name string) string {
-	return filepath.Join(s.Dir, "logs", folder(project, name))
+	return filepath.Join(s.LogRoot(), folder(project, name))
 }
 
 func (s *Service) runDir(i *Instance) string {

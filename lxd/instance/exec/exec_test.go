@@ -3,10 +3,13 @@ package exec
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -198,6 +201,9 @@ func TestSecretsAreCheckedAndWorkOnce(t *testing.T) {
 	if _, err := w.dial(o, "wrong"); err == nil || !strings.HasPrefix(err.Error(), "403") {
 		t.Errorf("wrong secret: %v", err)
 	}
+	if err := o.Connect(s.secret["0"], func() (*websocket.Conn, error) { return nil, errs.Invalid("no websocket") }); err == nil {
+		t.Error("an upgrade that failed was taken for one")
+	}
 	w.must(w.dial(o, s.secret["0"]))
 	if _, err := w.dial(o, s.secret["0"]); err == nil || !strings.HasPrefix(err.Error(), "400") {
 		t.Errorf("second connection: %v", err)
@@ -239,4 +245,114 @@ func TestEnvironment(t *testing.T) {
 	if got := environment(nil, api.InstanceExecPost{User: 1000}); got["HOME"] != "" || got["USER"] != "" {
 		t.Errorf("got %v", got)
 	}
+}
+
+// record runs a command alone and returns what was recorded of its standard output.
+func (w *world) record(limit int64, command ...string) string {
+	w.t.Helper()
+	s := newSession(w.proc, container.ExecSpec{Command: command})
+	s.limit = limit
+	dir := w.t.TempDir()
+	o, err := w.ops.Start(w.t.Context(), op.Spec{Run: func(ctx context.Context, o *op.Operation) error { return s.alone(ctx, o, dir, "/logs/") }})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if err := o.Wait(w.t.Context()); err != nil || o.Metadata("return") != 0 {
+		w.t.Errorf("%v: %v, return %v", command, err, o.Metadata("return"))
+	}
+	b, err := os.ReadFile(filepath.Join(dir, "exec_"+o.ID()+".stdout"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return string(b)
+}
+
+func TestRecordedOutputHasABound(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	if got := w.record(longest, "echo", "hello"); got != "hello\n" {
+		t.Errorf("got %q", got)
+	}
+	if got := w.record(3, "echo", "hello"); got != "hel"+cutOff {
+		t.Errorf("got %q", got)
+	}
+	w.engine.Handle("flood", func(_ context.Context, c *fake.Call) int {
+		_, err := io.CopyN(c.Out, zeros{}, 8<<20) // more than a pipe holds
+		if err != nil {
+			return 1
+		}
+		return 0
+	})
+	if got := w.record(1<<20, "flood"); len(got) != 1<<20+len(cutOff) {
+		t.Errorf("got %d bytes", len(got))
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(b []byte) (int, error) { return len(b), nil }
+
+func TestOldRecordingsGo(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	now := time.Now()
+	for name, age := range map[string]time.Duration{"exec_a.stdout": 3 * time.Hour, "exec_b.stderr": time.Minute, "lxc.log": 3 * time.Hour, "exec_c.stdin": 3 * time.Hour} {
+		p := filepath.Join(dir, "c1", name)
+		_ = os.Mkdir(filepath.Dir(p), 0o700)
+		if err := errors.Join(os.WriteFile(p, nil, 0o600), os.Chtimes(p, now, now.Add(-age))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := expire(t.Context(), dir, now.Add(-time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	es, _ := os.ReadDir(filepath.Join(dir, "c1"))
+	if len(es) != 3 || es[0].Name() != "exec_b.stderr" {
+		t.Errorf("left %v", es)
+	}
+}
+
+func TestWebsocketThatComesTooLateIsClosed(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	s := newSession(w.proc, container.ExecSpec{Command: []string{"cat"}})
+	hung := make(chan struct{})
+	o, err := w.ops.Start(t.Context(), op.Spec{Class: op.Websocket, Streams: s, Run: func(ctx context.Context, _ *op.Operation) error {
+		s.hangUp()
+		close(hung)
+		<-ctx.Done()
+		return ctx.Err()
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-hung
+	for _, n := range []string{"0", control} {
+		c := w.must(w.dial(o, s.secret[n]))
+		_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+		if _, _, err := c.ReadMessage(); err == nil || strings.Contains(err.Error(), "timeout") {
+			t.Errorf("stream %s is still open: %v", n, err)
+		}
+	}
+}
+
+func TestStdinThatNobodyReadsHoldsNothingUp(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	kept := make(chan struct{})
+	w.engine.Handle("leave", func(_ context.Context, c *fake.Call) int { return 0 })
+	o, s := w.begin(container.ExecSpec{Command: []string{"leave"}})
+	in := w.must(w.dial(o, s.secret["0"]))
+	w.must(w.dial(o, s.secret["1"]))
+	w.must(w.dial(o, s.secret["2"]))
+	go func() {
+		defer close(kept)
+		b := make([]byte, 1<<20)
+		for in.WriteMessage(websocket.BinaryMessage, b) == nil { //nolint:revive // until it is hung up
+		}
+	}()
+	if err := o.Wait(t.Context()); err != nil {
+		t.Error(err)
+	}
+	<-kept
 }

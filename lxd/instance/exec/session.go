@@ -42,13 +42,17 @@ type session struct {
 	secret map[string]string // name of the stream -> secret
 	conns  map[string]*websocket.Conn
 	taken  map[string]bool
+	limit  int64         // of recorded output
+	over   bool          // what connects now comes too late
 	ready  chan struct{} // closed when all required streams are connected
 	late   chan *websocket.Conn
+
+	copiers sync.WaitGroup // end once the websockets are closed and the command is gone
 }
 
 func newSession(p container.Process, spec container.ExecSpec) *session {
 	s := &session{proc: p, spec: spec, secret: map[string]string{}, conns: map[string]*websocket.Conn{},
-		taken: map[string]bool{}, ready: make(chan struct{}), late: make(chan *websocket.Conn, 1)}
+		taken: map[string]bool{}, ready: make(chan struct{}), late: make(chan *websocket.Conn, 1), limit: longest}
 	for _, n := range append(s.required(), control) {
 		var b [32]byte
 		_, _ = rand.Read(b[:])
@@ -87,14 +91,20 @@ func (s *session) Connect(secret string, upgrade func() (*websocket.Conn, error)
 	s.mu.Unlock()
 	c, err := upgrade()
 	if err != nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.taken, name) // the client may try again
 		return err
-	}
-	if name == control {
-		s.late <- c
-		return nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	switch {
+	case s.over:
+		return c.Close()
+	case name == control:
+		s.late <- c // has room for the one that there is
+		return nil
+	}
 	s.conns[name] = c
 	if len(s.conns) == len(s.required()) {
 		close(s.ready)
@@ -104,6 +114,7 @@ func (s *session) Connect(secret string, upgrade func() (*websocket.Conn, error)
 
 // run is the body of the operation.
 func (s *session) run(ctx context.Context, o *op.Operation) error {
+	defer s.copiers.Wait()
 	defer s.hangUp()
 	// A client that does not read must not keep a cancelled operation from ending.
 	defer context.AfterFunc(ctx, s.hangUp)()
@@ -122,10 +133,11 @@ func (s *session) run(ctx context.Context, o *op.Operation) error {
 	return s.pipes(ctx, o)
 }
 
-// hangUp closes what is still open.
+// hangUp closes what is still open, and what is opened later.
 func (s *session) hangUp() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.over = true
 	for _, c := range s.conns {
 		_ = c.Close()
 	}
@@ -148,15 +160,13 @@ func (s *session) terminal(ctx context.Context, o *op.Operation) error {
 	ended := make(chan struct{})
 	stop := s.watchControl(ctx, e, ended)
 	defer stop()
-	in := make(chan struct{})
-	go func() {
-		defer close(in)
+	s.copiers.Go(func() {
 		fromClient(conn, term, func(lost bool) {
 			if lost { // the client went away: so does the command
 				kill(e, ended)
 			}
 		})
-	}()
+	})
 	out := make(chan struct{})
 	var progress atomic.Int64
 	go func() {
@@ -223,10 +233,12 @@ func (s *session) pipes(ctx context.Context, o *op.Operation) error {
 	defer stop()
 	stdin := ours[0]
 	ours[0] = nil
-	go func() {
+	// Something that the command left running may hold the other side and never read.
+	defer stdin.Close()
+	s.copiers.Go(func() {
 		defer stdin.Close()
 		fromClient(s.conns["0"], stdin, func(bool) {})
-	}()
+	})
 	var pumps sync.WaitGroup
 	for i := 1; i <= 2; i++ {
 		conn := s.conns[strconv.Itoa(i)]
@@ -238,19 +250,15 @@ func (s *session) pipes(ctx context.Context, o *op.Operation) error {
 		// A client that drops its standard output takes the command with it; nothing
 		// else is ever read from that websocket.
 		if i == 1 {
-			go func() {
-				for {
-					if _, _, err := conn.NextReader(); err != nil {
-						s.mu.Lock()
-						controlled := s.taken[control]
-						s.mu.Unlock()
-						if !controlled {
-							kill(e, ended)
-						}
-						return
-					}
+			s.copiers.Go(func() {
+				drain(conn)
+				s.mu.Lock()
+				controlled := s.taken[control]
+				s.mu.Unlock()
+				if !controlled {
+					kill(e, ended)
 				}
-			}()
+			})
 		}
 	}
 	code, err := e.Wait(ctx)
@@ -278,6 +286,12 @@ func (s *session) alone(ctx context.Context, o *op.Operation, dir, url string) e
 	defer null.Close()
 	spec := s.spec
 	spec.Stdin, spec.Stdout, spec.Stderr = null, null, null
+	var recs []*recording
+	defer func() {
+		for _, r := range recs {
+			r.close()
+		}
+	}()
 	if dir != "" {
 		root, err := os.OpenRoot(dir)
 		if err != nil {
@@ -287,10 +301,12 @@ func (s *session) alone(ctx context.Context, o *op.Operation, dir, url string) e
 		names := map[string]string{}
 		for fd, f := range map[string]**os.File{"1": &spec.Stdout, "2": &spec.Stderr} {
 			name := "exec_" + o.ID() + map[string]string{"1": ".stdout", "2": ".stderr"}[fd]
-			if *f, err = root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600); err != nil {
+			r, err := newRecording(root, name)
+			if err != nil {
 				return err
 			}
-			defer (*f).Close()
+			recs = append(recs, r)
+			*f = r.theirs
 			names[fd] = url + filepath.Base(name)
 		}
 		o.Set(map[string]any{"output": names})
@@ -299,10 +315,18 @@ func (s *session) alone(ctx context.Context, o *op.Operation, dir, url string) e
 	if err != nil {
 		return failed(o, err)
 	}
+	for _, r := range recs {
+		r.begin(s.limit)
+	}
 	code, err := e.Wait(ctx)
 	if err != nil {
 		_ = e.Signal(syscall.SIGKILL)
 		return err
+	}
+	for _, r := range recs {
+		if err := r.end(); err != nil {
+			return fmt.Errorf("Failed to record the output: %w", err)
+		}
 	}
 	return done(o, code)
 }

@@ -9,6 +9,8 @@ import (
 
 	"github.com/gorilla/websocket"
 	"golang.org/x/sys/unix"
+
+	"sett/shared/ws"
 )
 
 // chunk is the size of a frame. Larger ones gain nothing once the pipe is as big.
@@ -38,27 +40,15 @@ func closeFile(f *os.File) {
 // fromClient copies what a websocket sends into w until the stream ends. lost tells
 // whether the client vanished rather than said that it is done.
 func fromClient(c *websocket.Conn, w io.Writer, end func(lost bool)) {
-	buf := make([]byte, chunk)
-	for {
-		typ, r, err := c.NextReader()
-		if err != nil {
-			end(true)
-			return
-		}
-		if typ == websocket.TextMessage {
-			end(false)
-			return
-		}
-		if _, err := io.CopyBuffer(onlyWriter{w}, r, buf); err != nil {
-			end(false) // the command does not read any more
-			drain(c)
-			return
-		}
+	err := ws.Pull(c, w, make([]byte, chunk))
+	var failed *ws.WriteError
+	if errors.As(err, &failed) {
+		end(false) // the command does not read any more
+		drain(c)
+		return
 	}
+	end(err != nil)
 }
-
-// onlyWriter hides ReadFrom, which would bring a buffer of its own.
-type onlyWriter struct{ io.Writer }
 
 // drain reads on, so that the closing of the websocket is noticed and its sender
 // does not block.
@@ -107,7 +97,7 @@ func pump(c *websocket.Conn, f *os.File, ended <-chan struct{}) {
 		switch {
 		case err == nil:
 		case errors.Is(err, os.ErrDeadlineExceeded):
-			leftover(c, f, buf)
+			leftover(c, f)
 			return
 		default:
 			return
@@ -115,31 +105,44 @@ func pump(c *websocket.Conn, f *os.File, ended <-chan struct{}) {
 	}
 }
 
-// leftover sends what a pipe holds at this moment. A deadline that has passed keeps
-// os.File from reading at all, so this asks the kernel.
-func leftover(c *websocket.Conn, f *os.File, buf []byte) {
-	rc, err := f.SyscallConn()
-	if err != nil {
-		return
-	}
-	// No more than a pipe holds: what the command left running may write for ever.
-	for left := pipeSize; left > 0; {
-		n := 0
-		var rerr error
-		if err := rc.Control(func(fd uintptr) { n, rerr = unix.Read(int(fd), buf[:min(len(buf), left)]) }); err != nil {
+// leftover sends what a pipe holds at this moment, and no more: what the command left
+// running may write for ever.
+func leftover(c *websocket.Conn, f *os.File) {
+	for b := held(f); len(b) > 0; {
+		n := min(len(b), chunk)
+		if c.WriteMessage(websocket.BinaryMessage, b[:n]) != nil {
 			return
 		}
-		if rerr == unix.EINTR {
-			continue
-		}
-		if rerr != nil || n <= 0 || c.WriteMessage(websocket.BinaryMessage, buf[:n]) != nil {
-			return
-		}
-		left -= n
+		b = b[n:]
 	}
 }
 
 func endStream(c *websocket.Conn) {
 	_ = c.SetWriteDeadline(time.Now().Add(5 * time.Second))
-	_ = c.WriteMessage(websocket.TextMessage, nil)
+	_ = ws.End(c)
+}
+
+// held is what a pipe holds at this moment. A deadline that has passed keeps os.File
+// from reading at all, so this asks the kernel.
+func held(f *os.File) []byte {
+	rc, err := f.SyscallConn()
+	if err != nil {
+		return nil
+	}
+	out := make([]byte, pipeSize)
+	n := 0
+	for n < len(out) {
+		got, rerr := 0, error(nil)
+		if err := rc.Control(func(fd uintptr) { got, rerr = unix.Read(int(fd), out[n:]) }); err != nil {
+			break
+		}
+		if rerr == unix.EINTR {
+			continue
+		}
+		if rerr != nil || got <= 0 {
+			break
+		}
+		n += got
+	}
+	return out[:n]
 }
