@@ -5,6 +5,7 @@ import (
 	"os"
 
 	"sett/lxd/cmd"
+	"sett/lxd/host/render"
 	"sett/lxd/host/unpack"
 	"sett/lxd/shim/child"
 )
@@ -16,6 +17,9 @@ func main() {
 	}
 	if len(os.Args) > 1 && os.Args[1] == unpack.Verb {
 		os.Exit(unpack.Main(os.Args[2:]))
+	}
+	if len(os.Args) > 1 && os.Args[1] == render.Verb {
+		os.Exit(render.Main())
 	}
 	os.Exit(cmd.Main(os.Args[1:]))
 }
