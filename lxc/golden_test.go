@@ -209,6 +209,9 @@ func fixture(s *clienttest.Server) {
 		s.Async("POST "+p, ok)
 		s.Async("DELETE "+p, ok)
 		s.Async("PUT "+p+"/state", ok)
+		s.Sync("GET "+p+"/metadata/templates", []string{"hosts.tpl", "hostname.tpl"})
+		s.Sync("POST "+p+"/metadata/templates?path=a.tpl", nil)
+		s.Sync("DELETE "+p+"/metadata/templates?path=a.tpl", nil)
 		s.Sync("GET "+p+"/metadata", api.ImageMetadata{Architecture: "x86_64", CreationDate: 1, Properties: map[string]string{"os": "busybox"}})
 	}
 	s.Async("PUT /1.0/instances/c10/state", api.Operation{StatusCode: api.Failure, Err: "The shutdown timed out"})

@@ -18,7 +18,7 @@ import (
 func Command(a *cli.App) *cobra.Command {
 	c := settings{a}
 	return cli.Noun(cli.Help{Use: "config", Short: i18n.G("Manage instance and server configuration options")},
-		device.Command(a, c.owner()), c.edit(), c.get(), c.set(), c.show(), c.unset(), c.metadata())
+		device.Command(a, c.owner()), c.edit(), c.get(), c.set(), c.show(), c.unset(), c.metadata(), c.template())
 }
 
 type settings struct{ *cli.App }

@@ -21,6 +21,7 @@ import (
 	"sett/lxd/event"
 	"sett/lxd/image"
 	"sett/lxd/instance"
+	"sett/lxd/instance/template"
 	netdriver "sett/lxd/network/driver"
 	"sett/lxd/op"
 	"sett/lxd/rest"
@@ -50,6 +51,8 @@ type Options struct {
 	// images are taken apart in the jail.
 	IDs      instance.IDs
 	Unpacker image.Unpacker
+	// Templates makes text of the templates of images; without it that happens in a jail.
+	Templates template.Renderer
 	// Tell is told of the daemon's states, for a service manager: "READY=1".
 	Tell func(state string)
 	// NoAutostart leaves instances as they are.

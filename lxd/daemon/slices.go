@@ -17,6 +17,7 @@ import (
 	"sett/lxd/image"
 	"sett/lxd/instance"
 	"sett/lxd/instance/exec"
+	"sett/lxd/instance/metadata"
 	"sett/lxd/lock"
 	"sett/lxd/network"
 	netdriver "sett/lxd/network/driver"
@@ -44,6 +45,7 @@ type parts struct {
 	networks     *network.Service
 	instances    *instance.Service
 	exec         *exec.Handler
+	metadata     *metadata.Handler
 	server       *server.Service
 	ui           *ui.Service
 }
@@ -85,11 +87,12 @@ func (d *Daemon) build(context.Context) error {
 		Dir: filepath.Join(d.o.Dir, "networks"), Seed: networkSeed(d.o.Dir), Here: d.here})
 	s.instances = instance.New(d.ctx, instance.Deps{
 		DB: global, Bus: d.bus, Ops: d.ops, Locks: locks, Log: d.log, Profiles: s.profiles, Engine: s.engine,
-		Devices: devices.Registry(), Services: device.Services{Networks: s.networks.Devices()}, Storage: vols, Images: vols, IDs: d.o.IDs, LXCFS: lxcfs.Find,
+		Devices: devices.Registry(), Services: device.Services{Networks: s.networks.Devices()}, Storage: vols, Images: vols, IDs: d.o.IDs, Templates: d.o.Templates, LXCFS: lxcfs.Find,
 		Dir: d.o.Dir, Daemon: Name(d.o.Dir), Here: d.here, Architecture: readHost().machine,
 	})
 	s.profiles.Attach(s.instances)
 	s.exec = exec.New(s.instances, d.ops, d.bus)
+	s.metadata = metadata.New(s.instances, d.bus)
 	s.server = server.New(server.Deps{DB: global, Local: d.st.Local.DB, Ops: d.ops, Bus: d.bus, Daemon: d})
 	s.ui = d.newUI(global)
 	for _, j := range s.exec.Jobs() {
@@ -111,6 +114,7 @@ func (s *parts) routes() []rest.Route {
 		s.images.Routes(),
 		s.instances.Routes(),
 		s.exec.Routes(),
+		s.metadata.Routes(),
 		s.ui.Routes(),
 	} {
 		all = append(all, rs...)

@@ -24,6 +24,7 @@ import (
 	enginefake "sett/lxd/container/fake"
 	"sett/lxd/daemon"
 	"sett/lxd/host/idmap"
+	"sett/lxd/host/render"
 	unpackfake "sett/lxd/host/unpack/fake"
 	netdriver "sett/lxd/network/driver"
 	netfake "sett/lxd/network/fake"
@@ -84,6 +85,7 @@ func (s *Server) Options() daemon.Options {
 		NetworkDrivers: func(*slog.Logger) []netdriver.Driver { return []netdriver.Driver{s.Network} },
 		IDs:            IDs{},
 		Unpacker:       Unpacker{},
+		Templates:      render.Direct{},
 		Tell:           func(state string) { s.States <- state },
 	}
 	for _, f := range s.options {

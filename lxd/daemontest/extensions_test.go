@@ -70,6 +70,8 @@ func shown(string) proof { return func(*built) bool { return true } }
 
 // proofs say for every extension that this build announces what there is to show for it.
 var proofs = map[string]proof{
+	"cloud_init":                          instanceKey("cloud-init.user-data", "cloud-init.vendor-data", "cloud-init.network-config"),
+	"container_edit_metadata":             route("PUT /1.0/instances/{name}/metadata"),
 	"api_filtering":                       shown("rest: TestFilter"),
 	"api_os":                              field(api.ServerEnvironment{}, "os_name", "os_version"),
 	"certificate_project":                 field(api.Certificate{}, "restricted", "projects"),

@@ -12,6 +12,7 @@ import (
 
 	"sett/lxd/db"
 	"sett/lxd/event"
+	"sett/lxd/instance/template"
 	"sett/lxd/profile"
 	"sett/shared/api"
 	"sett/shared/errs"
@@ -179,7 +180,7 @@ func (s *Service) Create(ctx context.Context, p *Plan, by *event.Requestor) erro
 	id := uuid.NewString()
 	i.Config[volUUID] = id
 	i.Config[volInstanceID] = uuid.NewString()
-	i.Config[volApply] = "create"
+	i.Config[volApply] = template.Create
 	i.Config[volPending] = pendingCreate
 	if err := s.firstMap(i); err != nil {
 		return err

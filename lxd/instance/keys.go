@@ -22,6 +22,10 @@ var (
 	LimitMemory    = config.String("limits.memory", "", config.Live(), config.Check(checkMemory), config.Group("limits"), config.Doc("How much memory the instance may use, in bytes, with a unit, or in percent of the host's"))
 	LimitProcesses = config.Int("limits.processes", 0, config.Live(), config.Check(checkPositive), config.Group("limits"), config.Doc("How many processes the instance may have"))
 
+	UserData      = config.String("cloud-init.user-data", "", config.Live(), config.Group("cloud-init"), config.Doc("What cloud-init does for the user of the instance, as cloud-config or script"))
+	VendorData    = config.String("cloud-init.vendor-data", "", config.Live(), config.Group("cloud-init"), config.Doc("What cloud-init does for whoever provides the instance; user data wins over it"))
+	NetworkConfig = config.String("cloud-init.network-config", "", config.Live(), config.Group("cloud-init"), config.Doc("How cloud-init sets up the network, as its network configuration"))
+
 	Privileged = config.Bool("security.privileged", false, config.Group("security"), config.Doc("Run without a user namespace; root in the instance is root on the host"))
 	Nesting    = config.Bool("security.nesting", false, config.Group("security"), config.Doc("Allow containers inside of the instance"))
 	Protected  = config.Bool("security.protection.delete", false, config.Live(), config.Group("security"), config.Doc("Refuse to delete the instance"))
@@ -47,7 +51,7 @@ const (
 
 // unbuilt are keys of LXD 5.0 that this build refuses by name.
 var unbuilt = []string{
-	"cloud-init.network-config", "cloud-init.user-data", "cloud-init.vendor-data", "cluster.evacuate",
+	"cluster.evacuate",
 	"limits.cpu.allowance", "limits.cpu.priority", "limits.disk.priority", "limits.hugepages.*", "limits.kernel.*",
 	"limits.memory.enforce", "limits.memory.hugepages", "limits.memory.swap", "limits.memory.swap.priority", "limits.network.priority",
 	"linux.kernel_modules", "linux.sysctl.*", "migration.*", "nvidia.*", "raw.*",
@@ -59,7 +63,7 @@ var unbuilt = []string{
 func Keys() config.Table {
 	ks := []config.Declared{
 		Autostart, AutostartDelay, AutostartPriority, ShutdownTimeout, StopPriority,
-		LimitCPU, LimitMemory, LimitProcesses, Privileged, Nesting, Protected,
+		LimitCPU, LimitMemory, LimitProcesses, UserData, VendorData, NetworkConfig, Privileged, Nesting, Protected,
 		config.Any("environment.*", config.Live(), config.Group("environment"), config.Doc("Environment variables of init and of commands that are run inside")),
 		config.Any("user.*", config.Live(), config.Group("user"), config.Doc("Free text of the user's")),
 		config.Any("image.*", config.Live(), config.Group("image"), config.Doc("Properties of the image that the instance was made from")),

@@ -7,9 +7,12 @@ import (
 	"os"
 	"strings"
 
+	"github.com/google/uuid"
+
 	"sett/lxd/db"
 	"sett/lxd/entity"
 	"sett/lxd/event"
+	"sett/lxd/instance/template"
 	"sett/shared/errs"
 	"sett/shared/log"
 	"sett/shared/undo"
@@ -81,13 +84,14 @@ func (s *Service) rename(ctx context.Context, i *Instance, v Volume, to string) 
 	if err := s.joinAll(ctx, renamed, &kept); err != nil {
 		return err
 	}
+	id := uuid.NewString()
 	return s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
 		if err := db.ExecOne(ctx, tx, stmtRename, to, i.ID); err != nil {
 			return err
 		}
-		changes := map[string]string{volPending: ""}
+		changes := map[string]string{volPending: "", volInstanceID: id}
 		if i.Config[volApply] == "" { // an instance that never started is new above all
-			changes[volApply] = "rename"
+			changes[volApply] = template.Rename
 		}
 		return patch(ctx, tx, i.ID, changes)
 	})

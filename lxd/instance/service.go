@@ -15,6 +15,8 @@ import (
 	"sett/lxd/device"
 	"sett/lxd/entity"
 	"sett/lxd/event"
+	"sett/lxd/host/render"
+	"sett/lxd/instance/template"
 	"sett/lxd/lock"
 	"sett/lxd/op"
 	"sett/lxd/profile"
@@ -35,6 +37,8 @@ type Deps struct {
 	Storage  Storage
 	Images   Images
 	IDs      IDs
+	// Templates makes text of the templates of images.
+	Templates template.Renderer
 
 	Dir          string        // LXD_DIR
 	Daemon       string        // short name of this LXD_DIR, for cgroups and sockets
@@ -65,6 +69,9 @@ func New(ctx context.Context, d Deps) *Service {
 	ctx, stop := context.WithCancel(ctx)
 	if d.LXCFS == nil {
 		d.LXCFS = func() string { return "" }
+	}
+	if d.Templates == nil {
+		d.Templates = render.Jail{}
 	}
 	return &Service{Deps: d, keys: Keys(), ctx: ctx, stop: stop, live: map[int64]*live{}}
 }

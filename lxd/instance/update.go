@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/google/uuid"
+
 	"sett/lxd/config"
 	"sett/lxd/container"
 	"sett/lxd/db"
@@ -95,6 +97,10 @@ func (s *Service) Update(ctx context.Context, old *Instance, c Change, by *event
 	}
 	if err := s.checkChange(old, n); err != nil {
 		return err
+	}
+	if newGuest(old, n) {
+		n.Config[volInstanceID] = uuid.NewString()
+		n.expandedConfig = nil
 	}
 	// The running instance goes first: what it refuses is not stored.
 	if err := s.follow(ctx, old, n); err != nil {
