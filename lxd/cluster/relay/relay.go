@@ -2,11 +2,14 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"sett/lxd/cluster"
+	"sett/shared/errs"
 )
 
 // Relay is the way to all other members. A nil Relay knows none.
@@ -95,24 +98,56 @@ func Gather[T any](ctx context.Context, r *Relay, ms []cluster.Member, limit tim
 // Tell has all others do something, each within limit, and returns what went wrong:
 // members that are offline are not waited for and count as failed.
 func (r *Relay) Tell(ctx context.Context, ms []cluster.Member, limit time.Duration, q func(cluster.Member) Request) []cluster.MemberError {
-	errs := make([]error, len(ms))
+	out := make([]error, len(ms))
 	done := make(chan struct{})
 	for i, m := range ms {
 		go func() {
 			defer func() { done <- struct{}{} }()
 			ctx, cancel := context.WithTimeout(ctx, limit)
 			defer cancel()
-			errs[i] = r.To(m).Call(ctx, q(m), nil)
+			out[i] = r.To(m).Call(ctx, q(m), nil)
 		}()
 	}
 	for range ms {
 		<-done
 	}
 	var failed []cluster.MemberError
-	for i, err := range errs {
+	for i, err := range out {
 		if err != nil {
 			failed = append(failed, cluster.MemberError{Member: ms[i], Err: err})
 		}
 	}
 	return failed
+}
+
+// Whole lists the others when all of them are online, and names those that are not in
+// an error: what changes all members is not begun without one.
+func (r *Relay) Whole(ctx context.Context) ([]cluster.Member, error) {
+	ms, err := r.Others(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var off []string
+	for _, m := range ms {
+		if !r.Online(m) {
+			off = append(off, m.Name)
+		}
+	}
+	if len(off) > 0 {
+		return nil, errs.Unavailable("Cluster members %s are offline; this changes all members and needs them", strings.Join(off, ", "))
+	}
+	return ms, nil
+}
+
+// Join makes one error of what members answered, which names each of them; nil for
+// none. Its kind is that of the first.
+func Join(failed []cluster.MemberError) error {
+	if len(failed) == 0 {
+		return nil
+	}
+	texts := make([]string, len(failed))
+	for i, f := range failed {
+		texts[i] = f.Error()
+	}
+	return errs.Wrap(errs.KindOf(failed[0].Err), errors.New(strings.Join(texts, "; ")))
 }
