@@ -71,7 +71,7 @@ func (d *Daemon) build(context.Context) error {
 	s.profiles = profile.New(global, d.bus)
 	locks := lock.New()
 	s.storage = storage.New(storage.Deps{DB: global, Bus: d.bus, Locks: locks, Drivers: d.o.StorageDrivers, Log: d.log,
-		Dir: d.o.Dir, Here: d.here})
+		Dir: d.o.Dir, Here: d.here, Relay: s.relay})
 	unpacker := d.o.Unpacker
 	if unpacker == nil {
 		unpacker = unpack.Jail{}

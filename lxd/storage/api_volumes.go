@@ -75,7 +75,11 @@ func (s *Service) listVolumes(ctx context.Context, r *rest.Request) (rest.Respon
 	}
 	urls := []string{}
 	for _, v := range objs {
-		urls = append(urls, entity.New(entity.StorageVolume, v.Project, pool, v.Type, v.Name).URL())
+		u := entity.New(entity.StorageVolume, v.Project, pool, v.Type, v.Name)
+		if s.Here.Clustered() {
+			u.Location = v.Location
+		}
+		urls = append(urls, u.URL())
 	}
 	return rest.Sync(urls), nil
 }
@@ -97,7 +101,7 @@ func (s *Service) loadVolumes(ctx context.Context, w *db.Where) ([]api.StorageVo
 	out := make([]api.StorageVolume, len(rows))
 	for i, r := range rows {
 		t := types()[r.Type]
-		o := api.StorageVolume{Name: r.Name, Type: string(t), Location: s.Here.Location(), ContentType: string(driver.Filesystem),
+		o := api.StorageVolume{Name: r.Name, Type: string(t), Location: r.Node, ContentType: string(driver.Filesystem),
 			Project: r.Project, CreatedAt: r.Created, UsedBy: []string{}}
 		if r.Content == 1 {
 			o.ContentType = string(driver.Block)
@@ -114,6 +118,29 @@ func (s *Service) loadVolumes(ctx context.Context, w *db.Where) ([]api.StorageVo
 	return out, nil
 }
 
+// locateVolume finds the member on which the volume of a path is. Volumes of one name
+// may be on several; then the request has to say which one it means.
+func (s *Service) locateVolume(ctx context.Context, r *rest.Request) (int64, error) {
+	if t := r.Query("target"); t != "" {
+		m, err := s.Relay.Member(ctx, t)
+		return m.ID, err
+	}
+	t, err := parseType(r.Value(1))
+	if err != nil {
+		return 0, err
+	}
+	nodes, err := db.Select[int64](ctx, s.DB, stmtVolumeNodes, r.Value(0), projectOf(r, t), number(t), r.Value(2))
+	switch {
+	case err != nil || len(nodes) == 0:
+		return 0, err
+	case len(nodes) == 1:
+		return nodes[0], nil
+	case r.Relayed(), slices.Contains(nodes, 0), t == driver.Image && slices.Contains(nodes, s.Here.ID()):
+		return 0, nil
+	}
+	return 0, errs.Invalid("More than one cluster member has a volume %q of type %q; name one with --target", r.Value(2), t)
+}
+
 // volumeOf finds the volume that a path names.
 func (s *Service) volumeOf(ctx context.Context, r *rest.Request) (Volume, api.StorageVolume, error) {
 	t, err := parseType(r.Value(1))
@@ -125,7 +152,8 @@ func (s *Service) volumeOf(ctx context.Context, r *rest.Request) (Volume, api.St
 		return v, api.StorageVolume{}, err
 	}
 	var w db.Where
-	w.Eq("p.name", v.Pool).Eq("projects.name", v.Project).Eq("v.type", number(t)).Eq("v.name", v.Name)
+	w.Eq("p.name", v.Pool).Eq("projects.name", v.Project).Eq("v.type", number(t)).Eq("v.name", v.Name).
+		Is("(v.node_id IS NULL OR v.node_id = ?)", s.Here.ID())
 	vs, err := s.loadVolumes(ctx, &w)
 	if err != nil {
 		return v, api.StorageVolume{}, err

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"sett/lxd/db"
 	"sett/lxd/storage/driver"
 	"sett/shared/errs"
 )
@@ -81,12 +82,15 @@ func (s *Service) Start(ctx context.Context) error {
 		return err
 	}
 	for _, p := range ps {
+		if p.here == stateNone || p.here == statePending && s.Here.Clustered() {
+			continue
+		}
 		drv, err := s.Drivers.New(ctx, p.Driver, s.env(p))
 		if err != nil {
 			s.Log.Error("A storage pool cannot be used", "pool", p.Name, "err", err)
 			continue
 		}
-		if p.state == statePending {
+		if p.here == stateUnsettled || p.state == statePending && !s.Here.Clustered() {
 			s.work.Go(func() { s.finish(ctx, p, drv) })
 			continue
 		}
@@ -116,10 +120,15 @@ func (s *Service) mount(ctx context.Context, name string, p *pool) error {
 	return err
 }
 
-// finish removes a pool whose creation or deletion was interrupted.
+// finish removes a pool whose creation or deletion was interrupted. On a member the
+// record stays: the creation, or the deletion, can be asked for again.
 func (s *Service) finish(ctx context.Context, p Pool, drv driver.Driver) {
 	err := drv.DeletePool(ctx)
-	if err == nil {
+	switch {
+	case err != nil:
+	case s.Here.Clustered():
+		err = s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error { return s.setHere(ctx, tx, p.ID, statePending) })
+	default:
 		err = s.dropPool(ctx, p.ID)
 	}
 	if err != nil {

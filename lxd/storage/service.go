@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"sett/lxd/cluster"
+	"sett/lxd/cluster/relay"
 	"sett/lxd/db"
 	"sett/lxd/entity"
 	"sett/lxd/event"
@@ -30,6 +32,7 @@ type Deps struct {
 	Log     *slog.Logger
 	Dir     string        // LXD_DIR
 	Here    *cluster.Here // this member
+	Relay   *relay.Relay  // the way to the others
 }
 
 // Service holds the rules of storage pools and volumes.
@@ -132,24 +135,14 @@ func (s *Service) validate(ctx context.Context, p Pool) (driver.Kind, error) {
 	return kind, kind.Validate(ctx, s.env(p))
 }
 
-// CreatePool makes a pool. A daemon that dies on the way finds the pending record when it
-// starts again and removes what there is.
+// CreatePool makes a pool on a server that stands alone, or is the only member. A daemon
+// that dies on the way finds the pending record when it starts again and removes what
+// there is.
 func (s *Service) CreatePool(ctx context.Context, p Pool, by *event.Requestor) error {
-	if err := CheckName(p.Name); err != nil {
+	if err := s.checkNew(&p); err != nil {
 		return err
-	}
-	if p.Driver == "" {
-		return errs.Invalid("No driver provided")
-	}
-	p.Config = maps.Clone(p.Config)
-	if p.Config == nil {
-		p.Config = map[string]string{}
 	}
 	if _, err := s.validate(ctx, p); err != nil {
-		return err
-	}
-	drv, err := s.Drivers.New(ctx, p.Driver, s.env(p))
-	if err != nil {
 		return err
 	}
 	unlock, err := s.Locks.Lock(ctx, "Creating storage pool", ref(p.Name))
@@ -170,32 +163,62 @@ func (s *Service) CreatePool(ctx context.Context, p Pool, by *event.Requestor) e
 		defer cancel()
 		return s.dropPool(ctx, p.ID)
 	})
-	more, err := drv.CreatePool(ctx)
+	rt, err := s.makeHere(ctx, p, &u, func(ctx context.Context, tx *db.Tx) error { return setState(ctx, tx, p.ID, stateCreated) })
 	if err != nil {
 		return err
+	}
+	u.Commit()
+	s.keep(p.Name, rt)
+	s.Bus.Lifecycle("storage-pool-created", ref(p.Name), by, map[string]any{"driver": p.Driver})
+	return nil
+}
+
+// checkNew refuses what no new pool can be.
+func (s *Service) checkNew(p *Pool) error {
+	if err := CheckName(p.Name); err != nil {
+		return err
+	}
+	if p.Driver == "" {
+		return errs.Invalid("No driver provided")
+	}
+	p.Config = maps.Clone(p.Config)
+	if p.Config == nil {
+		p.Config = map[string]string{}
+	}
+	return nil
+}
+
+// makeHere makes this member's part of a pool whose record says that it is unsettled
+// here, and settles that together with what also says.
+func (s *Service) makeHere(ctx context.Context, p Pool, u *undo.Stack, also func(context.Context, *db.Tx) error) (*pool, error) {
+	drv, err := s.Drivers.New(ctx, p.Driver, s.env(p))
+	if err != nil {
+		return nil, err
+	}
+	more, err := drv.CreatePool(ctx)
+	if err != nil {
+		return nil, err
 	}
 	u.Push(func() error {
 		ctx, cancel := cleanup(ctx)
 		defer cancel()
 		return drv.DeletePool(ctx)
 	})
+	p.Config = maps.Clone(p.Config)
 	maps.Copy(p.Config, more)
 	if err := drv.UpdatePool(ctx, maps.Clone(p.Config), nil); err != nil {
-		return err
+		return nil, err
 	}
 	err = s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
 		if err := s.storeConfig(ctx, tx, p); err != nil {
 			return err
 		}
-		return s.setState(ctx, tx, p.ID, stateCreated)
+		if err := s.setHere(ctx, tx, p.ID, stateCreated); err != nil || also == nil {
+			return err
+		}
+		return also(ctx, tx)
 	})
-	if err != nil {
-		return err
-	}
-	u.Commit()
-	s.keep(p.Name, mounted(drv))
-	s.Bus.Lifecycle("storage-pool-created", ref(p.Name), by, map[string]any{"driver": p.Driver})
-	return nil
+	return mounted(drv), err
 }
 
 // cleanup is a context for taking things back, which must happen although the request
@@ -212,7 +235,7 @@ func (s *Service) dropPool(ctx context.Context, id int64) error {
 }
 
 // UpdatePool replaces what a pool's configuration says. old is what the caller saw.
-func (s *Service) UpdatePool(ctx context.Context, old Pool, put api.StoragePoolPut, by *event.Requestor) error {
+func (s *Service) UpdatePool(ctx context.Context, old Pool, put api.StoragePoolPut, v view, by *event.Requestor) error {
 	unlock, err := s.Locks.Lock(ctx, "Updating storage pool", ref(old.Name))
 	if err != nil {
 		return err
@@ -230,6 +253,9 @@ func (s *Service) UpdatePool(ctx context.Context, old Pool, put api.StoragePoolP
 	if err != nil {
 		return err
 	}
+	if p.Config, err = v.merge(kind.PoolKeys(), old.Config, p.Config); err != nil {
+		return err
+	}
 	// What cannot change at all comes first: its reason is the plainer one.
 	d, err := kind.PoolKeys().Diff(old.Config, p.Config)
 	if err != nil {
@@ -238,16 +264,15 @@ func (s *Service) UpdatePool(ctx context.Context, old Pool, put api.StoragePoolP
 	if _, err := s.validate(ctx, p); err != nil {
 		return err
 	}
-	if len(d.Changed) > 0 {
-		rt, err := s.open(ctx, p.Name)
-		if err != nil {
-			return err
-		}
-		if err := rt.drv.UpdatePool(ctx, maps.Clone(p.Config), d.Changed); err != nil {
-			return err
-		}
+	// All or none: members that are not there now cannot follow.
+	others, err := s.Relay.Whole(ctx)
+	if err != nil {
+		return err
 	}
-	return s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
+	if err := s.applyHere(ctx, p, d.Changed); err != nil {
+		return err
+	}
+	err = s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
 		if err := db.ExecOne(ctx, tx, stmtPoolText, p.Description, p.ID); err != nil {
 			return err
 		}
@@ -257,9 +282,28 @@ func (s *Service) UpdatePool(ctx context.Context, old Pool, put api.StoragePoolP
 		tx.AfterCommit(func() { s.Bus.Lifecycle("storage-pool-updated", ref(p.Name), by, nil) })
 		return nil
 	})
+	if err != nil || v == viewMember || len(d.Changed) == 0 {
+		return err
+	}
+	return relay.Join(s.Relay.Tell(ctx, others, tellTime, func(cluster.Member) relay.Request {
+		return relay.Request{Method: http.MethodPut, Path: internalPath(p.Name), Body: partPut{Changed: d.Changed}}
+	}))
 }
 
-// DeletePool removes a pool that nothing uses, with what images have cached in it.
+// applyHere has this member's part of a pool follow its configuration.
+func (s *Service) applyHere(ctx context.Context, p Pool, changed []string) error {
+	if len(changed) == 0 || p.here != stateCreated {
+		return nil
+	}
+	rt, err := s.open(ctx, p.Name)
+	if err != nil {
+		return err
+	}
+	return rt.drv.UpdatePool(ctx, maps.Clone(p.Config), changed)
+}
+
+// DeletePool removes a pool that nothing uses from all members, with what images have
+// cached in it.
 func (s *Service) DeletePool(ctx context.Context, name string, by *event.Requestor) error {
 	unlock, err := s.Locks.Lock(ctx, "Deleting storage pool", ref(name))
 	if err != nil {
@@ -270,7 +314,7 @@ func (s *Service) DeletePool(ctx context.Context, name string, by *event.Request
 	if err != nil {
 		return err
 	}
-	rt, err := s.runtime(ctx, p)
+	others, err := s.partners(ctx, p)
 	if err != nil {
 		return err
 	}
@@ -284,21 +328,21 @@ func (s *Service) DeletePool(ctx context.Context, name string, by *event.Request
 				return errs.Invalid("The storage pool is currently in use")
 			}
 		}
-		return s.setState(ctx, tx, p.ID, statePending)
+		// From here on nobody puts anything into it.
+		return setState(ctx, tx, p.ID, stateErrored)
 	})
 	if err != nil {
 		return err
 	}
-	s.forget(name)
-	if err := rt.drv.DeletePool(ctx); err != nil {
-		// It may be half gone; but it is there, and can be deleted again. Who wants to use
-		// it mounts it anew, and learns then what is left of it.
-		ctx, cancel := cleanup(ctx)
-		defer cancel()
-		rt.spoil(fmt.Errorf("its deletion has failed: %w", err))
-		s.keep(name, rt)
-		if e := s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error { return s.setState(ctx, tx, p.ID, stateCreated) }); e != nil {
-			s.Log.Error("Could not note that a storage pool is still there", "pool", name, "err", e)
+	failed := s.Relay.Tell(ctx, others, makeTime, func(cluster.Member) relay.Request {
+		return relay.Request{Method: http.MethodDelete, Path: internalPath(name)}
+	})
+	if err := relay.Join(failed); err != nil {
+		return fmt.Errorf("Storage pool %q is not deleted on all members; delete it again: %w", name, err)
+	}
+	if err := s.dropHere(ctx, p); err != nil {
+		if len(p.members) == 1 { // it is there as before
+			s.settle(ctx, p, stateCreated)
 		}
 		return err
 	}
@@ -307,6 +351,54 @@ func (s *Service) DeletePool(ctx context.Context, name string, by *event.Request
 	}
 	s.Bus.Lifecycle("storage-pool-deleted", ref(name), by, nil)
 	return nil
+}
+
+// dropHere removes this member's part of a pool.
+func (s *Service) dropHere(ctx context.Context, p Pool) error {
+	if p.here == stateNone {
+		return nil
+	}
+	if p.here == statePending { // nothing was made
+		return s.offHere(ctx, p)
+	}
+	rt, err := s.runtime(ctx, p)
+	if err != nil {
+		return err
+	}
+	err = s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error { return s.setHere(ctx, tx, p.ID, stateUnsettled) })
+	if err != nil {
+		return err
+	}
+	s.forget(p.Name)
+	if err := rt.drv.DeletePool(ctx); err != nil {
+		// It may be half gone; but it is there, and can be deleted again. Who wants to use
+		// it mounts it anew, and learns then what is left of it.
+		rt.spoil(fmt.Errorf("its deletion has failed: %w", err))
+		ctx, cancel := cleanup(ctx)
+		defer cancel()
+		s.keep(p.Name, rt)
+		if e := s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error { return s.setHere(ctx, tx, p.ID, stateCreated) }); e != nil {
+			s.Log.Error("Could not note that a storage pool is still there", "pool", p.Name, "err", e)
+		}
+		return err
+	}
+	return s.offHere(ctx, p)
+}
+
+func (s *Service) offHere(ctx context.Context, p Pool) error {
+	return s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
+		_, err := db.Exec(ctx, tx, stmtPoolOffNode, p.ID, s.Here.ID())
+		return err
+	})
+}
+
+// settle notes how a pool stands when that cannot be part of something larger.
+func (s *Service) settle(ctx context.Context, p Pool, to state) {
+	ctx, cancel := cleanup(ctx)
+	defer cancel()
+	if err := s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error { return setState(ctx, tx, p.ID, to) }); err != nil {
+		s.Log.Error("Could not note how a storage pool stands", "pool", p.Name, "err", err)
+	}
 }
 
 // Resources says how full a pool is.

@@ -14,9 +14,18 @@ import (
 // state of a pool, on the whole and on each member.
 type state int
 
+// pool      member
+// pending   pending    told of, with the member's own keys; nothing is on disk
+// pending   unsettled  being made or deleted; what a daemon that died has left is removed
+// created   created    in use
+// errored   any        made or deleted on some of the members only
 const (
-	statePending state = 0 // being made or deleted
-	stateCreated state = 1
+	statePending   state = 0
+	stateCreated   state = 1
+	stateErrored   state = 2
+	stateUnsettled state = 3 // of members only
+
+	stateNone state = -1 // the member has no part in it
 )
 
 var (
@@ -26,6 +35,10 @@ FROM storage_pools AS p`
 	stmtPoolConfig db.Stmt = `
 SELECT storage_pool_id, key, value FROM storage_pools_config
 WHERE (node_id IS NULL OR node_id = ?) AND storage_pool_id IN (SELECT value FROM json_each(?))`
+	stmtPoolNodes db.Stmt = `
+SELECT pn.storage_pool_id AS pool, n.id AS id, n.name AS name, pn.state AS state
+FROM storage_pools_nodes AS pn JOIN nodes AS n ON n.id = pn.node_id
+WHERE pn.storage_pool_id IN (SELECT value FROM json_each(?)) ORDER BY n.name`
 	stmtPoolUsers db.Stmt = `
 SELECT p.id AS pool, v.type AS type, projects.name AS project, v.name AS name
 FROM storage_volumes AS v
@@ -42,12 +55,14 @@ JOIN projects ON projects.id = profiles.project_id
 WHERE p.id IN (SELECT value FROM json_each(?))`
 
 	stmtPoolCreate   db.Stmt = `INSERT INTO storage_pools (name, driver, description, state) VALUES (?, ?, ?, 0)`
-	stmtPoolNode     db.Stmt = `INSERT INTO storage_pools_nodes (storage_pool_id, node_id, state) VALUES (?, ?, 0)`
+	stmtPoolNode     db.Stmt = `INSERT INTO storage_pools_nodes (storage_pool_id, node_id, state) VALUES (?, ?, ?)`
+	stmtPoolOffNode  db.Stmt = `DELETE FROM storage_pools_nodes WHERE storage_pool_id = ? AND node_id = ?`
 	stmtPoolState    db.Stmt = `UPDATE storage_pools SET state = ? WHERE id = ?`
 	stmtPoolOnNode   db.Stmt = `UPDATE storage_pools_nodes SET state = ? WHERE storage_pool_id = ? AND node_id = ?`
 	stmtPoolText     db.Stmt = `UPDATE storage_pools SET description = ? WHERE id = ?`
 	stmtPoolDelete   db.Stmt = `DELETE FROM storage_pools WHERE id = ?`
 	stmtConfigClear  db.Stmt = `DELETE FROM storage_pools_config WHERE storage_pool_id = ? AND (node_id IS NULL OR node_id = ?)`
+	stmtClearLocal   db.Stmt = `DELETE FROM storage_pools_config WHERE storage_pool_id = ? AND node_id = ?`
 	stmtConfigGlobal db.Stmt = `INSERT INTO storage_pools_config (storage_pool_id, key, value) SELECT ?, key, value FROM json_each(?)`
 	stmtConfigLocal  db.Stmt = `
 INSERT INTO storage_pools_config (storage_pool_id, node_id, key, value) SELECT ?, ?, key, value FROM json_each(?)`
@@ -61,6 +76,16 @@ type Pool struct {
 	Description string
 	Config      map[string]string // with the keys of this member
 	state       state
+	here        state        // of this member's part
+	members     []poolMember // that have a part in it, by name
+}
+
+// poolMember is a member's part in a pool.
+type poolMember struct {
+	Pool  int64  `db:"pool"`
+	ID    int64  `db:"id"`
+	Name  string `db:"name"`
+	State state  `db:"state"`
 }
 
 type poolRow struct {
@@ -78,7 +103,7 @@ type userRow struct {
 	Name    string `db:"name"`
 }
 
-// loadPools reads pools with their configuration: two statements, however many.
+// loadPools reads pools with their configuration: three statements, however many.
 func (s *Service) loadPools(ctx context.Context, q db.Querier, w *db.Where) ([]Pool, error) {
 	return db.Whole(ctx, q, func(ctx context.Context, q db.Querier) ([]Pool, error) { return s.loadPoolsIn(ctx, q, w) })
 }
@@ -96,9 +121,21 @@ func (s *Service) loadPoolsIn(ctx context.Context, q db.Querier, w *db.Where) ([
 	if err != nil {
 		return nil, err
 	}
+	nodes, err := db.Select[poolMember](ctx, q, stmtPoolNodes, db.JSON(ids))
+	if err != nil {
+		return nil, err
+	}
 	out := make([]Pool, len(rows))
 	for i, r := range rows {
-		out[i] = Pool{ID: r.ID, Name: r.Name, Driver: r.Driver, Description: r.Description, Config: cfg[r.ID], state: state(r.State)}
+		out[i] = Pool{ID: r.ID, Name: r.Name, Driver: r.Driver, Description: r.Description, Config: cfg[r.ID], state: state(r.State), here: stateNone}
+		for _, n := range nodes {
+			if n.Pool == r.ID {
+				out[i].members = append(out[i].members, n)
+				if n.ID == s.Here.ID() {
+					out[i].here = n.State
+				}
+			}
+		}
 		if out[i].Config == nil {
 			out[i].Config = map[string]string{}
 		}
@@ -118,6 +155,7 @@ func (s *Service) loadPool(ctx context.Context, q db.Querier, name string) (Pool
 	return ps[0], nil
 }
 
+// insertPool writes a pool of which this member is about to make its part.
 func (s *Service) insertPool(ctx context.Context, tx *db.Tx, p *Pool) error {
 	id, err := db.Insert(ctx, tx, stmtPoolCreate, p.Name, p.Driver, p.Description)
 	if errors.Is(err, db.ErrDuplicate) {
@@ -127,7 +165,7 @@ func (s *Service) insertPool(ctx context.Context, tx *db.Tx, p *Pool) error {
 		return err
 	}
 	p.ID = id
-	if _, err := db.Exec(ctx, tx, stmtPoolNode, id, s.Here.ID()); err != nil {
+	if _, err := db.Exec(ctx, tx, stmtPoolNode, id, s.Here.ID(), int64(stateUnsettled)); err != nil {
 		return err
 	}
 	return s.storeConfig(ctx, tx, *p)
@@ -150,6 +188,15 @@ func (s *Service) storeConfig(ctx context.Context, tx *db.Tx, p Pool) error {
 	return err
 }
 
+// storeLocal writes the keys of a pool that are a member's own.
+func storeLocal(ctx context.Context, tx *db.Tx, pool, node int64, local map[string]string) error {
+	if _, err := db.Exec(ctx, tx, stmtClearLocal, pool, node); err != nil {
+		return err
+	}
+	_, err := db.Exec(ctx, tx, stmtConfigLocal, pool, node, db.JSONMap(local))
+	return err
+}
+
 func split(t config.Table, c map[string]string) (global, local map[string]string) {
 	global, local = map[string]string{}, map[string]string{}
 	for k, v := range c {
@@ -165,10 +212,12 @@ func split(t config.Table, c map[string]string) (global, local map[string]string
 	return global, local
 }
 
-func (s *Service) setState(ctx context.Context, tx *db.Tx, id int64, to state) error {
-	if err := db.ExecOne(ctx, tx, stmtPoolState, int64(to), id); err != nil {
-		return err
-	}
+// setState is for the pool on the whole, setHere for this member's part.
+func setState(ctx context.Context, tx *db.Tx, id int64, to state) error {
+	return db.ExecOne(ctx, tx, stmtPoolState, int64(to), id)
+}
+
+func (s *Service) setHere(ctx context.Context, tx *db.Tx, id int64, to state) error {
 	return db.ExecOne(ctx, tx, stmtPoolOnNode, int64(to), id, s.Here.ID())
 }
 
@@ -176,10 +225,18 @@ func (s *Service) setState(ctx context.Context, tx *db.Tx, id int64, to state) e
 
 var (
 	stmtVolumes db.Stmt = `
-SELECT v.id, p.name AS pool, projects.name AS project, v.name, v.type, v.content_type, v.description, v.creation_date
+SELECT v.id, p.name AS pool, projects.name AS project, v.name, v.type, v.content_type, v.description, v.creation_date,
+       IFNULL(n.name, '') AS node
 FROM storage_volumes AS v
 JOIN storage_pools AS p ON p.id = v.storage_pool_id
-JOIN projects ON projects.id = v.project_id`
+JOIN projects ON projects.id = v.project_id
+LEFT JOIN nodes AS n ON n.id = v.node_id`
+	stmtVolumeNodes db.Stmt = `
+SELECT IFNULL(v.node_id, 0)
+FROM storage_volumes AS v
+JOIN storage_pools AS p ON p.id = v.storage_pool_id
+JOIN projects ON projects.id = v.project_id
+WHERE p.name = ? AND projects.name = ? AND v.type = ? AND v.name = ?`
 	stmtVolumeConfig db.Stmt = `
 SELECT storage_volume_id, key, value FROM storage_volumes_config
 WHERE storage_volume_id IN (SELECT value FROM json_each(?))`
@@ -189,11 +246,11 @@ SELECT ?, p.id, ?, ?, projects.id, 0, ? FROM storage_pools AS p JOIN projects ON
 	stmtVolumeDelete db.Stmt = `
 DELETE FROM storage_volumes
 WHERE storage_pool_id = (SELECT id FROM storage_pools WHERE name = ?)
-AND project_id = (SELECT id FROM projects WHERE name = ?) AND type = ? AND name = ?`
+AND project_id = (SELECT id FROM projects WHERE name = ?) AND type = ? AND name = ? AND (node_id IS NULL OR node_id = ?)`
 	stmtVolumeRename db.Stmt = `
 UPDATE storage_volumes SET name = ?
 WHERE storage_pool_id = (SELECT id FROM storage_pools WHERE name = ?)
-AND project_id = (SELECT id FROM projects WHERE name = ?) AND type = ? AND name = ?`
+AND project_id = (SELECT id FROM projects WHERE name = ?) AND type = ? AND name = ? AND (node_id IS NULL OR node_id = ?)`
 	stmtImages   db.Stmt = `SELECT fingerprint FROM images`
 	stmtImagesOf db.Stmt = `
 SELECT v.name FROM storage_volumes AS v JOIN storage_pools AS p ON p.id = v.storage_pool_id
@@ -223,6 +280,7 @@ type volumeRow struct {
 	Content     int64     `db:"content_type"`
 	Description string    `db:"description"`
 	Created     time.Time `db:"creation_date"`
+	Node        string    `db:"node"` // empty for what all members reach
 }
 
 func (s *Service) insertVolume(ctx context.Context, v Volume) error {
@@ -244,7 +302,7 @@ func (s *Service) insertVolume(ctx context.Context, v Volume) error {
 
 func (s *Service) removeVolume(ctx context.Context, v Volume) error {
 	return s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
-		_, err := db.Exec(ctx, tx, stmtVolumeDelete, v.Pool, v.project(), number(v.Type), v.Name)
+		_, err := db.Exec(ctx, tx, stmtVolumeDelete, v.Pool, v.project(), number(v.Type), v.Name, s.Here.ID())
 		return err
 	})
 }

@@ -56,7 +56,7 @@ func (s *Service) RenameVolume(ctx context.Context, v Volume, name string) error
 		return err
 	}
 	err = s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
-		_, err := db.Exec(ctx, tx, stmtVolumeRename, name, v.Pool, v.project(), number(v.Type), v.Name)
+		_, err := db.Exec(ctx, tx, stmtVolumeRename, name, v.Pool, v.project(), number(v.Type), v.Name, s.Here.ID())
 		if errors.Is(err, db.ErrDuplicate) {
 			return errs.Conflict("Storage volume %q already exists in pool %q", name, v.Pool)
 		}
