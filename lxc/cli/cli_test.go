@@ -123,3 +123,17 @@ func TestProgressClearsItsLine(t *testing.T) {
 		t.Errorf("wrote %q", out.String())
 	}
 }
+
+func TestTablesCannotSteerTheTerminal(t *testing.T) {
+	t.Parallel()
+	var b strings.Builder
+	tab := Table{Header: []string{"NAME"}, Rows: [][]string{{"\x1b[31meth0\r\nb\u009b2J"}}}
+	for _, f := range []string{FormatTable, FormatCompact} {
+		if err := tab.Render(&b, f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s := b.String(); strings.ContainsAny(s, "\x1b\r\u009b") || !strings.Contains(s, "?[31meth0?") {
+		t.Errorf("%q", s)
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/mattn/go-runewidth"
 	"gopkg.in/yaml.v2"
@@ -80,13 +81,26 @@ func (t Table) columns() (widths []int, header []string, rows [][][]string) {
 				cell = r[i]
 			}
 			row[i] = strings.Split(cell, "\n")
-			for _, line := range row[i] {
+			for l, line := range row[i] {
+				line = Plain(line)
+				row[i][l] = line
 				widths[i] = max(widths[i], runewidth.StringWidth(line))
 			}
 		}
 		rows = append(rows, row)
 	}
 	return widths, header, rows
+}
+
+// Plain takes what could steer a terminal out of a text. Guests name some of what is
+// shown, their interfaces for example, and the kernel lets them use any character.
+func Plain(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || r == '\u202e' || r == '\u2066' {
+			return '?'
+		}
+		return r
+	}, s)
 }
 
 // title is how headers are shown: capitals, and words parted by spaces.

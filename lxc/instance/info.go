@@ -153,7 +153,7 @@ func (c info) memory(m api.InstanceStateMemory) {
 }
 
 func (c info) network(name string, n api.InstanceStateNetwork) {
-	c.Printf("    %s:\n", name)
+	c.Printf("    %s:\n", cli.Plain(name))
 	c.Printf("      %s: %s\n", i18n.G("Type"), n.Type)
 	c.Printf("      %s: %s\n", i18n.G("State"), strings.ToUpper(n.State))
 	if n.HostName != "" {
