@@ -10,7 +10,6 @@ type InstanceLogClient interface {
 	GetInstanceLogfiles(name string) ([]string, error)
 	GetInstanceLogfile(name, filename string) (io.ReadCloser, error)
 	DeleteInstanceLogfile(name, filename string) error
-	GetInstanceConsoleLog(name string) (io.ReadCloser, error)
 }
 
 // GetInstanceLogfiles lists the log files of an instance.
@@ -28,12 +27,6 @@ func (r *ProtocolLXD) GetInstanceLogfile(name, filename string) (io.ReadCloser, 
 // DeleteInstanceLogfile removes a log file.
 func (r *ProtocolLXD) DeleteInstanceLogfile(name, filename string) error {
 	return r.exec(http.MethodDelete, path("instances", name, "logs", filename), nil, "")
-}
-
-// GetInstanceConsoleLog opens what the console showed. The caller closes it.
-func (r *ProtocolLXD) GetInstanceConsoleLog(name string) (io.ReadCloser, error) {
-	body, _, err := r.stream(path("instances", name, "console"))
-	return body, err
 }
 
 // text reads a small body.

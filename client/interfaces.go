@@ -45,6 +45,7 @@ type InstanceServer interface {
 	InstanceClient
 	InstanceStateClient
 	InstanceExecClient
+	InstanceConsoleClient
 	InstanceLogClient
 	InstanceSnapshotClient
 	InstanceMetadataClient

@@ -16,6 +16,7 @@ import (
 	"sett/lxd/host/unpack"
 	"sett/lxd/image"
 	"sett/lxd/instance"
+	"sett/lxd/instance/console"
 	"sett/lxd/instance/exec"
 	"sett/lxd/instance/metadata"
 	"sett/lxd/lock"
@@ -46,6 +47,7 @@ type parts struct {
 	instances    *instance.Service
 	exec         *exec.Handler
 	metadata     *metadata.Handler
+	console      *console.Handler
 	server       *server.Service
 	ui           *ui.Service
 }
@@ -93,6 +95,7 @@ func (d *Daemon) build(context.Context) error {
 	s.profiles.Attach(s.instances)
 	s.exec = exec.New(s.instances, d.ops, d.bus)
 	s.metadata = metadata.New(s.instances, d.bus)
+	s.console = console.New(s.instances, d.ops, d.bus)
 	s.server = server.New(server.Deps{DB: global, Local: d.st.Local.DB, Ops: d.ops, Bus: d.bus, Daemon: d})
 	s.ui = d.newUI(global)
 	for _, j := range s.exec.Jobs() {
@@ -114,6 +117,7 @@ func (s *parts) routes() []rest.Route {
 		s.images.Routes(),
 		s.instances.Routes(),
 		s.exec.Routes(),
+		s.console.Routes(),
 		s.metadata.Routes(),
 		s.ui.Routes(),
 	} {

@@ -11,6 +11,9 @@ import (
 	"sett/shared/errs"
 )
 
+// ConsoleLogSize is how much of what an instance prints on its console is kept.
+const ConsoleLogSize = 128 << 10
+
 // checkLog lets through the names of log files that this daemon writes, and nothing
 // that leads out of the folder.
 func checkLog(name string) error {

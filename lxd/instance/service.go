@@ -166,6 +166,13 @@ func (s *Service) Process(i *Instance) (container.Process, error) {
 	return p, nil
 }
 
+// Alive gives the process of an instance that has one, whatever it is doing; nil
+// when it has none.
+func (s *Service) Alive(i *Instance) container.Process {
+	_, p := s.liveOf(i.ID).get()
+	return p
+}
+
 // lock keeps everybody else from changing an instance. It does not wait: whoever
 // comes second learns what the first one is doing.
 func (s *Service) lock(ref entity.Ref, doing string) (func(), error) {

@@ -121,7 +121,7 @@ func (st *starting) prepare(ctx context.Context) error {
 	logs := s.LogDir(i.Project, i.Name)
 	st.spec = container.Spec{
 		ID: s.id(i), Hostname: i.Name, Nesting: Nesting.Get(cfg), LXCFS: s.LXCFS(),
-		LogFile: logs + "/lxc.log", LogLevel: "warn", ConsoleLog: logs + "/console.log", ConsoleSize: 128 << 10, RunDir: run,
+		LogFile: logs + "/lxc.log", LogLevel: "warn", ConsoleLog: logs + "/console.log", ConsoleSize: ConsoleLogSize, RunDir: run,
 	}
 	if i.Architecture != s.Architecture {
 		st.spec.Arch = i.Architecture

@@ -13,7 +13,7 @@ var extensions = []string{
 	"storage_volatile_initial_source", "resources", "network_dhcp_gateway", "network_leases",
 	"operation_description", "event_lifecycle", "network_state", "container_protection_delete",
 	"network_hwaddr", "network_nat_order", "container_full", "projects", "network_leases_location",
-	"resources_cpu_socket", "resources_gpu", "resources_numa", "kernel_features", "id_map_current",
+	"resources_cpu_socket", "resources_gpu", "resources_numa", "kernel_features", "id_map_current", "console",
 	"event_location", "network_nat_address", "container_nic_routes", "lxc_features", "container_nic_ipfilter",
 	"resources_v2", "container_exec_user_group_cwd", "instances", "image_types", "image_profiles",
 	"api_filtering", "instance_nic_network", "firewall_driver", "resources_usb_pci",
@@ -27,7 +27,7 @@ var extensions = []string{
 	"resources_infiniband", "resources_disk_sata", "resources_network_firmware", "resources_disk_id",
 	"resources_gpu_mdev", "resources_pci_vpd",
 	"certificate_update", "certificate_project", "certificate_self_renewal", "certificate_token", "remote_token_expiry",
-	"sett_webui",
+	"console_vga_type", "console_force", "sett_webui",
 }
 
 // Extensions lists the API extensions by name.

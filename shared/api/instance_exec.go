@@ -29,6 +29,8 @@ type InstanceConsolePost struct {
 	Height int `json:"height" yaml:"height"`
 	// "console" or "vga".
 	Type string `json:"type" yaml:"type"`
+	// Takes the console over from another client.
+	Force bool `json:"force" yaml:"force"`
 }
 
 // InstanceConsoleControl is a message on the control socket of a console.

@@ -41,6 +41,8 @@ func Run(t *testing.T, setup Setup) {
 		"KillEndsExec":       testKillEndsExec,
 		"StoppedRefusesWork": testStopped,
 		"Usage":              testUsage,
+		"Console":            testConsole,
+		"ConsoleAdopted":     testConsoleAdopted,
 	} {
 		t.Run(name, func(t *testing.T) { t.Parallel(); f(t, setup) })
 	}

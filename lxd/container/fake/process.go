@@ -2,7 +2,6 @@ package fake
 
 import (
 	"context"
-	"errors"
 	"os"
 	"slices"
 	"sync"
@@ -29,7 +28,8 @@ type Guest struct {
 	usage      container.Usage
 	interfaces []container.Interface
 	console    []byte
-	opened     bool // somebody has the console
+	size       [2]int
+	viewer     *console // who has the console
 	signals    map[*execution]struct{}
 	exit       container.Exit
 	done       chan struct{}
@@ -68,13 +68,6 @@ func (g *Guest) SetInterfaces(i []container.Interface) {
 	g.interfaces = i
 }
 
-// Print writes to the container's console log.
-func (g *Guest) Print(s string) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.console = append(g.console, s...)
-}
-
 // IgnoreShutdown makes init deaf for requests to end.
 func (g *Guest) IgnoreShutdown() { g.mu.Lock(); defer g.mu.Unlock(); g.deaf = true }
 
@@ -100,6 +93,9 @@ func (g *Guest) end(reboot bool) {
 	g.exit = container.Exit{Reboot: reboot, Time: time.Now()}
 	for x := range g.signals {
 		x.deliver(syscall.SIGKILL)
+	}
+	if g.viewer != nil {
+		_ = g.viewer.out.Close()
 	}
 	close(g.done)
 }
@@ -256,54 +252,6 @@ func (p *process) RemoveNIC(ctx context.Context, guestName, hostName string) err
 		g.nics = slices.Delete(g.nics, i, i+1)
 		return nil
 	})
-}
-
-func (p *process) Console(ctx context.Context) (container.Terminal, error) {
-	var out container.Terminal
-	err := p.do(ctx, Console, func(g *Guest) error {
-		if g.opened {
-			return container.ErrConsoleBusy
-		}
-		inR, inW, err := os.Pipe()
-		if err != nil {
-			return err
-		}
-		outR, outW, err := os.Pipe()
-		if err != nil {
-			return err
-		}
-		_, _ = outW.Write(g.console)
-		g.opened = true
-		out = &console{terminal{r: outR, w: inW}, g, inR, outW}
-		return nil
-	})
-	return out, err
-}
-
-type console struct {
-	terminal
-	g        *Guest
-	inR, out *os.File
-}
-
-func (c *console) Resize(int, int) error { return nil }
-
-func (c *console) Close() error {
-	c.g.mu.Lock()
-	c.g.opened = false
-	c.g.mu.Unlock()
-	return errors.Join(c.terminal.Close(), c.inR.Close(), c.out.Close())
-}
-
-func (p *process) ConsoleLog(ctx context.Context, clear bool) (out []byte, err error) {
-	err = p.do(ctx, Console, func(g *Guest) error {
-		out = slices.Clone(g.console)
-		if clear {
-			g.console = nil
-		}
-		return nil
-	})
-	return out, err
 }
 
 func (p *process) Close() error {

@@ -212,17 +212,9 @@ func (g *guest) own(files []*os.File, s container.ExecSpec) {
 // something inside. The guest has no hand in it: the descriptor of the devpts
 // comes from the monitor, made before init ran.
 func (g *guest) openPTY(ctx context.Context, s container.ExecSpec) (master, slave *os.File, err error) {
-	g.mu.Lock()
-	if g.devpts == nil && !g.closed {
-		g.devpts, err = g.engine.shim.Devpts(ctx, wire.ConsoleRequest{Name: slug(g.id), LXCPath: g.paths.dir})
-	}
-	pts := g.devpts
-	g.mu.Unlock()
+	pts, err := g.ownDevpts(ctx)
 	if err != nil {
 		return nil, nil, err
-	}
-	if pts == nil {
-		return nil, nil, container.ErrNotRunning
 	}
 	conn, err := pts.SyscallConn()
 	if err != nil {
@@ -264,6 +256,22 @@ func (g *guest) openPTY(ctx context.Context, s container.ExecSpec) (master, slav
 	return os.NewFile(uintptr(fd), "ptmx"), slave, nil
 }
 
+// ownDevpts is the container's devpts.
+func (g *guest) ownDevpts(ctx context.Context) (*os.File, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.devpts == nil && !g.closed {
+		var err error
+		if g.devpts, err = g.engine.shim.Devpts(ctx, wire.ConsoleRequest{Name: slug(g.id), LXCPath: g.paths.dir}); err != nil {
+			return nil, err
+		}
+	}
+	if g.devpts == nil {
+		return nil, container.ErrNotRunning
+	}
+	return g.devpts, nil
+}
+
 func ptPeer(fd int) (int, error) {
 	n, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.TIOCGPTPEER, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC)
 	if e != 0 {
@@ -289,6 +297,8 @@ func (x *execution) Terminal() container.Terminal {
 type terminal struct {
 	f      *os.File
 	holder io.Closer // what else to close
+	// sized, when set, passes a new size on to whom this terminal only stands for.
+	sized func(width, height int) error
 }
 
 // newTerminal takes over f. Nonblocking, so that Close ends a read under way; that
@@ -333,5 +343,8 @@ func (t *terminal) Resize(width, height int) error {
 	ws := &unix.Winsize{Col: uint16(width), Row: uint16(height)}
 	var res error
 	err = conn.Control(func(fd uintptr) { res = unix.IoctlSetWinsize(int(fd), unix.TIOCSWINSZ, ws) })
-	return errors.Join(err, res)
+	if err = errors.Join(err, res); err != nil || t.sized == nil {
+		return err
+	}
+	return t.sized(width, height)
 }

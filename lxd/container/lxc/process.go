@@ -5,17 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"sett/lxd/container"
 	"sett/lxd/host/cgroup"
 	"sett/lxd/host/process"
-	"sett/lxd/shim"
 	"sett/lxd/shim/wire"
 	"sett/shared/errs"
 )
@@ -269,44 +265,4 @@ func (p *proc) freeze(ctx context.Context, frozen bool) error {
 		err = errs.Unavailable("Container %s did not freeze or thaw within %v; a process of it waits for a device", p.g.id, freezeTimeout)
 	}
 	return p.ending(err)
-}
-
-func (p *proc) console() wire.ConsoleRequest {
-	return wire.ConsoleRequest{Name: slug(p.g.id), LXCPath: p.g.paths.dir}
-}
-
-func (p *proc) Console(ctx context.Context) (container.Terminal, error) {
-	if err := p.check(ctx); err != nil {
-		return nil, err
-	}
-	c, err := p.g.engine.shim.Console(ctx, p.console())
-	if errors.Is(err, shim.ErrBusy) {
-		return nil, container.ErrConsoleBusy
-	}
-	if err != nil {
-		return nil, p.ending(err)
-	}
-	t, err := newTerminal(c.File)
-	if err != nil {
-		_ = c.Close()
-		return nil, err
-	}
-	t.holder = c
-	return t, nil
-}
-
-func (p *proc) ConsoleLog(ctx context.Context, clear bool) ([]byte, error) {
-	if err := p.check(ctx); err != nil {
-		return nil, err
-	}
-	req := p.console()
-	req.Clear = clear
-	out, err := p.g.engine.shim.ConsoleLog(ctx, req)
-	if err != nil {
-		if strings.Contains(err.Error(), unix.ENODATA.Error()) { // as text, over the shim's socket
-			return nil, nil // nothing has been printed yet
-		}
-		return nil, p.ending(errs.Internal("The console log of %s cannot be read: %v", p.g.id, err))
-	}
-	return out, nil
 }

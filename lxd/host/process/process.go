@@ -139,6 +139,25 @@ func (h *Handle) PID() int { return h.pid }
 // File is the pidfd itself; it stays the Handle's.
 func (h *Handle) File() *os.File { return h.file }
 
+// Borrow calls use with a copy of one of the process's descriptors.
+func (h *Handle) Borrow(fd int, use func(fd int) error) error {
+	var res error
+	err := h.conn.Control(func(pidfd uintptr) {
+		var copied int
+		if copied, res = unix.PidfdGetfd(int(pidfd), fd, 0); res == nil {
+			defer unix.Close(copied)
+			res = use(copied)
+		}
+	})
+	if err != nil {
+		return os.ErrClosed
+	}
+	if errors.Is(res, unix.ESRCH) {
+		return ErrGone
+	}
+	return res
+}
+
 // Signal sends a signal, or returns ErrGone.
 func (h *Handle) Signal(sig syscall.Signal) error {
 	var res error
