@@ -132,32 +132,55 @@ func missing(err error) bool {
 	return errors.As(err, &s) && s.Status() == http.StatusNotFound
 }
 
-func (a *preseeder) pool(x api.StoragePoolsPost) error {
-	now, etag, err := a.c.GetStoragePool(x.Name)
-	if missing(err) {
-		if err := a.c.CreateStoragePool(x); err != nil {
+// existing is an object that init may find on the server.
+type existing[T any] struct {
+	get    func() (now T, etag string, err error)
+	absent func(now T) bool // a thing of that name is there, but not made by us; may be nil
+	create func() error
+	remove func() error
+	// change lays what the preseed says over what is there. It returns the way back,
+	// nil when there was nothing to change.
+	change func(now T, etag string) (back func() error, err error)
+}
+
+// ensure makes an object or changes the one that is there.
+func ensure[T any](a *preseeder, x existing[T]) error {
+	now, etag, err := x.get()
+	if missing(err) || err == nil && x.absent != nil && x.absent(now) {
+		if err := x.create(); err != nil {
 			return err
 		}
-		a.undo.Push(func() error { return a.c.DeleteStoragePool(x.Name) })
+		a.undo.Push(x.remove)
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	if x.Driver != "" && x.Driver != now.Driver {
-		return errs.Conflict(i18n.G("it is there with the driver %q instead of %q"), now.Driver, x.Driver)
+	back, err := x.change(now, etag)
+	if err == nil && back != nil {
+		a.undo.Push(back)
 	}
-	next := now.Writable()
-	next.Config = merge(now.Config, x.Config)
-	next.Description = choose(now.Description, x.Description)
-	if maps.Equal(next.Config, now.Config) && next.Description == now.Description {
-		return nil
-	}
-	if err := a.c.UpdateStoragePool(x.Name, next, etag); err != nil {
-		return err
-	}
-	a.undo.Push(func() error { return a.c.UpdateStoragePool(x.Name, now.Writable(), "") })
-	return nil
+	return err
+}
+
+func (a *preseeder) pool(x api.StoragePoolsPost) error {
+	return ensure(a, existing[*api.StoragePool]{
+		get:    func() (*api.StoragePool, string, error) { return a.c.GetStoragePool(x.Name) },
+		create: func() error { return a.c.CreateStoragePool(x) },
+		remove: func() error { return a.c.DeleteStoragePool(x.Name) },
+		change: func(now *api.StoragePool, etag string) (func() error, error) {
+			if x.Driver != "" && x.Driver != now.Driver {
+				return nil, errs.Conflict(i18n.G("it is there with the driver %q instead of %q"), now.Driver, x.Driver)
+			}
+			next := now.Writable()
+			next.Config = merge(now.Config, x.Config)
+			next.Description = choose(now.Description, x.Description)
+			if maps.Equal(next.Config, now.Config) && next.Description == now.Description {
+				return nil, nil
+			}
+			return func() error { return a.c.UpdateStoragePool(x.Name, now.Writable(), "") }, a.c.UpdateStoragePool(x.Name, next, etag)
+		},
+	})
 }
 
 func (a *preseeder) network(x api.InitNetworksProjectPost) error {
@@ -165,89 +188,66 @@ func (a *preseeder) network(x api.InitNetworksProjectPost) error {
 	if x.Project != "" && x.Project != "default" {
 		c = c.UseProject(x.Project)
 	}
-	now, etag, err := c.GetNetwork(x.Name)
-	if missing(err) || err == nil && !now.Managed {
-		if err := c.CreateNetwork(x.NetworksPost); err != nil {
-			return err
-		}
-		a.undo.Push(func() error { return c.DeleteNetwork(x.Name) })
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if x.Type != "" && x.Type != now.Type {
-		return errs.Conflict(i18n.G("it is there with the type %q instead of %q"), now.Type, x.Type)
-	}
-	next := now.Writable()
-	next.Config = merge(now.Config, x.Config)
-	for k, v := range x.Config {
-		// "auto" asks for an address; one that is there is the answer.
-		if v == "auto" && now.Config[k] != "" && now.Config[k] != "none" {
-			next.Config[k] = now.Config[k]
-		}
-	}
-	next.Description = choose(now.Description, x.Description)
-	if maps.Equal(next.Config, now.Config) && next.Description == now.Description {
-		return nil
-	}
-	if err := c.UpdateNetwork(x.Name, next, etag); err != nil {
-		return err
-	}
-	a.undo.Push(func() error { return c.UpdateNetwork(x.Name, now.Writable(), "") })
-	return nil
+	return ensure(a, existing[*api.Network]{
+		get:    func() (*api.Network, string, error) { return c.GetNetwork(x.Name) },
+		absent: func(now *api.Network) bool { return !now.Managed },
+		create: func() error { return c.CreateNetwork(x.NetworksPost) },
+		remove: func() error { return c.DeleteNetwork(x.Name) },
+		change: func(now *api.Network, etag string) (func() error, error) {
+			if x.Type != "" && x.Type != now.Type {
+				return nil, errs.Conflict(i18n.G("it is there with the type %q instead of %q"), now.Type, x.Type)
+			}
+			next := now.Writable()
+			next.Config = merge(now.Config, x.Config)
+			for k, v := range x.Config {
+				// "auto" asks for an address; one that is there is the answer.
+				if v == "auto" && now.Config[k] != "" && now.Config[k] != "none" {
+					next.Config[k] = now.Config[k]
+				}
+			}
+			next.Description = choose(now.Description, x.Description)
+			if maps.Equal(next.Config, now.Config) && next.Description == now.Description {
+				return nil, nil
+			}
+			return func() error { return c.UpdateNetwork(x.Name, now.Writable(), "") }, c.UpdateNetwork(x.Name, next, etag)
+		},
+	})
 }
 
 func (a *preseeder) project(x api.ProjectsPost) error {
-	now, etag, err := a.c.GetProject(x.Name)
-	if missing(err) {
-		if err := a.c.CreateProject(x); err != nil {
-			return err
-		}
-		a.undo.Push(func() error { return a.c.DeleteProject(x.Name) })
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	next := now.Writable()
-	next.Config = merge(now.Config, x.Config)
-	next.Description = choose(now.Description, x.Description)
-	if maps.Equal(next.Config, now.Config) && next.Description == now.Description {
-		return nil
-	}
-	if err := a.c.UpdateProject(x.Name, next, etag); err != nil {
-		return err
-	}
-	a.undo.Push(func() error { return a.c.UpdateProject(x.Name, now.Writable(), "") })
-	return nil
+	return ensure(a, existing[*api.Project]{
+		get:    func() (*api.Project, string, error) { return a.c.GetProject(x.Name) },
+		create: func() error { return a.c.CreateProject(x) },
+		remove: func() error { return a.c.DeleteProject(x.Name) },
+		change: func(now *api.Project, etag string) (func() error, error) {
+			next := now.Writable()
+			next.Config = merge(now.Config, x.Config)
+			next.Description = choose(now.Description, x.Description)
+			if maps.Equal(next.Config, now.Config) && next.Description == now.Description {
+				return nil, nil
+			}
+			return func() error { return a.c.UpdateProject(x.Name, now.Writable(), "") }, a.c.UpdateProject(x.Name, next, etag)
+		},
+	})
 }
 
 func (a *preseeder) profile(x api.ProfilesPost) error {
-	now, etag, err := a.c.GetProfile(x.Name)
-	if missing(err) {
-		if err := a.c.CreateProfile(x); err != nil {
-			return err
-		}
-		a.undo.Push(func() error { return a.c.DeleteProfile(x.Name) })
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	next := now.Writable()
-	next.Config = merge(now.Config, x.Config)
-	next.Description = choose(now.Description, x.Description)
-	next.Devices = maps.Clone(now.Devices)
-	if next.Devices == nil {
-		next.Devices = map[string]map[string]string{}
-	}
-	for name, d := range x.Devices {
-		next.Devices[name] = merge(now.Devices[name], d)
-	}
-	if err := a.c.UpdateProfile(x.Name, next, etag); err != nil {
-		return err
-	}
-	a.undo.Push(func() error { return a.c.UpdateProfile(x.Name, now.Writable(), "") })
-	return nil
+	return ensure(a, existing[*api.Profile]{
+		get:    func() (*api.Profile, string, error) { return a.c.GetProfile(x.Name) },
+		create: func() error { return a.c.CreateProfile(x) },
+		remove: func() error { return a.c.DeleteProfile(x.Name) },
+		change: func(now *api.Profile, etag string) (func() error, error) {
+			next := now.Writable()
+			next.Config = merge(now.Config, x.Config)
+			next.Description = choose(now.Description, x.Description)
+			next.Devices = maps.Clone(now.Devices)
+			if next.Devices == nil {
+				next.Devices = map[string]map[string]string{}
+			}
+			for name, d := range x.Devices {
+				next.Devices[name] = merge(now.Devices[name], d)
+			}
+			return func() error { return a.c.UpdateProfile(x.Name, now.Writable(), "") }, a.c.UpdateProfile(x.Name, next, etag)
+		},
+	})
 }
