@@ -119,3 +119,16 @@ func (k Keys[P]) Edit(help string) func(cmd *cobra.Command, args []string) error
 		return EditYAML(k.App, cmd, help, put, func(put P) error { return k.Store(cmd, r, put, etag) })
 	}
 }
+
+// Pairs reads the configuration of something new from arguments of the form key=value.
+func Pairs(args []string) (map[string]string, error) {
+	out := map[string]string{}
+	for _, kv := range args {
+		k, v, ok := strings.Cut(kv, "=")
+		if !ok {
+			return nil, fmt.Errorf(i18n.G("Bad key/value pair: %s"), kv)
+		}
+		out[k] = v
+	}
+	return out, nil
+}

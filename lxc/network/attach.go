@@ -15,10 +15,6 @@ import (
 
 func errUnmanaged() error { return errors.New(i18n.G("Only managed networks can be modified")) }
 
-func badPair(kv string) error {
-	return fmt.Errorf(i18n.G("Bad key/value pair: %s"), kv)
-}
-
 type devices = map[string]map[string]string
 
 // nic builds the device that connects to a network. Unmanaged bridges and plain

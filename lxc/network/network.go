@@ -81,13 +81,8 @@ func (n network) create() *cobra.Command {
 			return err
 		}
 		req := api.NetworksPost{Name: r.Name, Type: kind}
-		req.Config = map[string]string{}
-		for _, kv := range args[1:] {
-			k, v, ok := strings.Cut(kv, "=")
-			if !ok {
-				return badPair(kv)
-			}
-			req.Config[k] = v
+		if req.Config, err = cli.Pairs(args[1:]); err != nil {
+			return err
 		}
 		if err := r.Server.CreateNetwork(req); err != nil {
 			return err

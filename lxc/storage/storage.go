@@ -77,13 +77,8 @@ func (s storage) create() *cobra.Command {
 			return err
 		}
 		req := api.StoragePoolsPost{Name: r.Name, Driver: args[1]}
-		req.Config = map[string]string{}
-		for _, kv := range args[2:] {
-			k, v, ok := strings.Cut(kv, "=")
-			if !ok {
-				return fmt.Errorf(i18n.G("Bad key/value pair: %s"), kv)
-			}
-			req.Config[k] = v
+		if req.Config, err = cli.Pairs(args[2:]); err != nil {
+			return err
 		}
 		if err := r.Server.CreateStoragePool(req); err != nil {
 			return err
