@@ -431,19 +431,39 @@ func TestMonitorIsSmall(t *testing.T) {
 	}
 }
 
-func TestPrivilegedContainersOpenListedDevicesOnly(t *testing.T) {
+// An unprivileged guest makes no nodes, but an image may bring them, and with its ids
+// mapped the guest owns them.
+func TestContainersOpenListedDevicesOnly(t *testing.T) {
 	t.Parallel()
-	s := spec(t, nil, false)
-	s.DeviceRules = []container.DeviceRule{{Allow: true, Type: 'c', Major: 1, Minor: 11, Access: "rwm"}}
-	p := start(t, newEngine(t), s)
-	ctx := context.Background()
-	sh(t, p, "busybox mknod /tmp/kmsg c 1 11; busybox mknod /tmp/loop b 7 0; busybox mknod /tmp/tun c 10 200")
-	const try = "for d in kmsg loop; do (: </tmp/$d) 2>/dev/null && echo $d; done"
-	expect(t, p, try, "kmsg")
-	if err := p.AllowDevices(ctx, []container.DeviceRule{{Allow: true, Type: 'b', Major: 7, Minor: 0, Access: "r"}, {Type: 'c', Major: 1, Minor: 11, Access: "rw"}}); err != nil {
-		t.Fatal(err)
+	e := newEngine(t)
+	for name, s := range map[string]container.Spec{
+		"privileged": spec(t, nil, false), "idmapped": spec(t, unprivileged, true), "shifted": spec(t, unprivileged, false),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for _, n := range []struct {
+				name         string
+				kind         uint32
+				major, minor uint32
+			}{{"other", unix.S_IFBLK, 7, 1}, {"loop", unix.S_IFBLK, 7, 0}, {"null", unix.S_IFCHR, 1, 3}} {
+				at := filepath.Join(s.Rootfs.Path, n.name)
+				if err := unix.Mknod(at, n.kind|0o666, int(unix.Mkdev(n.major, n.minor))); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.Chmod(at, 0o666); err != nil {
+					t.Fatal(err)
+				}
+			}
+			s.DeviceRules = []container.DeviceRule{{Allow: true, Type: 'b', Major: 7, Minor: 1, Access: "rwm"}}
+			p := start(t, e, s)
+			const try = "for d in other loop null; do (: </$d) 2>/dev/null && echo $d; done"
+			expect(t, p, try, "other\nnull")
+			if err := p.AllowDevices(t.Context(), []container.DeviceRule{{Allow: true, Type: 'b', Major: 7, Minor: 0, Access: "r"}, {Type: 'b', Major: 7, Minor: 1, Access: "rw"}}); err != nil {
+				t.Fatal(err)
+			}
+			expect(t, p, try, "loop\nnull")
+		})
 	}
-	expect(t, p, try, "loop")
 }
 
 func TestNestingLetsGuestsMountProc(t *testing.T) {

@@ -324,11 +324,8 @@ func renderLimits(w *writer, h host, s container.Spec) error {
 			w.set("lxc.cgroup."+c.file, "%s", c.value)
 		}
 	}
-	// Root of a user namespace cannot make device nodes, and opens only those that
-	// were bound for it. Host root needs the cgroup's list.
-	if !s.IDMap.Empty() {
-		return nil
-	}
+	// For all containers: root of a user namespace cannot make device nodes, but an image
+	// may bring them, and with its ids mapped it would open the host's disks by them.
 	v2, ok := h.has("devices")
 	prefix := "lxc.cgroup.devices."
 	if !ok || v2 {

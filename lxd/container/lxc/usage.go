@@ -140,8 +140,8 @@ func (p *proc) AllowDevices(ctx context.Context, rules []container.DeviceRule) e
 	if err := p.check(ctx); err != nil {
 		return err
 	}
-	if p.g.keep.UserNS || len(rules) == 0 {
-		return nil // no devices list: see renderLimits
+	if len(rules) == 0 {
+		return nil
 	}
 	h := p.g.engine.layout.Find("devices")
 	if h == nil || h.V2 {
