@@ -86,7 +86,7 @@ func (d *Daemon) build(context.Context) error {
 		nets = d.o.NetworkDrivers(d.log)
 	}
 	s.networks = network.New(network.Deps{DB: global, Bus: d.bus, Locks: locks, Drivers: nets, Host: netlink.Host{}, Log: d.log,
-		Dir: filepath.Join(d.o.Dir, "networks"), Seed: networkSeed(d.o.Dir), Here: d.here})
+		Dir: filepath.Join(d.o.Dir, "networks"), Seed: networkSeed(d.o.Dir), Here: d.here, Relay: s.relay})
 	s.instances = instance.New(d.ctx, instance.Deps{
 		DB: global, Bus: d.bus, Ops: d.ops, Locks: locks, Log: d.log, Profiles: s.profiles, Engine: s.engine,
 		Devices: devices.Registry(), Services: device.Services{Networks: s.networks.Devices()}, Storage: vols, Images: vols, IDs: d.o.IDs, Templates: d.o.Templates, LXCFS: lxcfs.Find,

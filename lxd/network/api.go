@@ -39,7 +39,7 @@ func (s *Service) list(ctx context.Context, r *rest.Request) (rest.Response, err
 	}
 	objs := []api.Network{}
 	for _, n := range ns {
-		objs = append(objs, s.render(n, used))
+		objs = append(objs, s.render(n, used, s.viewOf(r)))
 	}
 	for _, i := range others {
 		objs = append(objs, unmanaged(i, used))
@@ -75,11 +75,8 @@ func (s *Service) create(ctx context.Context, r *rest.Request) (rest.Response, e
 	if err != nil {
 		return nil, err
 	}
-	if t := r.Query("target"); t != "" {
-		return nil, errs.NotFound("Cluster member %q not found: this server is not clustered", t)
-	}
 	n := Network{Project: r.Effective(), Name: b.Name, Description: b.Description, Type: b.Type, Config: b.Config}
-	if err := s.Create(ctx, n, r.Caller().Requestor()); err != nil {
+	if err := s.createIn(ctx, n, r); err != nil {
 		return nil, err
 	}
 	return rest.Created(n.Ref().URL()), nil
@@ -92,7 +89,8 @@ func (s *Service) get(ctx context.Context, r *rest.Request) (rest.Response, erro
 	}
 	n, err := s.Load(ctx, r.Effective(), r.Name())
 	if err == nil {
-		return rest.SyncETag(s.render(n, used), etag(n)), nil
+		o := s.render(n, used, s.viewOf(r))
+		return rest.SyncETag(o, etag(o)), nil
 	}
 	if !errs.Is(err, errs.KindNotFound) {
 		return nil, err
@@ -104,30 +102,32 @@ func (s *Service) get(ctx context.Context, r *rest.Request) (rest.Response, erro
 	for _, i := range others {
 		if i.Name == r.Name() {
 			o := unmanaged(i, used)
-			return rest.SyncETag(o, []any{o.Name, o.Managed, o.Type, o.Description, o.Config}), nil
+			return rest.SyncETag(o, etag(o)), nil
 		}
 	}
 	return nil, err
 }
 
 func (s *Service) put(ctx context.Context, r *rest.Request) (rest.Response, error) {
-	return s.change(ctx, r, func(Network) (api.NetworkPut, error) { return rest.Decode[api.NetworkPut](r) })
+	return s.change(ctx, r, func(api.Network) (api.NetworkPut, error) { return rest.Decode[api.NetworkPut](r) })
 }
 
 func (s *Service) patch(ctx context.Context, r *rest.Request) (rest.Response, error) {
-	return s.change(ctx, r, func(n Network) (api.NetworkPut, error) {
-		b := api.NetworkPut{Description: n.Description, Config: maps.Clone(n.Config)}
+	return s.change(ctx, r, func(n api.Network) (api.NetworkPut, error) {
+		b := n.NetworkPut
 		err := rest.DecodeOnto(r, &b)
 		return b, err
 	})
 }
 
-func (s *Service) change(ctx context.Context, r *rest.Request, body func(Network) (api.NetworkPut, error)) (rest.Response, error) {
-	err := s.Update(ctx, r.Effective(), r.Name(), r.Caller().Requestor(), func(old Network) (Change, error) {
-		if err := r.CheckETag(etag(old)); err != nil {
+func (s *Service) change(ctx context.Context, r *rest.Request, body func(api.Network) (api.NetworkPut, error)) (rest.Response, error) {
+	v := s.viewOf(r)
+	err := s.Update(ctx, r.Effective(), r.Name(), v, r.Caller().Requestor(), func(old Network) (Change, error) {
+		shown := s.render(old, nil, v)
+		if err := r.CheckETag(etag(shown)); err != nil {
 			return Change{}, err
 		}
-		b, err := body(old)
+		b, err := body(shown)
 		return Change{Description: b.Description, Config: b.Config}, err
 	})
 	return rest.Empty(), err
@@ -192,13 +192,27 @@ func (s *Service) leases(ctx context.Context, r *rest.Request) (rest.Response, e
 		}
 		out = append(out, o)
 	}
+	out = append(out, s.leasesElsewhere(ctx, r, n)...)
 	return rest.Sync(out), nil
 }
 
 // render copies, so that nobody changes what somebody else reads.
-func (s *Service) render(n Network, used users) api.Network {
-	return api.Network{NetworkPut: api.NetworkPut{Config: maps.Clone(n.Config), Description: n.Description},
-		Name: n.Name, Type: n.Type, Managed: true, Status: s.Status(n), Locations: []string{s.Here.Location()}, UsedBy: used.of(n.Project, n.Name)}
+func (s *Service) render(n Network, used users, v view) api.Network {
+	o := api.Network{NetworkPut: api.NetworkPut{Config: maps.Clone(n.Config), Description: n.Description},
+		Name: n.Name, Type: n.Type, Managed: true, Status: s.Status(n), Locations: []string{}, UsedBy: used.of(n.Project, n.Name)}
+	for _, m := range n.members {
+		o.Locations = append(o.Locations, m.Name)
+	}
+	switch d, err := s.driver(n.Type); {
+	case v == viewMember:
+		o.Status = s.statusHere(n)
+	case v == viewShared && err == nil:
+		o.Config, _ = split(d.Keys(n.Config), n.Config)
+		if n.State == created {
+			o.Status = api.NetworkStatusCreated
+		}
+	}
+	return o
 }
 
 func unmanaged(i netlink.Interface, used users) api.Network {
@@ -210,7 +224,7 @@ func unmanaged(i netlink.Interface, used users) api.Network {
 }
 
 // etag is what a change of the network is told by.
-func etag(n Network) any { return []any{n.Name, true, n.Type, n.Description, n.Config} }
+func etag(n api.Network) any { return []any{n.Name, n.Managed, n.Type, n.Description, n.Config} }
 
 func renderState(st netlink.State) api.NetworkState {
 	o := api.NetworkState{Addresses: []api.NetworkStateAddress{}, Hwaddr: st.HWAddr, Mtu: st.MTU, State: "down", Type: st.Type,

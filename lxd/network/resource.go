@@ -13,7 +13,9 @@ import (
 func (s *Service) Routes() []rest.Route {
 	const feature = "features.networks"
 	all := rest.Route{Path: "/1.0/networks", Scope: rest.InProject, Feature: feature, Extension: "network"}
-	one := rest.Route{Path: "/1.0/networks/{name}", Scope: rest.InProject, Feature: feature, Kind: entity.Network, Extension: "network"}
+	one := rest.Route{Path: "/1.0/networks/{name}", Scope: rest.InProject, Feature: feature, Kind: entity.Network, Extension: "network", Where: rest.OnTarget}
+	part := rest.Route{Path: "/internal/networks/{name}", Scope: rest.InProject, Kind: entity.Network}
+	here := func(r *rest.Route) { r.Where = rest.Here }
 	state, leases := one, one
 	state.Path, state.Extension = one.Path+"/state", "network_state"
 	leases.Path, leases.Extension = one.Path+"/leases", "network_leases"
@@ -23,9 +25,13 @@ func (s *Service) Routes() []rest.Route {
 		one.As(http.MethodGet, "Show a network", auth.ViewProject, s.get, func(r *rest.Route) { r.Reply, r.ETag = api.Network{}, true }),
 		one.As(http.MethodPut, "Replace the configuration of a network", auth.EditProject, s.put, func(r *rest.Route) { r.Body.Type, r.ETag = api.NetworkPut{}, true }),
 		one.As(http.MethodPatch, "Change some of the configuration of a network", auth.EditProject, s.patch, func(r *rest.Route) { r.Body.Type, r.ETag = api.NetworkPut{}, true }),
-		one.As(http.MethodPost, "Rename a network", auth.EditProject, s.rename, func(r *rest.Route) { r.Body.Type = api.NetworkPost{} }),
-		one.As(http.MethodDelete, "Delete a network", auth.EditProject, s.delete),
+		one.As(http.MethodPost, "Rename a network", auth.EditProject, s.rename, func(r *rest.Route) { r.Body.Type = api.NetworkPost{} }, here),
+		one.As(http.MethodDelete, "Delete a network", auth.EditProject, s.delete, here),
 		state.As(http.MethodGet, "Show how an interface does", auth.ViewProject, s.state, func(r *rest.Route) { r.Reply = api.NetworkState{} }),
 		leases.As(http.MethodGet, "List the addresses that a network gave out", auth.ViewProject, s.leases, func(r *rest.Route) { r.Reply = []api.NetworkLease{} }),
+
+		part.As(http.MethodPost, "Start this member's part of a network", auth.Member, s.handlePartMake),
+		part.As(http.MethodPut, "Follow a change of a network", auth.Member, s.handlePartPut, func(r *rest.Route) { r.Body.Type = partPut{} }),
+		part.As(http.MethodDelete, "Remove this member's part of a network", auth.Member, s.handlePartDelete),
 	}
 }

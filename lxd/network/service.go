@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -13,12 +14,14 @@ import (
 	"sync"
 
 	"sett/lxd/cluster"
+	"sett/lxd/cluster/relay"
 	"sett/lxd/db"
 	"sett/lxd/entity"
 	"sett/lxd/event"
 	"sett/lxd/host/netlink"
 	"sett/lxd/lock"
 	"sett/lxd/network/driver"
+	"sett/shared/api"
 	"sett/shared/errs"
 	"sett/shared/undo"
 )
@@ -40,6 +43,7 @@ type Deps struct {
 	Dir     string        // for the networks' files: LXD_DIR/networks
 	Seed    string        // the same for all members and for ever; MAC addresses of bridges follow from it
 	Here    *cluster.Here // this member
+	Relay   *relay.Relay  // the way to the others
 }
 
 // Service holds the rules of networks.
@@ -107,16 +111,27 @@ func (s *Service) Load(ctx context.Context, project, name string) (Network, erro
 func (s *Service) Status(n Network) string {
 	switch n.State {
 	case pending:
-		return "Pending"
+		return api.NetworkStatusPending
 	case errored:
-		return "Errored"
+		return api.NetworkStatusErrored
+	}
+	return s.statusHere(n)
+}
+
+// statusHere is the word for how this member's part of a network does.
+func (s *Service) statusHere(n Network) string {
+	switch n.here {
+	case pending, unsettled, none:
+		return api.NetworkStatusPending
+	case errored:
+		return api.NetworkStatusErrored
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.failed[n.ID] != nil {
-		return "Unavailable"
+		return api.NetworkStatusUnavailable
 	}
-	return "Created"
+	return api.NetworkStatusCreated
 }
 
 func (s *Service) note(id int64, err error) {
@@ -166,7 +181,7 @@ func (s *Service) fill(ctx context.Context, d driver.Driver, n Network) (Network
 		}
 	}
 	spec := s.spec(n)
-	spec.New = n.ID == 0 || n.State == pending
+	spec.New = n.ID == 0 || n.State != created
 	if n.Config, err = d.Fill(ctx, spec, used); err != nil {
 		return n, err
 	}
@@ -185,18 +200,9 @@ func (s *Service) validate(d driver.Driver, n Network) error {
 
 // Create makes a network and starts it.
 func (s *Service) Create(ctx context.Context, n Network, by *event.Requestor) error {
-	if err := checkName(n.Name); err != nil {
-		return err
-	}
-	if n.Type == "" {
-		n.Type = "bridge"
-	}
-	d, err := s.driver(n.Type)
+	d, err := s.checkNew(&n)
 	if err != nil {
 		return err
-	}
-	if n.Project != entity.DefaultProject {
-		return errs.Invalid("Networks of type %q can be in the default project only", n.Type)
 	}
 	unlock, err := s.lock(ctx, "creating network "+n.Name, n.Name)
 	if err != nil {
@@ -225,7 +231,10 @@ func (s *Service) Create(ctx context.Context, n Network, by *event.Requestor) er
 		return fmt.Errorf("Network %q: %w", n.Name, err)
 	}
 	err = s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
-		if err := s.setState(ctx, tx, n.ID, created); err != nil {
+		if err := s.setHere(ctx, tx, n.ID, created); err != nil {
+			return err
+		}
+		if err := setState(ctx, tx, n.ID, created); err != nil {
 			return err
 		}
 		tx.AfterCommit(func() { s.Bus.Lifecycle("network-created", n.Ref(), by, map[string]any{"type": n.Type}) })
@@ -275,7 +284,7 @@ type Change struct {
 
 // Update replaces configuration and description. check sees the network under
 // the lock, before anything has changed, and says what it becomes.
-func (s *Service) Update(ctx context.Context, project, name string, by *event.Requestor, check func(Network) (Change, error)) error {
+func (s *Service) Update(ctx context.Context, project, name string, v view, by *event.Requestor, check func(Network) (Change, error)) error {
 	unlock, err := s.lock(ctx, "updating network "+name, name)
 	if err != nil {
 		return err
@@ -303,7 +312,10 @@ func (s *Service) Update(ctx context.Context, project, name string, by *event.Re
 		}
 	}
 	n := old
-	n.Description, n.Config = c.Description, c.Config
+	n.Description = c.Description
+	if n.Config, err = v.merge(d.Keys(c.Config), old.Config, clean(c.Config)); err != nil {
+		return err
+	}
 	s.picking.Lock()
 	n, err = s.fill(ctx, d, n)
 	s.picking.Unlock()
@@ -314,10 +326,15 @@ func (s *Service) Update(ctx context.Context, project, name string, by *event.Re
 	if err != nil {
 		return fmt.Errorf("Network %q: %w", name, err)
 	}
+	// All or none: members that are not there now cannot follow.
+	others, err := s.Relay.Whole(ctx)
+	if err != nil {
+		return err
+	}
 	var u undo.Stack
 	u.OnError = func(err error) { s.Log.Error("Could not undo the change of a network", "network", name, "err", err) }
 	defer u.Run()
-	if needsDriver(diff.Changed) {
+	if needsDriver(diff.Changed) && old.here == created {
 		if err := d.Update(ctx, s.spec(old), s.spec(n)); err != nil {
 			return fmt.Errorf("Network %q: %w", name, err)
 		}
@@ -338,7 +355,13 @@ func (s *Service) Update(ctx context.Context, project, name string, by *event.Re
 	}
 	u.Commit()
 	s.note(n.ID, nil)
-	return nil
+	if v == viewMember || !needsDriver(diff.Changed) {
+		return nil
+	}
+	shared, _ := split(d.Keys(old.Config), old.Config)
+	return relay.Join(s.Relay.Tell(ctx, others, tellTime, func(cluster.Member) relay.Request {
+		return relay.Request{Method: http.MethodPut, Path: internalPath(n), Body: partPut{Old: shared}}
+	}))
 }
 
 func needsDriver(changed []string) bool {
@@ -357,6 +380,9 @@ func (s *Service) Rename(ctx context.Context, project, name, to string, by *even
 	}
 	if err := checkName(to); err != nil {
 		return err
+	}
+	if s.Here.Clustered() {
+		return errs.Invalid("Networks of a cluster cannot be renamed")
 	}
 	unlock, err := s.lock(ctx, "renaming network "+name, name, to)
 	if err != nil {
@@ -431,10 +457,15 @@ func (s *Service) Delete(ctx context.Context, project, name string, by *event.Re
 	if err != nil {
 		return err
 	}
+	if err := s.deleteOthers(ctx, n); err != nil {
+		return err
+	}
 	// First the host, then the row: a daemon that dies between them still knows the
 	// network, starts it again and can be told once more.
-	if err := d.Delete(ctx, s.spec(n)); err != nil {
-		return fmt.Errorf("Network %q: %w", name, err)
+	if n.here != none && n.here != pending {
+		if err := d.Delete(ctx, s.spec(n)); err != nil {
+			return fmt.Errorf("Network %q: %w", name, err)
+		}
 	}
 	if err := s.forget(ctx, n); err != nil {
 		return err

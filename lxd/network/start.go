@@ -80,12 +80,18 @@ func (s *Service) startOne(ctx context.Context, n Network) (err error) {
 	if err != nil {
 		return err
 	}
-	if n.State == pending {
+	switch {
+	case n.here == unsettled, n.State == pending && !s.Here.Clustered():
 		s.Log.Info("Cleaning up a network whose creation was interrupted", "network", n.Name)
 		if err := d.Delete(ctx, s.spec(n)); err != nil {
 			return err
 		}
-		return s.forget(ctx, n)
+		if !s.Here.Clustered() {
+			return s.forget(ctx, n)
+		}
+		return s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error { return s.setHere(ctx, tx, n.ID, pending) })
+	case n.here == none, n.here == pending && s.Here.Clustered():
+		return nil // told of, and not made yet
 	}
 	err = d.Start(ctx, s.spec(n))
 	s.note(n.ID, err)

@@ -10,10 +10,19 @@ import (
 )
 
 // States of a network, and of a network on a member.
+//
+//	network   member
+//	pending   pending    told of, with the member's own keys; nothing runs
+//	pending   unsettled  being made; what a daemon that died has left is removed
+//	created   created    in use
+//	errored   any        made or deleted on some of the members only
 const (
-	pending = 0
-	created = 1
-	errored = 2
+	pending   = 0
+	created   = 1
+	errored   = 2
+	unsettled = 3 // of members only
+
+	none = -1 // the member has no part in it
 )
 
 var (
@@ -24,6 +33,10 @@ FROM networks JOIN projects ON projects.id = networks.project_id`
 	stmtConfig db.Stmt = `
 SELECT network_id, key, value FROM networks_config
 WHERE (node_id IS NULL OR node_id = ?) AND network_id IN (SELECT value FROM json_each(?))`
+	stmtMembers db.Stmt = `
+SELECT nn.network_id AS network, n.id AS id, n.name AS name, nn.state AS state
+FROM networks_nodes AS nn JOIN nodes AS n ON n.id = nn.node_id
+WHERE nn.network_id IN (SELECT value FROM json_each(?)) ORDER BY n.name`
 	stmtFeature db.Stmt = `
 SELECT c.value AS value FROM projects_config AS c JOIN projects ON projects.id = c.project_id
 WHERE projects.name = ? AND c.key = 'features.networks'`
@@ -31,7 +44,9 @@ WHERE projects.name = ? AND c.key = 'features.networks'`
 	stmtCreate db.Stmt = `
 INSERT INTO networks (project_id, name, description, type)
 SELECT id, ?, ?, ? FROM projects WHERE name = ?`
-	stmtJoin        db.Stmt = `INSERT INTO networks_nodes (network_id, node_id) VALUES (?, ?)`
+	stmtJoin        db.Stmt = `INSERT INTO networks_nodes (network_id, node_id, state) VALUES (?, ?, ?)`
+	stmtPart        db.Stmt = `DELETE FROM networks_nodes WHERE network_id = ? AND node_id = ?`
+	stmtOwnClear    db.Stmt = `DELETE FROM networks_config WHERE network_id = ? AND node_id = ?`
 	stmtState       db.Stmt = `UPDATE networks SET state = ? WHERE id = ?`
 	stmtMemberState db.Stmt = `UPDATE networks_nodes SET state = ? WHERE network_id = ? AND node_id = ?`
 	stmtDescribe    db.Stmt = `UPDATE networks SET description = ? WHERE id = ?`
@@ -82,6 +97,17 @@ type Network struct {
 	Type        string
 	State       int
 	Config      map[string]string
+
+	here    int      // the state of this member's part
+	members []member // that have a part in it, by name
+}
+
+// member is a member's part in a network.
+type member struct {
+	Network int64  `db:"network"`
+	ID      int64  `db:"id"`
+	Name    string `db:"name"`
+	State   int    `db:"state"`
 }
 
 // Ref names the network.
@@ -96,7 +122,7 @@ type row struct {
 	State       int    `db:"state"`
 }
 
-// load reads networks with their configuration: two statements, however many.
+// load reads networks with their configuration: three statements, however many.
 func (s *Service) load(ctx context.Context, q db.Querier, w *db.Where) ([]Network, error) {
 	return db.Whole(ctx, q, func(ctx context.Context, q db.Querier) ([]Network, error) { return s.loadIn(ctx, q, w) })
 }
@@ -114,9 +140,21 @@ func (s *Service) loadIn(ctx context.Context, q db.Querier, w *db.Where) ([]Netw
 	if err != nil {
 		return nil, err
 	}
+	members, err := db.Select[member](ctx, q, stmtMembers, db.JSON(ids))
+	if err != nil {
+		return nil, err
+	}
 	out := make([]Network, len(rows))
 	for i, r := range rows {
-		n := Network{ID: r.ID, Project: r.Project, Name: r.Name, Description: r.Description, Type: r.Type, State: r.State, Config: cfg[r.ID]}
+		n := Network{ID: r.ID, Project: r.Project, Name: r.Name, Description: r.Description, Type: r.Type, State: r.State, Config: cfg[r.ID], here: none}
+		for _, m := range members {
+			if m.Network == r.ID {
+				n.members = append(n.members, m)
+				if m.ID == s.Here.ID() {
+					n.here = m.State
+				}
+			}
+		}
 		if n.Config == nil {
 			n.Config = map[string]string{}
 		}
@@ -145,14 +183,25 @@ func (s *Service) insert(ctx context.Context, tx *db.Tx, n Network) (int64, erro
 	if err != nil {
 		return 0, err
 	}
-	return id, db.ExecOne(ctx, tx, stmtJoin, id, s.Here.ID())
+	return id, db.ExecOne(ctx, tx, stmtJoin, id, s.Here.ID(), unsettled)
 }
 
-func (s *Service) setState(ctx context.Context, tx *db.Tx, id int64, state int) error {
-	if err := db.ExecOne(ctx, tx, stmtState, state, id); err != nil {
+// setState is for the network on the whole, setHere for this member's part.
+func setState(ctx context.Context, tx *db.Tx, id int64, state int) error {
+	return db.ExecOne(ctx, tx, stmtState, state, id)
+}
+
+func (s *Service) setHere(ctx context.Context, tx *db.Tx, id int64, state int) error {
+	return db.ExecOne(ctx, tx, stmtMemberState, state, id, s.Here.ID())
+}
+
+// setOwn writes the keys of a network that are a member's own.
+func setOwn(ctx context.Context, tx *db.Tx, network, node int64, own map[string]string) error {
+	if _, err := db.Exec(ctx, tx, stmtOwnClear, network, node); err != nil || len(own) == 0 {
 		return err
 	}
-	return db.ExecOne(ctx, tx, stmtMemberState, state, id, s.Here.ID())
+	_, err := db.Exec(ctx, tx, stmtMemberAdd, network, node, db.JSONMap(own))
+	return err
 }
 
 // setConfig replaces what this member sees: rows of its own for the keys that
@@ -162,18 +211,7 @@ func (s *Service) setConfig(ctx context.Context, tx *db.Tx, n Network) error {
 	if err != nil {
 		return err
 	}
-	keys := d.Keys(n.Config)
-	shared, own := map[string]string{}, map[string]string{}
-	for k, v := range n.Config {
-		if v == "" {
-			continue
-		}
-		if i, _ := keys.Lookup(k); i.Local {
-			own[k] = v
-		} else {
-			shared[k] = v
-		}
-	}
+	shared, own := split(d.Keys(n.Config), clean(n.Config))
 	if _, err := db.Exec(ctx, tx, stmtConfigClear, n.ID, s.Here.ID()); err != nil {
 		return err
 	}

@@ -21,7 +21,7 @@ var keys = config.NewTable(
 	config.String("ipv4.address", ""), config.Bool("ipv4.nat", false, config.Live()),
 	config.String("ipv6.address", ""), config.Bool("ipv6.nat", false, config.Live()),
 	config.Bool("ipv4.dhcp", true), config.Bool("ipv6.dhcp", true),
-	config.Int("bridge.mtu", 1500), config.Any("user.*", config.Live()),
+	config.String("bridge.external_interfaces", "", config.Live(), config.Local()), config.Int("bridge.mtu", 1500), config.Any("user.*", config.Live()),
 )
 
 // Driver is the fake. The zero value is not ready; use New.
