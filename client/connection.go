@@ -75,12 +75,12 @@ func ConnectLXD(address string, args *ConnectionArgs) (InstanceServer, error) {
 
 // ConnectLXDWithContext is ConnectLXD; all requests end with ctx.
 func ConnectLXDWithContext(ctx context.Context, address string, args *ConnectionArgs) (InstanceServer, error) {
-	return connectHTTPS(ctx, address, args)
+	return connectHTTPS(ctx, address, false, args)
 }
 
 // ConnectPublicLXD connects to a server that hands out images to everybody.
 func ConnectPublicLXD(address string, args *ConnectionArgs) (ImageServer, error) {
-	return connectHTTPS(context.Background(), address, args)
+	return connectHTTPS(context.Background(), address, true, args)
 }
 
 // ConnectLXDHTTP connects to a server through a given HTTP client; tests and
@@ -95,7 +95,7 @@ func ConnectLXDHTTP(ctx context.Context, address string, client *http.Client, ar
 	return c.connect(ctx, args)
 }
 
-func connectHTTPS(ctx context.Context, address string, args *ConnectionArgs) (*ProtocolLXD, error) {
+func connectHTTPS(ctx context.Context, address string, public bool, args *ConnectionArgs) (*ProtocolLXD, error) {
 	if args == nil {
 		args = &ConnectionArgs{}
 	}
@@ -105,6 +105,7 @@ func connectHTTPS(ctx context.Context, address string, args *ConnectionArgs) (*P
 	}
 	c := newCore(address, args)
 	c.certificate = args.TLSServerCert
+	c.anybody.Store(public)
 	proxy := args.Proxy
 	if proxy == nil {
 		proxy = http.ProxyFromEnvironment

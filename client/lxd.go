@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/gorilla/websocket"
 
@@ -40,6 +41,8 @@ type core struct {
 	http        *http.Client
 	dialer      websocket.Dialer
 	log         *slog.Logger
+
+	anybody atomic.Bool // strangers' answers will do
 
 	mu     sync.Mutex
 	server *api.Server          // last answer of GET /1.0
@@ -184,8 +187,10 @@ func (r *ProtocolLXD) request(method, p string, data any, etag string) (*http.Re
 	}
 	req.Header.Set("User-Agent", r.userAgent)
 	// Asks the server to refuse instead of showing the public face, should it
-	// have lost our certificate.
-	req.Header.Set("X-LXD-authenticated", "true")
+	// have lost our certificate. Whoever asks to be trusted is not yet.
+	if !r.core.anybody.Load() && !(method == http.MethodPost && p == path("certificates")) {
+		req.Header.Set("X-LXD-authenticated", "true")
+	}
 	return req, nil
 }
 

@@ -18,8 +18,9 @@ type ServerClient interface {
 	HasExtension(extension string) bool
 	// IsClustered tells whether the server is a member of a cluster.
 	IsClustered() bool
-	// RequireAuthenticated tells whether the server knows this client.
-	RequireAuthenticated() error
+	// RequireAuthenticated(false) takes what the server shows to strangers, too;
+	// otherwise a server that does not know this client refuses.
+	RequireAuthenticated(authenticated bool)
 	// GetMetrics returns the server's metrics as text.
 	GetMetrics() (string, error)
 }
@@ -80,16 +81,10 @@ func (r *ProtocolLXD) IsClustered() bool {
 	return s != nil && s.Environment.ServerClustered
 }
 
-// RequireAuthenticated tells whether the server knows this client.
-func (r *ProtocolLXD) RequireAuthenticated() error {
-	s, _, err := r.GetServer()
-	if err != nil {
-		return err
-	}
-	if s.Auth != "trusted" {
-		return api.StatusErrorf(http.StatusForbidden, "The server does not trust this client")
-	}
-	return nil
+// RequireAuthenticated says whether a server that does not know this client is to
+// refuse instead of showing its public face. That is how it is unless turned off.
+func (r *ProtocolLXD) RequireAuthenticated(authenticated bool) {
+	r.core.anybody.Store(!authenticated)
 }
 
 // GetMetrics returns the server's metrics as text.
