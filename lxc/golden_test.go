@@ -75,7 +75,7 @@ func firstDifference(want, got string) string {
 func runScript(t *testing.T, script string) string {
 	t.Helper()
 	s := clienttest.New(t)
-	fixture(s)
+	fixture(t, s)
 	conf := t.TempDir()
 	writeConf(t, conf, s.Socket)
 	var out strings.Builder
@@ -95,7 +95,7 @@ func runScript(t *testing.T, script string) string {
 			fmt.Fprintln(&out, lines[i])
 			fmt.Fprintln(&stdin, strings.TrimPrefix(lines[i], "< "))
 		}
-		args, err := cli.Words(line)
+		args, err := cli.Words(strings.ReplaceAll(line, "SOCKETURL", "unix://"+s.Socket))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -148,7 +148,8 @@ func writeConf(t *testing.T, dir, socket string) {
 }
 
 // fixture is the server that all golden files see.
-func fixture(s *clienttest.Server) {
+func fixture(t *testing.T, s *clienttest.Server) {
+	t.Helper()
 	ok := api.Operation{}
 	at := clienttest.Time()
 	fp := strings.Repeat("0123456789abcdef", 4)
@@ -269,10 +270,38 @@ func fixture(s *clienttest.Server) {
 	object(s, "/1.0/images/aliases", map[string]any{"tiny": alias}, []api.ImageAliasesEntry{alias})
 
 	run := api.Operation{ID: "8b2c0a6e-0000-0000-0000-000000000001", Class: "task", Description: "Starting instance", CreatedAt: at, Status: "Running", StatusCode: api.Running, MayCancel: true}
-	s.Sync("GET /1.0/operations?recursion=1", map[string][]api.Operation{"running": {run}})
+	token := api.Operation{ID: "8b2c0a6e-0000-0000-0000-000000000002", Class: "token", Status: "Running", StatusCode: api.Running, MayCancel: true, CreatedAt: at,
+		Metadata: map[string]any{"secret": "5ec1e7", "fingerprint": fp, "addresses": []string{"10.0.0.1:8443"}, "request": map[string]any{"name": "laptop"}, "expiresAt": at}}
+	s.Sync("GET /1.0/operations?recursion=1", map[string][]api.Operation{"running": {run, token}})
 	s.Sync("GET /1.0/operations/"+run.ID, run)
 	s.Sync("DELETE /1.0/operations/"+run.ID, nil)
 	s.Sync("PUT /1.0", nil)
+	trusted(t, s)
+}
+
+// trusted are the certificates and tokens of the server.
+func trusted(t *testing.T, s *clienttest.Server) {
+	t.Helper()
+	text, err := os.ReadFile("testdata/client.crt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert := api.Certificate{Fingerprint: strings.Repeat("aaaabbbbcccc", 5) + "aaaa", CertificatePut: api.CertificatePut{
+		Name: "ci", Type: "client", Restricted: true, Projects: []string{"default", "web"}, Certificate: string(text)}}
+	metrics := cert
+	metrics.Fingerprint, metrics.Name, metrics.Type, metrics.Restricted, metrics.Projects = strings.Repeat("d", 64), "graphs", "metrics", false, []string{}
+	s.Sync("GET /1.0/certificates?recursion=1", []api.Certificate{metrics, cert})
+	for _, p := range []string{"/1.0/certificates/aaaabbbbcccc"} {
+		s.Sync("GET "+p, cert)
+		s.Sync("PUT "+p, nil)
+		s.Sync("DELETE "+p, nil)
+	}
+	s.Fail("GET /1.0/certificates/ffff", 404, "Certificate not found")
+	s.Fail("DELETE /1.0/certificates/ffff", 404, "Certificate not found")
+	token := api.Operation{ID: "8b2c0a6e-0000-0000-0000-000000000002", Class: "token", Status: "Running", StatusCode: api.Running, MayCancel: true, CreatedAt: clienttest.Time(),
+		Metadata: map[string]any{"secret": "5ec1e7", "fingerprint": cert.Fingerprint, "addresses": []string{"10.0.0.1:8443"}, "request": map[string]any{"name": "laptop"}}}
+	s.Async("POST /1.0/certificates", token)
+	s.Sync("DELETE /1.0/operations/"+token.ID, nil)
 }
 
 // object serves a list of objects and each of them, and takes all changes.

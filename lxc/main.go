@@ -16,6 +16,7 @@ import (
 	"sett/lxc/network"
 	"sett/lxc/operation"
 	"sett/lxc/profile"
+	"sett/lxc/remote"
 	"sett/lxc/server"
 	"sett/lxc/settings"
 	"sett/lxc/storage"
@@ -42,6 +43,7 @@ func commands() []func(*cli.App) *cobra.Command {
 		network.Command,
 		operation.Command,
 		profile.Command,
+		remote.Command,
 		server.Monitor,
 		server.Query,
 		server.Version,

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"io"
@@ -39,6 +40,7 @@ type App struct {
 	commands []func(*App) *cobra.Command
 	servers  map[string]client.InstanceServer
 	first    bool
+	lines    *bufio.Reader // over In, for questions
 }
 
 // New returns an App on the process's own streams.
@@ -175,7 +177,8 @@ func (a *App) prepare(cmd *cobra.Command, _ []string) error {
 	return nil
 }
 
-func (a *App) connectionArgs() client.ConnectionArgs {
+// ConnectionArgs are the options that the flags make.
+func (a *App) ConnectionArgs() client.ConnectionArgs {
 	args := client.ConnectionArgs{}
 	if a.Debug {
 		args.Logger = slog.New(slog.NewTextHandler(a.Err, &slog.HandlerOptions{Level: slog.LevelDebug}))
@@ -188,7 +191,7 @@ func (a *App) Server(ctx context.Context, remote string) (client.InstanceServer,
 	if s, ok := a.servers[remote]; ok {
 		return s, nil
 	}
-	s, err := a.Conf.InstanceServer(ctx, remote, a.connectionArgs())
+	s, err := a.Conf.InstanceServer(ctx, remote, a.ConnectionArgs())
 	if err != nil {
 		return nil, err
 	}
@@ -201,7 +204,7 @@ func (a *App) ImageServer(ctx context.Context, remote string) (client.ImageServe
 	if s, ok := a.servers[remote]; ok {
 		return s, nil
 	}
-	return a.Conf.ImageServer(ctx, remote, a.connectionArgs())
+	return a.Conf.ImageServer(ctx, remote, a.ConnectionArgs())
 }
 
 // Printf writes a result to stdout.

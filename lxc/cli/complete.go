@@ -88,7 +88,7 @@ func (a *App) complete(ctx context.Context, what, prefix string) []string {
 	if err != nil {
 		return nil
 	}
-	s, err := a.Conf.InstanceServer(ctx, remote, a.connectionArgs())
+	s, err := a.Conf.InstanceServer(ctx, remote, a.ConnectionArgs())
 	if err != nil {
 		return nil
 	}

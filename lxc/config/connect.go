@@ -41,6 +41,9 @@ func (c *Config) InstanceServer(ctx context.Context, name string, args client.Co
 		if err := c.certificates(name, &args); err != nil {
 			return nil, err
 		}
+		if args.TLSClientCert == "" {
+			return nil, fmt.Errorf(i18n.G("There is no client certificate in %s; the remote \"%s\" has to be added again"), c.Dir, name)
+		}
 		s, err = client.ConnectLXDWithContext(ctx, r.Addr, &args)
 	}
 	if err != nil {

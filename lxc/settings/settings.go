@@ -10,6 +10,7 @@ import (
 
 	"sett/lxc/cli"
 	"sett/lxc/device"
+	"sett/lxc/trust"
 	"sett/shared/api"
 	"sett/shared/i18n"
 )
@@ -18,7 +19,7 @@ import (
 func Command(a *cli.App) *cobra.Command {
 	c := settings{a}
 	return cli.Noun(cli.Help{Use: "config", Short: i18n.G("Manage instance and server configuration options")},
-		device.Command(a, c.owner()), c.edit(), c.get(), c.set(), c.show(), c.unset(), c.metadata(), c.template())
+		device.Command(a, c.owner()), c.edit(), c.get(), c.set(), c.show(), c.unset(), c.metadata(), c.template(), trust.Command(a))
 }
 
 type settings struct{ *cli.App }

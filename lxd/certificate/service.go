@@ -151,9 +151,6 @@ func (c *Certificate) shape() error {
 		return errs.Invalid("Invalid name %.40q of a certificate", c.Name)
 	}
 	c.Projects = slices.Compact(slices.Sorted(slices.Values(c.Projects)))
-	if !c.Restricted && len(c.Projects) > 0 {
-		return errs.Invalid("Only a restricted certificate can have projects")
-	}
 	return nil
 }
 
