@@ -16,7 +16,7 @@ STAMP   := -X sett/shared/version.Build=$(VERSION)
 # System tests, the run script and the installation need root; nothing else does.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=PATH,HOME,GOFLAGS,GOPROXY env)
 
-.PHONY: help deps build bin/lxd bin/lxd-shim bin/lxc run check fmt vet arch unit cross tidy test system install clean clean-run doc
+.PHONY: ui-check help deps build bin/lxd bin/lxd-shim bin/lxc run check fmt vet arch unit cross tidy test system install clean clean-run doc
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,11 +24,19 @@ help: ## List the targets
 deps: ## Install what this machine lacks (apt), and root's subordinate ids
 	@test/lib/deps.sh
 
+# What the web interface is built from. Its build says why when it does nothing, and the daemon
+# does without it then.
+UI      := lxd/ui/dist/index.html.gz
+UI_FROM := $(shell find lxd/ui/web \( -name node_modules -o -name out \) -prune -o -type f -print)
+
 build: bin/lxd bin/lxd-shim bin/lxc ## Build bin/lxd, bin/lxd-shim and bin/lxc
 
 # Go decides what is out of date, so these rules always run; a build with nothing to do is quick.
-bin/lxd:
+bin/lxd: $(UI)
 	@$(GOBUILD) -ldflags '$(STAMP)' -o $@ ./lxd
+
+$(UI): $(UI_FROM)
+	@lxd/ui/web/build.sh
 
 # Stays in memory beside every running container: no symbols, no debug data.
 bin/lxd-shim:
@@ -45,7 +53,7 @@ clean-run: ## Remove all that 'make run' made, its cached image excepted
 
 # --- check: no root, no network -------------------------------------------------------------
 
-check: fmt vet arch unit cross tidy ## Formatting, vet, architecture, unit tests (no root, no network)
+check: fmt vet arch unit cross tidy ui-check ## Formatting, vet, architecture, unit tests (no root, no network)
 
 fmt:
 	@out=$$(gofmt -l lxd lxc shared client test doc 2>/dev/null); \
@@ -74,6 +82,11 @@ tidy:
 		else echo "go.mod is not tidy (run go mod tidy):"; echo "$$out"; exit 1; fi; \
 	fi
 
+# Types and unit tests of the web interface, where its packages were fetched.
+ui-check:
+	@if [ -d lxd/ui/web/node_modules ]; then cd lxd/ui/web && npm run --silent check; \
+	else echo "the web interface was not checked: run 'make deps' first (it takes node and npm)"; fi
+
 # --- test: check, then the real thing as root -----------------------------------------------
 
 test: check system ## check, then the system tests with real containers (root)
@@ -90,4 +103,5 @@ doc: ## Write the reference pages anew, from the declarations in the code
 	@go run -tags $(TAGS) ./doc/gen
 
 clean: ## Remove what was built (a running 'make run' is kept; see clean-run)
-	rm -rf bin
+	rm -rf bin lxd/ui/web/out
+	find lxd/ui/dist -mindepth 1 ! -name .keep -delete

@@ -14,7 +14,7 @@ build=(gcc libc6-dev pkg-config make git ca-certificates gettext
 	libdqlite-dev libraft-dev libsqlite3-dev lxc-dev)
 run=(liblxc-common lxcfs uidmap nftables iproute2 dnsmasq-base kmod attr acl
 	squashfs-tools tar gzip bzip2 xz-utils zstd lz4 btrfs-progs e2fsprogs rsync)
-test=(mmdebstrap debian-archive-keyring busybox-static libcap2-bin procps)
+test=(mmdebstrap debian-archive-keyring busybox-static libcap2-bin procps chromium fonts-dejavu-core)
 
 say() { echo "deps: $*"; }
 die() { echo "deps: $*" >&2; exit 1; }
@@ -96,3 +96,6 @@ cd "$(dirname "$0")/../.."
 go mod download
 # The tests of our dependencies are not downloaded by that; 'make check' compares go.mod with them.
 go mod tidy -diff >/dev/null 2>&1 || true
+# Packages of the web interface, where node and npm are. They are never installed from here: a node
+# that is there may be of another kind than Debian's.
+lxd/ui/web/build.sh --fetch
