@@ -79,7 +79,7 @@ func (d *Daemon) build(context.Context) error {
 		unpacker = unpack.Jail{}
 	}
 	s.images = image.New(image.Deps{DB: global, Bus: d.bus, Ops: d.ops, Locks: locks, Pools: s.storage, Unpacker: unpacker,
-		Dir: d.o.Dir, Here: d.here})
+		Dir: d.o.Dir, Here: d.here, Relay: s.relay})
 	vols := volumes{s.storage, s.images}
 	var nets []netdriver.Driver
 	if d.o.NetworkDrivers != nil {

@@ -199,7 +199,7 @@ func (s *Service) handleSecret(ctx context.Context, r *rest.Request) (rest.Respo
 	}
 	var b [32]byte
 	_, _ = rand.Read(b[:])
-	secret := hex.EncodeToString(b[:])
+	secret := s.signed(hex.EncodeToString(b[:]))
 	o, err := s.Ops.Start(ctx, op.Spec{Class: op.Token, Description: "Image download token", Project: i.Project, Secret: secret, Expires: secretTime,
 		Requestor: r.Caller().Requestor(), Resources: []entity.Ref{ref(i.Project, i.Fingerprint)},
 		Metadata: map[string]any{"secret": secret, "fingerprint": i.Fingerprint}})

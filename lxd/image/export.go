@@ -17,6 +17,9 @@ func (s *Service) handleExport(ctx context.Context, r *rest.Request) (rest.Respo
 	if err != nil {
 		return nil, err
 	}
+	if err := s.ensure(ctx, i.Fingerprint); err != nil {
+		return nil, err
+	}
 	meta, err := open(s.file(i.Fingerprint))
 	if err != nil {
 		return nil, err

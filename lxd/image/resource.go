@@ -9,6 +9,8 @@ import (
 	"sett/shared/api"
 )
 
+const exportPath = "/1.0/images/{fingerprint}/export"
+
 // Routes are the endpoints under /1.0/images.
 func (s *Service) Routes() []rest.Route {
 	base := rest.Route{Scope: rest.InProject, Feature: "features.images"}
@@ -18,12 +20,16 @@ func (s *Service) Routes() []rest.Route {
 		return r
 	}
 	all, one := at("", ""), at("/{fingerprint}", entity.Image)
+	one.Where, one.Locate = rest.OnObject, s.locate
 	export, secret, refresh := at("/{fingerprint}/export", entity.Image), at("/{fingerprint}/secret", entity.Image), at("/{fingerprint}/refresh", entity.Image)
 	aliases, alias := at("/aliases", ""), at("/aliases/{name...}", entity.ImageAlias)
 	body := func(v any) func(*rest.Route) { return func(r *rest.Route) { r.Body.Type = v } }
 	reply := func(v any) func(*rest.Route) { return func(r *rest.Route) { r.Reply = v } }
 	etag := func(r *rest.Route) { r.ETag = true }
 	stream := func(r *rest.Route) { r.Body = rest.Body{Type: api.ImagesPost{}, Stream: true} }
+	export.Where, export.Locate = rest.OnObject, s.locate
+	file := rest.Route{Path: "/internal/images/{fingerprint}"}
+	part := rest.Route{Path: "/internal/images/{fingerprint}/{part}"}
 	return []rest.Route{
 		all.As(http.MethodGet, "List the images", auth.Public, s.handleList, reply([]api.Image{}), func(r *rest.Route) { r.Lists = true }),
 		all.As(http.MethodPost, "Add an image", auth.EditProject, s.handleCreate, stream),
@@ -35,6 +41,8 @@ func (s *Service) Routes() []rest.Route {
 		export.As(http.MethodPost, "Push an image to another server", auth.EditProject, s.unbuilt("Pushing images to other servers"), body(api.ImageExportPost{})),
 		secret.As(http.MethodPost, "Let somebody download a private image once", auth.EditProject, s.handleSecret),
 		refresh.As(http.MethodPost, "Fetch an image anew from where it came from", auth.EditProject, s.unbuilt("Refreshing images")),
+		part.As(http.MethodGet, "Fetch a file of an image", auth.Member, s.handlePart),
+		file.As(http.MethodDelete, "Remove the files of a deleted image", auth.Member, s.handlePartDelete),
 		aliases.As(http.MethodGet, "List the aliases of images", auth.Public, s.handleAliases, reply([]api.ImageAliasesEntry{})),
 		aliases.As(http.MethodPost, "Create an alias of an image", auth.EditProject, s.handleAliasCreate, body(api.ImageAliasesPost{})),
 		alias.As(http.MethodGet, "Show an alias", auth.Public, s.handleAlias, reply(api.ImageAliasesEntry{}), etag),

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"sett/lxd/cluster"
+	"sett/lxd/cluster/relay"
 	"sett/lxd/db"
 	"sett/lxd/entity"
 	"sett/lxd/event"
@@ -43,6 +44,7 @@ type Deps struct {
 	Unpacker Unpacker
 	Dir      string        // LXD_DIR
 	Here     *cluster.Here // this member
+	Relay    *relay.Relay  // the way to the others
 }
 
 // Service holds the rules of images.
@@ -75,9 +77,11 @@ func (s *Service) Start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	have := map[string]bool{}
 	for _, e := range ents {
 		fp := strings.TrimSuffix(e.Name(), ".rootfs")
 		if slices.Contains(known, fp) {
+			have[fp] = have[fp] || fp == e.Name()
 			continue
 		}
 		log.From(ctx).Info("Removing what is left of an image", "file", e.Name())
@@ -85,7 +89,7 @@ func (s *Service) Start(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+	return s.settleHere(ctx, have)
 }
 
 // Find returns the image of a project whose fingerprint begins with prefix.
@@ -183,6 +187,9 @@ func (s *Service) Used(ctx context.Context, project, fingerprint string) error {
 
 // Fill unpacks an image into an empty folder: metadata.yaml, templates, rootfs.
 func (s *Service) Fill(ctx context.Context, fingerprint, dir string) error {
+	if err := s.ensure(ctx, fingerprint); err != nil {
+		return err
+	}
 	img := unpack.Image{Meta: s.file(fingerprint)}
 	if _, err := os.Lstat(s.rootfs(fingerprint)); err == nil {
 		img.Rootfs = s.rootfs(fingerprint)
@@ -221,6 +228,10 @@ func (s *Service) Delete(ctx context.Context, i Image, by *event.Requestor) erro
 	// The row goes first: from then on nobody finds the image, and what a crash
 	// leaves of its files is removed at the next start.
 	last := false
+	holders, err := s.holders(ctx, i.Fingerprint)
+	if err != nil {
+		return err
+	}
 	err = s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
 		if err := db.ExecOne(ctx, tx, stmtDelete, i.ID); err != nil {
 			return err
@@ -236,13 +247,6 @@ func (s *Service) Delete(ctx context.Context, i Image, by *event.Requestor) erro
 	if !last {
 		return nil // another project has it too
 	}
-	if err := s.Pools.DeleteImage(ctx, i.Fingerprint); err != nil {
-		return err
-	}
-	for _, f := range []string{s.file(i.Fingerprint), s.rootfs(i.Fingerprint)} {
-		if err := os.Remove(f); err != nil && !os.IsNotExist(err) {
-			return err
-		}
-	}
-	return nil
+	s.deleteElsewhere(ctx, i.Fingerprint, holders)
+	return s.dropFiles(ctx, i.Fingerprint)
 }
