@@ -18,6 +18,7 @@ import (
 	"sett/lxd/cluster"
 	"sett/lxd/container"
 	"sett/lxd/db/store"
+	"sett/lxd/devlxd"
 	"sett/lxd/event"
 	"sett/lxd/image"
 	"sett/lxd/instance"
@@ -53,6 +54,8 @@ type Options struct {
 	Unpacker image.Unpacker
 	// Templates makes text of the templates of images; without it that happens in a jail.
 	Templates template.Renderer
+	// Guests finds the guest that connects to its API; nil asks the kernel.
+	Guests func(*net.UnixConn) (devlxd.Caller, error)
 	// Tell is told of the daemon's states, for a service manager: "READY=1".
 	Tell func(state string)
 	// NoAutostart leaves instances as they are.
@@ -93,7 +96,7 @@ type Daemon struct {
 // folders are what stands in every LXD_DIR. Guests are reached through some of
 // them with mapped ids, so the top lets everybody pass through.
 var folders = map[string]os.FileMode{
-	"": 0o711, "backups": 0o700, "containers": 0o711, "database": 0o700, "devices": 0o711, "disks": 0o700, "images": 0o700,
+	"": 0o711, "backups": 0o700, "containers": 0o711, "database": 0o700, "devices": 0o711, "devlxd": 0o755, "disks": 0o700, "images": 0o700,
 	"logs": 0o700, "networks": 0o711, "run": 0o711, "security": 0o700, "shmounts": 0o711, "snapshots": 0o700, "storage-pools": 0o711,
 }
 
@@ -147,6 +150,7 @@ func Start(ctx context.Context, o Options) (_ *Daemon, err error) {
 	if err := d.build(ctx); err != nil {
 		return nil, err
 	}
+	u.Push(func() error { d.own.guests.Close(); return nil })
 	if err := d.own.certificates.Trust().Refresh(ctx); err != nil {
 		return nil, fmt.Errorf("read the trusted certificates: %w", err)
 	}
@@ -192,6 +196,7 @@ func (d *Daemon) comeUp() {
 	if d.ctx.Err() != nil {
 		return
 	}
+	d.own.guests.Serve()
 	networksUp()
 	d.jobs.Start(d.ctx)
 	close(d.ready)

@@ -11,6 +11,7 @@ import (
 	"sett/lxd/container"
 	"sett/lxd/device"
 	devices "sett/lxd/device/all"
+	"sett/lxd/devlxd"
 	"sett/lxd/host/lxcfs"
 	"sett/lxd/host/netlink"
 	"sett/lxd/host/unpack"
@@ -48,6 +49,7 @@ type parts struct {
 	exec         *exec.Handler
 	metadata     *metadata.Handler
 	console      *console.Handler
+	guests       *devlxd.Service
 	server       *server.Service
 	ui           *ui.Service
 }
@@ -98,6 +100,11 @@ func (d *Daemon) build(context.Context) error {
 	s.console = console.New(s.instances, d.ops, d.bus)
 	s.server = server.New(server.Deps{DB: global, Local: d.st.Local.DB, Ops: d.ops, Bus: d.bus, Daemon: d})
 	s.ui = d.newUI(global)
+	// Guests that run may be waiting for it already.
+	if s.guests, err = devlxd.New(devlxd.Deps{Instances: s.instances, Images: s.images, Log: d.log, Dir: d.o.Dir,
+		Location: d.here.Location, Who: d.o.Guests}); err != nil {
+		return err
+	}
 	for _, j := range s.exec.Jobs() {
 		d.jobs.Add(j)
 	}
@@ -128,6 +135,7 @@ func (s *parts) routes() []rest.Route {
 
 // close ends the slices in reverse. The context bounds it.
 func (s *parts) close(ctx context.Context) {
+	s.guests.Close()
 	s.instances.Close()
 	if err := s.networks.Close(); err != nil {
 		log.From(ctx).Warn("Could not let go of the networks", "err", err)

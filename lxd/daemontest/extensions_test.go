@@ -71,6 +71,10 @@ func shown(string) proof { return func(*built) bool { return true } }
 // proofs say for every extension that this build announces what there is to show for it.
 var proofs = map[string]proof{
 	"cloud_init":                          instanceKey("cloud-init.user-data", "cloud-init.vendor-data", "cloud-init.network-config"),
+	"restrict_devlxd":                     instanceKey("security.devlxd"),
+	"devlxd_events":                       shown("TestGuestHearsOfChanges"),
+	"devlxd_images":                       instanceKey("security.devlxd.images"),
+	"instance_ready_state":                field(api.DevLXDPut{}, "state"),
 	"container_edit_metadata":             route("PUT /1.0/instances/{name}/metadata"),
 	"api_filtering":                       shown("rest: TestFilter"),
 	"api_os":                              field(api.ServerEnvironment{}, "os_name", "os_version"),

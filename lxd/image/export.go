@@ -6,7 +6,10 @@ import (
 	"mime/multipart"
 	"net/http"
 	"os"
+	"slices"
 
+	"sett/lxd/entity"
+	"sett/lxd/event"
 	"sett/lxd/rest"
 	"sett/shared/archive"
 )
@@ -17,20 +20,49 @@ func (s *Service) handleExport(ctx context.Context, r *rest.Request) (rest.Respo
 	if err != nil {
 		return nil, err
 	}
-	if err := s.ensure(ctx, i.Fingerprint); err != nil {
-		return nil, err
-	}
-	meta, err := open(s.file(i.Fingerprint))
+	meta, rootfs, err := s.files(ctx, i)
 	if err != nil {
 		return nil, err
 	}
-	rootfs, err := open(s.rootfs(i.Fingerprint))
-	if err != nil && !os.IsNotExist(err) {
-		_ = meta.Close()
+	return rest.Raw(s.send(i, meta, rootfs, r.Caller().Requestor())), nil
+}
+
+// Guest sends an image to a guest that asks for it by its fingerprint: one that is
+// public, or that was fetched from elsewhere and is nobody's secret.
+func (s *Service) Guest(ctx context.Context, fingerprint string) (func(http.ResponseWriter, *http.Request) error, error) {
+	all, err := s.matches(ctx, entity.DefaultProject, fingerprint)
+	if err != nil {
 		return nil, err
 	}
-	by := r.Caller().Requestor()
-	return rest.Raw(func(w http.ResponseWriter, hr *http.Request) error {
+	i, err := only(fingerprint, slices.DeleteFunc(all, func(i Image) bool { return !i.Public && !i.Cached }))
+	if err != nil {
+		return nil, err
+	}
+	meta, rootfs, err := s.files(ctx, i)
+	if err != nil {
+		return nil, err
+	}
+	return s.send(i, meta, rootfs, nil), nil
+}
+
+// files opens what an image consists of; rootfs is nil for one in one piece.
+func (s *Service) files(ctx context.Context, i Image) (meta, rootfs *named, err error) {
+	if err := s.ensure(ctx, i.Fingerprint); err != nil {
+		return nil, nil, err
+	}
+	if meta, err = open(s.file(i.Fingerprint)); err != nil {
+		return nil, nil, err
+	}
+	if rootfs, err = open(s.rootfs(i.Fingerprint)); err != nil && !os.IsNotExist(err) {
+		_ = meta.Close()
+		return nil, nil, err
+	}
+	return meta, rootfs, nil
+}
+
+// send answers with the files of an image and closes them.
+func (s *Service) send(i Image, meta, rootfs *named, by *event.Requestor) func(http.ResponseWriter, *http.Request) error {
+	return func(w http.ResponseWriter, hr *http.Request) error {
 		defer meta.Close()
 		s.Bus.Lifecycle("image-retrieved", ref(i.Project, i.Fingerprint), by, nil)
 		if rootfs == nil {
@@ -55,7 +87,7 @@ func (s *Service) handleExport(ctx context.Context, r *rest.Request) (rest.Respo
 			}
 		}
 		return mw.Close()
-	}), nil
+	}
 }
 
 // named is a file with the ending that its content calls for.

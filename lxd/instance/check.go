@@ -36,7 +36,7 @@ func checkVolatile(key string) error {
 		return nil
 	}
 	switch key {
-	case volPower, volDiskMap, volMapBase, volMapCurrent, volMapNext, volUUID, volInstanceID, volBaseImage, volApply,
+	case volPower, volDiskMap, volMapBase, volMapCurrent, volMapNext, volUUID, volInstanceID, volBaseImage, volApply, volReady,
 		"volatile.evacuate.origin", "volatile.apply_nvram", "volatile.vsock_id":
 		return nil
 	}
@@ -190,6 +190,7 @@ func (s *Service) followProfile(ctx context.Context, i *Instance, old profile.Pr
 			drop[k] = ""
 		}
 	}
+	s.changed(before, now)
 	return s.patchConfig(ctx, now, drop)
 }
 

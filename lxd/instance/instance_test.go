@@ -487,7 +487,7 @@ func TestUpdateFollowsLive(t *testing.T) {
 	if g.Limits().Memory != 32<<20 {
 		t.Errorf("limits %+v", g.Limits())
 	}
-	if ms := g.Mounts(); len(ms) != 1 || ms[0].Target != "mnt" {
+	if ms := g.Mounts(); len(ms) != 2 || ms[0].Target != "dev/lxd" || ms[1].Target != "mnt" {
 		t.Errorf("mounts %+v", ms)
 	}
 	i = w.load("c1")
@@ -497,6 +497,11 @@ func TestUpdateFollowsLive(t *testing.T) {
 	}
 	delete(c.Config, "security.privileged")
 	c.Devices = nil
+	w.ok(w.s.Update(t.Context(), i, c, nil))
+	if ms := g.Mounts(); len(ms) != 1 {
+		t.Errorf("mounts %+v", ms)
+	}
+	c.Config["security.devlxd"] = "false"
 	w.ok(w.s.Update(t.Context(), i, c, nil))
 	if ms := g.Mounts(); len(ms) != 0 {
 		t.Errorf("mounts %+v", ms)

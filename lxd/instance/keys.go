@@ -26,6 +26,9 @@ var (
 	VendorData    = config.String("cloud-init.vendor-data", "", config.Live(), config.Group("cloud-init"), config.Doc("What cloud-init does for whoever provides the instance; user data wins over it"))
 	NetworkConfig = config.String("cloud-init.network-config", "", config.Live(), config.Group("cloud-init"), config.Doc("How cloud-init sets up the network, as its network configuration"))
 
+	GuestAPI    = config.Bool("security.devlxd", true, config.Live(), config.Group("security"), config.Doc("Whether the instance has /dev/lxd, by which it learns about itself"))
+	GuestImages = config.Bool("security.devlxd.images", false, config.Live(), config.Group("security"), config.Doc("Whether the instance may read public and cached images over /dev/lxd"))
+
 	Privileged = config.Bool("security.privileged", false, config.Group("security"), config.Doc("Run without a user namespace; root in the instance is root on the host"))
 	Nesting    = config.Bool("security.nesting", false, config.Group("security"), config.Doc("Allow containers inside of the instance"))
 	Protected  = config.Bool("security.protection.delete", false, config.Live(), config.Group("security"), config.Doc("Refuse to delete the instance"))
@@ -41,6 +44,7 @@ const (
 	volUUID        = "volatile.uuid"
 	volInstanceID  = "volatile.cloud-init.instance-id"
 	volBaseImage   = "volatile.base_image"
+	volReady       = "volatile.last_state.ready" // the guest has said that it is usable
 	volApply       = "volatile.apply_template"
 	volPending     = "volatile.sett_pending" // a create, delete or rename under way, see recover.go
 	pendingCreate  = "create"
@@ -55,7 +59,7 @@ var unbuilt = []string{
 	"limits.cpu.allowance", "limits.cpu.priority", "limits.disk.priority", "limits.hugepages.*", "limits.kernel.*",
 	"limits.memory.enforce", "limits.memory.hugepages", "limits.memory.swap", "limits.memory.swap.priority", "limits.network.priority",
 	"linux.kernel_modules", "linux.sysctl.*", "migration.*", "nvidia.*", "raw.*",
-	"security.agent.metrics", "security.csm", "security.devlxd", "security.devlxd.images", "security.idmap.*",
+	"security.agent.metrics", "security.csm", "security.idmap.*",
 	"security.protection.shift", "security.secureboot", "security.sev*", "security.syscalls.*", "snapshots.*",
 }
 
@@ -63,7 +67,7 @@ var unbuilt = []string{
 func Keys() config.Table {
 	ks := []config.Declared{
 		Autostart, AutostartDelay, AutostartPriority, ShutdownTimeout, StopPriority,
-		LimitCPU, LimitMemory, LimitProcesses, UserData, VendorData, NetworkConfig, Privileged, Nesting, Protected,
+		LimitCPU, LimitMemory, LimitProcesses, UserData, VendorData, NetworkConfig, GuestAPI, GuestImages, Privileged, Nesting, Protected,
 		config.Any("environment.*", config.Live(), config.Group("environment"), config.Doc("Environment variables of init and of commands that are run inside")),
 		config.Any("user.*", config.Live(), config.Group("user"), config.Doc("Free text of the user's")),
 		config.Any("image.*", config.Live(), config.Group("image"), config.Doc("Properties of the image that the instance was made from")),

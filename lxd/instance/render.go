@@ -39,7 +39,7 @@ func (s *Service) names(ctx context.Context, project string) ([]nameRow, error) 
 }
 
 func (s *Service) render(i *Instance) api.Instance {
-	st := s.State(i.ID)
+	st := s.code(i)
 	names := make([]string, len(i.Profiles))
 	for n, p := range i.Profiles {
 		names[n] = p.Name
@@ -52,7 +52,7 @@ func (s *Service) render(i *Instance) api.Instance {
 		InstancePut: api.InstancePut{Architecture: i.Architecture, Config: shown(i.Config), Devices: i.Devices, Ephemeral: i.Ephemeral,
 			Profiles: names, Description: i.Description},
 		CreatedAt: i.Created, ExpandedConfig: shown(i.ExpandedConfig()), ExpandedDevices: i.ExpandedDevices(), Name: i.Name,
-		Status: st.String(), StatusCode: st.Code(), LastUsedAt: orEpoch(i.LastUsed), Location: loc, Type: "container", Project: i.Project,
+		Status: st.String(), StatusCode: st, LastUsedAt: orEpoch(i.LastUsed), Location: loc, Type: "container", Project: i.Project,
 	}
 }
 
@@ -109,7 +109,7 @@ func (s *Service) states(ctx context.Context, is []*Instance) ([]*api.InstanceSt
 
 func (s *Service) state(ctx context.Context, i *Instance, usage map[Volume]int64) *api.InstanceState {
 	st, p := s.liveOf(i.ID).get()
-	a := &api.InstanceState{Status: st.String(), StatusCode: st.Code(), Disk: map[string]api.InstanceStateDisk{}}
+	a := &api.InstanceState{Status: s.code(i).String(), StatusCode: s.code(i), Disk: map[string]api.InstanceStateDisk{}}
 	if name, root, err := rootDevice(i.ExpandedDevices()); err == nil {
 		if used, ok := usage[Volume{Pool: root["pool"], Project: i.Project, Instance: i.Name}]; ok && used >= 0 {
 			a.Disk[name] = api.InstanceStateDisk{Usage: used}

@@ -61,7 +61,8 @@ type Service struct {
 	mu   sync.Mutex
 	live map[int64]*live
 
-	down atomic.Bool // the host goes down: nothing is started any more
+	watcher Watcher
+	down    atomic.Bool // the host goes down: nothing is started any more
 }
 
 // New makes the service. Recover brings it to life.

@@ -131,7 +131,10 @@ func (st *starting) prepare(ctx context.Context) error {
 			st.spec.InitEnv = append(st.spec.InitEnv, name+"="+cfg[k])
 		}
 	}
-	st.changes[volPower], st.changes[volApply] = "RUNNING", ""
+	st.changes[volPower], st.changes[volApply], st.changes[volReady] = "RUNNING", "", ""
+	if GuestAPI.Get(cfg) {
+		st.spec.Mounts = append(st.spec.Mounts, s.guestMount())
+	}
 	st.changes[volPending] = "" // the lock is ours, so a create has ended
 	return nil
 }

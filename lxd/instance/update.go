@@ -113,6 +113,7 @@ func (s *Service) Update(ctx context.Context, old *Instance, c Change, by *event
 		}
 		return err
 	}
+	s.changed(old, n)
 	s.tell("instance-updated", n, by, nil)
 	return nil
 }
@@ -197,6 +198,9 @@ func (s *Service) follow(ctx context.Context, old, new *Instance) error {
 	st, p := l.get()
 	if p != nil && st.alive() {
 		if err := s.followLimits(ctx, l, p, old, new, &u); err != nil {
+			return err
+		}
+		if err := s.followGuestAPI(ctx, p, old, new, &u); err != nil {
 			return err
 		}
 	}

@@ -180,7 +180,7 @@ func (s *Service) release(ctx context.Context, i *Instance, l *live) {
 // afterStop is what a stopped instance remembers: no more interfaces on the host,
 // and that it need not be started again.
 func (s *Service) afterStop(i *Instance) map[string]string {
-	changes := map[string]string{volPower: "STOPPED"}
+	changes := map[string]string{volPower: "STOPPED", volReady: ""}
 	for k := range i.Config {
 		if hasSuffix(k, ".host_name") || hasSuffix(k, ".last_state.created") {
 			changes[k] = ""
