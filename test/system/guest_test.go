@@ -1,0 +1,177 @@
+//go:build system
+
+package system
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+)
+
+// guestcall is the program by which guests of the small image ask /dev/lxd.
+var guestcall = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "sett-guestcall-")
+	if err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(dir)
+	cmd := exec.Command("go", "build", "-o", filepath.Join(dir, "call"), "./test/lib/guestcall")
+	cmd.Dir = top()
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return string(out), err
+	}
+	b, err := os.ReadFile(filepath.Join(dir, "call"))
+	return string(b), err
+})
+
+// equip brings guestcall into a guest.
+func (h *host) equip(c string) {
+	h.t.Helper()
+	program, err := guestcall()
+	if err != nil {
+		h.t.Fatal(err, program)
+	}
+	h.lxcIn(program, "exec", c, "--", "sh", "-c", "cat >/bin/call && chmod 755 /bin/call")
+}
+
+// ask has a guest ask /dev/lxd; flags are for "lxc exec", and the words before the
+// program what it is run by.
+func (h *host) ask(c string, flags, by []string, args ...string) string {
+	h.t.Helper()
+	line := append([]string{"exec", c}, flags...)
+	line = append(append(append(line, "--"), by...), "/bin/call")
+	return strings.TrimSpace(h.try(append(line, args...)...).stdout)
+}
+
+func TestGuestAPI(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.setUp("dir")
+	c1, c2 := h.name("c1"), h.name("c2")
+	h.launch(c1, "-c", "user.a=one", "-c", "cloud-init.user-data=#cloud-config")
+	h.launch(c2, "-c", "user.a=two", "-c", "security.privileged=true")
+	h.equip(c1)
+	h.equip(c2)
+	want := func(got, want string) {
+		t.Helper()
+		if got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+	want(h.ask(c1, nil, nil, "GET", "/"), `200 ["/1.0"]`)
+	want(h.ask(c1, nil, nil, "GET", "/1.0/config/user.a"), "200 one")
+	want(h.ask(c2, nil, nil, "GET", "/1.0/config/user.a"), "200 two")
+	want(h.ask(c1, nil, nil, "GET", "/1.0/config"), `200 ["/1.0/config/cloud-init.user-data","/1.0/config/user.a"]`)
+	want(h.ask(c1, []string{"--user", "1000"}, nil, "GET", "/1.0/config/user.a"), "401 Access denied for non-root user")
+	// Namespaces that the guest makes do not hide whose it is, nor make it another's.
+	want(h.ask(c1, nil, []string{"unshare", "--pid", "--fork", "unshare", "--pid", "--fork"}, "GET", "/1.0/config/user.a"), "200 one")
+
+	// The folder is the host's: not even root of a privileged guest changes it.
+	for _, c := range []string{c1, c2} {
+		for _, try := range []string{"rm /dev/lxd/sock", "touch /dev/lxd/x", "mv /dev/lxd/sock /dev/lxd/y"} {
+			if h.try("exec", c, "--", "sh", "-c", try).code == 0 {
+				t.Errorf("%s could %s", c, try)
+			}
+		}
+	}
+	want(h.ask(c1, nil, nil, "GET", "/1.0/config/user.a"), "200 one")
+
+	// A process of the host is nobody's.
+	hc := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", filepath.Join(h.lxdDir(), "devlxd", "sock"))
+	}}}
+	resp, err := hc.Get("http://lxd/1.0/config")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = io.Copy(io.Discard, resp.Body)
+	_ = resp.Body.Close()
+	hc.CloseIdleConnections()
+	if resp.StatusCode != 403 {
+		t.Errorf("the host itself: %s", resp.Status)
+	}
+
+	// Guests reach the next daemon by the folder that they have.
+	h.stop(syscall.SIGKILL)
+	h.start()
+	want(h.ask(c1, nil, nil, "GET", "/1.0/config/user.a"), "200 one")
+	want(h.ask(c1, nil, nil, "PATCH", "/1.0", `{"state":"Ready"}`), "200")
+	want(h.state(c1), "READY")
+	h.lxc("restart", "-f", c1)
+	h.waitBooted(c1)
+	want(h.state(c1), "RUNNING")
+
+	h.lxc("config", "set", c1, "security.devlxd", "false")
+	if h.try("exec", c1, "--", "ls", "/dev/lxd/sock").code == 0 {
+		t.Error("/dev/lxd is still there")
+	}
+	h.lxc("config", "set", c1, "security.devlxd", "true")
+	want(h.ask(c1, nil, nil, "GET", "/1.0/config/user.a"), "200 one")
+}
+
+// TestTemplates has LXD's own client change what an image brings along, and images try
+// to reach the host by it.
+func TestTemplates(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.setUp("btrfs")
+	if _, err := os.Stat("/usr/bin/lxc"); err == nil {
+		h.client = "/usr/bin/lxc"
+	}
+	c := h.name("c1")
+	h.launch(c)
+	if got := h.lxc("exec", c, "--", "sh", "-c", "cat /etc/hostname; stat -c %u:%g /etc/hostname"); got != c+"\n0:0\n" {
+		t.Errorf("hostname and its owner: %q", got)
+	}
+	if got := h.lxc("config", "template", "list", c, "--format", "csv"); got != "hostname.tpl\n" {
+		t.Errorf("templates: %q", got)
+	}
+	h.lxc("config", "template", "create", c, "note.tpl")
+	h.lxcIn("{{ trigger }} {{ instance.privileged }} {{ config_get(\"user.x\", \"none\") }}\n", "config", "template", "edit", c, "note.tpl")
+	if got := h.lxc("config", "template", "show", c, "note.tpl"); !strings.HasPrefix(got, "{{ trigger }}") {
+		t.Errorf("template: %q", got)
+	}
+	meta := h.lxc("config", "metadata", "show", c)
+	entry := "  /run.note:\n    when: [start]\n    template: note.tpl\n  /etc/out/passwd:\n    when: [start]\n    template: note.tpl\n"
+	h.lxcIn(strings.Replace(meta, "templates:\n", "templates:\n"+entry, 1), "config", "metadata", "edit", c)
+	before, err := os.ReadFile("/etc/passwd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// /etc of the guest is what the text for /etc/out/passwd would go to, not the host's.
+	h.lxc("exec", c, "--", "sh", "-c", "ln -s /etc /etc/out; rm /etc/hostname; ln -s /proc/1/root/etc/passwd /run.note")
+	h.lxc("stop", "-f", c)
+	h.lxc("config", "set", c, "user.x", "y")
+	h.lxc("start", c)
+	h.waitBooted(c)
+	if got := h.lxc("exec", c, "--", "cat", "/run.note", "/etc/passwd"); got != "start false y\nstart false y\n" {
+		t.Errorf("the guest got %q", got)
+	}
+	if after, err := os.ReadFile("/etc/passwd"); err != nil || string(after) != string(before) {
+		t.Fatalf("the host's /etc/passwd has changed: %v", err)
+	}
+	h.lxc("stop", "-f", c)
+	loop := strings.Repeat(`{% for a in "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa" %}`, 10) + strings.Repeat(`{% endfor %}`, 10)
+	for name, source := range map[string]string{"a loop": loop, "the host's files": `{% include "/etc/passwd" %}`} {
+		h.lxcIn(source, "config", "template", "edit", c, "note.tpl")
+		if r := h.try("start", c); r.code == 0 || !strings.Contains(r.stderr, "template") {
+			t.Errorf("start with %s: %d %s", name, r.code, r.stderr)
+		}
+		if got := h.state(c); got != "STOPPED" {
+			t.Errorf("after %s: %s", name, got)
+		}
+	}
+	h.lxc("config", "template", "delete", c, "note.tpl")
+	h.lxcIn(meta, "config", "metadata", "edit", c)
+	h.lxc("start", c)
+	h.waitBooted(c)
+}
