@@ -29,6 +29,7 @@ func commands() []func(*cli.App) *cobra.Command {
 		alias.Command,
 		completion.Command,
 		image.Command,
+		instance.Console,
 		instance.Delete,
 		instance.Exec,
 		instance.Info,

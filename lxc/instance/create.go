@@ -66,21 +66,28 @@ func Init(a *cli.App) *cobra.Command {
 // Launch builds "lxc launch".
 func Launch(a *cli.App) *cobra.Command {
 	c := &create{App: a}
+	var console consoleFlag
 	cmd := cli.Command(cli.Help{
 		Use: "launch [<remote>:]<image> [<remote>:][<name>]", Short: i18n.G("Create and start instances from images"),
 		Long:    i18n.G("YAML on stdin is the start of the instance's configuration."),
 		Example: "lxc launch debian c1\nlxc launch debian c2 --ephemeral -c limits.cpu=2 -d root,size=20GiB",
 	}, 1, 2, func(cmd *cobra.Command, args []string) error {
+		if err := console.check(); err != nil {
+			return err
+		}
 		r, name, err := c.run(cmd, args)
 		if err != nil {
 			return err
 		}
 		c.Say(i18n.G("Starting %s"), name)
 		r.Name = name
-		return changeState(a, r, name, api.InstanceStatePut{Action: "start", Timeout: -1})
+		if err := changeState(a, r, name, api.InstanceStatePut{Action: "start", Timeout: -1}); err != nil {
+			return err
+		}
+		return console.attach(cmd.Context(), a, r)
 	})
 	c.flags(cmd)
-	cli.Later(cmd, "console=")
+	console.add(cmd)
 	return cmd
 }
 

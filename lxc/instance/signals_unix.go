@@ -29,6 +29,12 @@ func watchSignals(to chan<- os.Signal, interactive bool) (stop func()) {
 	return func() { signal.Stop(to) }
 }
 
+// watchSize tells of new window sizes.
+func watchSize(to chan<- os.Signal) (stop func()) {
+	signal.Notify(to, syscall.SIGWINCH)
+	return func() { signal.Stop(to) }
+}
+
 func isResize(s os.Signal) bool { return s == syscall.SIGWINCH }
 
 func signalNumber(s os.Signal) int { return signalNumbers()[s] }

@@ -11,6 +11,8 @@ func watchSignals(to chan<- os.Signal, _ bool) (stop func()) {
 }
 
 // Windows tells nobody about window sizes.
+func watchSize(chan<- os.Signal) (stop func()) { return func() {} }
+
 func isResize(os.Signal) bool { return false }
 
 func signalNumber(s os.Signal) int {

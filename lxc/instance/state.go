@@ -1,6 +1,7 @@
 package instance
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -21,6 +22,7 @@ type action struct {
 	all     bool
 	force   bool
 	timeout int
+	console consoleFlag
 	failed  string // when some failed
 }
 
@@ -43,7 +45,8 @@ func (c *action) command(h cli.Help, force bool) *cobra.Command {
 func Start(a *cli.App) *cobra.Command {
 	c := &action{App: a, name: "start", action: "start", failed: i18n.G("Some instances failed to start")}
 	cmd := c.command(cli.Help{Short: i18n.G("Start instances"), Long: i18n.G("A paused instance goes on.")}, false)
-	cli.Later(cmd, "console=", "stateless")
+	c.console.add(cmd)
+	cli.Later(cmd, "stateless")
 	return cmd
 }
 
@@ -51,7 +54,8 @@ func Start(a *cli.App) *cobra.Command {
 func Stop(a *cli.App) *cobra.Command {
 	c := &action{App: a, name: "stop", action: "stop", failed: i18n.G("Some instances failed to stop")}
 	cmd := c.command(cli.Help{Short: i18n.G("Stop instances")}, true)
-	cli.Later(cmd, "console=", "stateful")
+	c.console.add(cmd)
+	cli.Later(cmd, "stateful")
 	return cmd
 }
 
@@ -59,7 +63,7 @@ func Stop(a *cli.App) *cobra.Command {
 func Restart(a *cli.App) *cobra.Command {
 	c := &action{App: a, name: "restart", action: "restart", failed: i18n.G("Some instances failed to restart")}
 	cmd := c.command(cli.Help{Short: i18n.G("Restart instances")}, true)
-	cli.Later(cmd, "console=")
+	c.console.add(cmd)
 	return cmd
 }
 
@@ -71,6 +75,19 @@ func Pause(a *cli.App) *cobra.Command {
 
 func (c *action) run(cmd *cobra.Command, args []string) error {
 	names := args
+	if c.console.kind != "" {
+		switch {
+		case c.all:
+			return errors.New(i18n.G("--console can't be used with --all"))
+		case len(names) > 1:
+			return errors.New(i18n.G("--console only works with a single instance"))
+		case c.force && c.action == "stop":
+			return errors.New(i18n.G("--console can't be used while forcing instance shutdown"))
+		}
+		if err := c.console.check(); err != nil {
+			return err
+		}
+	}
 	if c.all {
 		for _, arg := range args {
 			if !strings.HasSuffix(arg, ":") {
@@ -90,7 +107,7 @@ func (c *action) run(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	if len(names) == 1 {
-		return c.one(resources[0], names[0])
+		return c.single(cmd.Context(), resources[0], names[0])
 	}
 	results := make([]error, len(names))
 	var wg sync.WaitGroup
@@ -114,6 +131,27 @@ func (c *action) run(cmd *cobra.Command, args []string) error {
 		return errors.New(c.failed)
 	}
 	return nil
+}
+
+// single does it to one instance, whose console the user may want to see.
+func (c *action) single(ctx context.Context, r cli.Resource, arg string) error {
+	if c.action != "stop" || c.console.kind == "" {
+		if err := c.one(r, arg); err != nil {
+			return err
+		}
+		return c.console.attach(ctx, c.App, r)
+	}
+	// What it says while it goes down is what is wanted. The console ends with it.
+	ended := make(chan error, 1)
+	go func() { ended <- c.one(r, arg) }()
+	shown := c.console.attach(ctx, c.App, r)
+	if err := <-ended; err != nil {
+		return err
+	}
+	if st, _, err := r.Server.GetInstanceState(r.Name); err == nil && st.StatusCode == api.Stopped {
+		return nil // too fast for a console
+	}
+	return shown
 }
 
 // everything lists the instances of the remotes whose state the action changes.

@@ -65,8 +65,8 @@ type Spec struct {
 
 	LogFile     string // the engine's own log
 	LogLevel    string
-	ConsoleLog  string // file that the console's ring buffer is saved in
-	ConsoleSize int64
+	ConsoleLog  string // file that keeps what the console shows; see ReadConsoleLog
+	ConsoleSize int64  // how much of it is kept
 	RunDir      string // a private folder for the engine's files of this container
 }
 

@@ -89,6 +89,7 @@ func testConsole(t *testing.T, setup Setup) {
 	c = console(t, ctx, p)
 	typed(t, c, "next viewer")
 	logged(t, ctx, p, "first viewer", "still there", "next viewer")
+	logged(t, ctx, p, "first viewer") // reading takes nothing away
 	if _, err := p.ConsoleLog(ctx, true); err != nil {
 		t.Errorf("clear: %v", err)
 	}

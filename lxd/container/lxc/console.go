@@ -88,14 +88,25 @@ func (p *proc) ConsoleLog(ctx context.Context, clear bool) ([]byte, error) {
 	if err := p.check(ctx); err != nil {
 		return nil, err
 	}
-	req := p.console()
-	req.Clear = clear
-	out, err := p.g.engine.shim.ConsoleLog(ctx, req)
-	if err != nil {
-		if strings.Contains(err.Error(), unix.ENODATA.Error()) { // as text, over the shim's socket
-			return nil, nil // nothing has been printed yet
+	// From the ring buffer everything can be read once only.
+	file, size := p.g.keep.Console, p.g.keep.ConsoleKB<<10
+	if file == "" || clear {
+		req := p.console()
+		req.Clear = clear
+		out, err := p.g.engine.shim.ConsoleLog(ctx, req)
+		if err != nil && strings.Contains(err.Error(), unix.ENODATA.Error()) { // as text, over the shim's socket
+			err = nil // nothing has been printed yet
 		}
-		return nil, p.ending(errs.Internal("The console log of %s cannot be read: %v", p.g.id, err))
+		if err != nil {
+			return nil, p.ending(errs.Internal("The console log of %s cannot be read: %v", p.g.id, err))
+		}
+		if file == "" {
+			return out, nil
+		}
 	}
-	return out, nil
+	out, err := container.ReadConsoleLog(file, size)
+	if err == nil && clear {
+		err = container.ClearConsoleLog(file)
+	}
+	return out, err
 }

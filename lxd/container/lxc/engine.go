@@ -113,6 +113,8 @@ type keep struct {
 	OOM       int
 	HaltSig   int
 	LogFile   string
+	Console   string // the file of its log
+	ConsoleKB int64
 	MemoryMax int64
 }
 
@@ -155,7 +157,7 @@ func (e *Engine) Start(ctx context.Context, s container.Spec) (container.Process
 	}
 	k := keep{
 		ID: s.ID, UserNS: !s.IDMap.Empty(), Map: s.IDMap, Seccomp: !s.Seccomp.Empty(), AppArmor: s.AppArmor,
-		Rlimits: s.Rlimits, HaltSig: int(haltSignal(s)), LogFile: s.LogFile, MemoryMax: s.Limits.Memory,
+		Rlimits: s.Rlimits, HaltSig: int(haltSignal(s)), LogFile: s.LogFile, Console: s.ConsoleLog, ConsoleKB: s.ConsoleSize >> 10, MemoryMax: s.Limits.Memory,
 	}
 	if s.OOMScoreAdj != nil {
 		k.OOM = *s.OOMScoreAdj

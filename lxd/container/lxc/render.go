@@ -144,6 +144,7 @@ func renderIdentity(w *writer, h host, s container.Spec) {
 	w.set("lxc.console.size", "%s", size)
 	if s.ConsoleLog != "" {
 		w.set("lxc.console.logfile", "%s", s.ConsoleLog)
+		w.set("lxc.console.rotate", "1") // or all is dropped whenever the file is full
 	}
 	w.set("lxc.tty.max", "0")
 	w.set("lxc.pty.max", "1024")

@@ -139,6 +139,7 @@ func spec(t testing.TB, m idmap.Map, idmapped bool) container.Spec {
 		InitEnv: []string{"PATH=/bin"},
 		Rootfs:  container.Rootfs{Path: rootfs(t, owner), Idmapped: idmapped},
 		IDMap:   m, RunDir: run, LogFile: filepath.Join(run, "lxc.log"), LogLevel: "warn",
+		ConsoleLog: filepath.Join(run, "console.log"), ConsoleSize: 128 << 10,
 	}
 }
 

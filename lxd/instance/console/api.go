@@ -5,11 +5,9 @@ import (
 	"errors"
 	"math"
 	"net/http"
-	"os"
+	"path/filepath"
 	"sync"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"sett/lxd/auth"
 	"sett/lxd/container"
@@ -157,15 +155,7 @@ func (h *Handler) log(ctx context.Context, r *rest.Request) (rest.Response, erro
 			return nil, err
 		}
 	}
-	// It has stopped. What is left is the file that the log was kept in.
-	b, err := h.file(i, func(f *os.File) ([]byte, error) {
-		b := make([]byte, instance.ConsoleLogSize)
-		n, err := f.ReadAt(b, 0)
-		if n > 0 {
-			err = nil
-		}
-		return b[:n], err
-	}, os.O_RDONLY)
+	b, err := container.ReadConsoleLog(h.file(i), instance.ConsoleLogSize)
 	if err != nil {
 		return nil, err
 	}
@@ -182,38 +172,14 @@ func (h *Handler) clear(ctx context.Context, r *rest.Request) (rest.Response, er
 			return nil, err
 		}
 	}
-	_, err = h.file(i, func(f *os.File) ([]byte, error) { return nil, f.Truncate(0) }, os.O_WRONLY)
-	if err != nil {
+	if err := container.ClearConsoleLog(h.file(i)); err != nil {
 		return nil, err
 	}
 	h.bus.Lifecycle("instance-console-reset", i.Ref(), r.Caller().Requestor(), nil)
 	return rest.Empty(), nil
 }
 
-// file does something with the log file of an instance; nothing when there is none.
-func (h *Handler) file(i *instance.Instance, do func(f *os.File) ([]byte, error), flags int) ([]byte, error) {
-	root, err := os.OpenRoot(h.instances.LogDir(i.Project, i.Name))
-	if os.IsNotExist(err) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer root.Close()
-	f, err := root.OpenFile(logFile, flags|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0)
-	if os.IsNotExist(err) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	fi, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if !fi.Mode().IsRegular() || fi.Size() == 0 {
-		return nil, nil
-	}
-	return do(f)
+// file is where the log of an instance is, also when it has stopped.
+func (h *Handler) file(i *instance.Instance) string {
+	return filepath.Join(h.instances.LogDir(i.Project, i.Name), logFile)
 }
