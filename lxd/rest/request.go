@@ -134,6 +134,27 @@ func (r *Request) AllProjects() (bool, error) {
 	return all, nil
 }
 
+// Visible leaves out the URLs of objects in projects that the caller may not see: who
+// shares a pool or a network with others need not know their names.
+func (r *Request) Visible(urls []string) []string {
+	if r.caller.Admin || urls == nil {
+		return urls
+	}
+	out := []string{}
+	for _, s := range urls {
+		project := entity.DefaultProject
+		if u, err := url.Parse(s); err != nil {
+			continue
+		} else if p := u.Query().Get("project"); p != "" {
+			project = p
+		}
+		if r.caller.CanSee(project) {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
 // Filter parses ?filter=.
 func (r *Request) Filter() (Filter, error) { return ParseFilter(r.Query("filter")) }
 
@@ -233,6 +254,11 @@ func (r *Request) Upgrade() (*websocket.Conn, error) {
 	u := websocket.Upgrader{
 		ReadBufferSize: 32 << 10, WriteBufferSize: 32 << 10,
 		CheckOrigin: sameOrigin,
+		// The chain answers with errors.
+		Error: func(http.ResponseWriter, *http.Request, int, error) {},
+	}
+	if r.http.ProtoMajor > 1 {
+		return nil, errs.Invalid("Websockets need HTTP/1.1")
 	}
 	c, err := u.Upgrade(r.w, r.http, nil)
 	if err != nil {

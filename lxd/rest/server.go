@@ -238,7 +238,15 @@ func (s *Server) authorize(r *Request) error {
 	if r.allProjects() {
 		need = auth.Trusted
 	}
-	return auth.Allow(r.caller, need, r.project.Name)
+	if err := auth.Allow(r.caller, need, r.project.Name); err != nil {
+		return err
+	}
+	// A project without things of its own sees those of the default one; who may change
+	// them is who may change the default project.
+	if need == auth.EditProject && !r.caller.CanSee(r.Effective()) && r.route.Feature != "" {
+		return errs.Forbidden("not authorized")
+	}
+	return nil
 }
 
 func requestID() string {
@@ -279,6 +287,7 @@ func (c *countingWriter) Unwrap() http.ResponseWriter { return c.ResponseWriter 
 
 // Hijack is what websockets need.
 func (c *countingWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	c.hijack = true
-	return http.NewResponseController(c.ResponseWriter).Hijack()
+	conn, rw, err := http.NewResponseController(c.ResponseWriter).Hijack()
+	c.hijack = err == nil
+	return conn, rw, err
 }
