@@ -6,6 +6,7 @@ import (
 	"maps"
 	"strings"
 
+	"sett/lxd/db"
 	"sett/lxd/entity"
 	"sett/lxd/host/netlink"
 	"sett/lxd/network/driver"
@@ -39,10 +40,14 @@ func (s *Service) list(ctx context.Context, r *rest.Request) (rest.Response, err
 	}
 	objs := []api.Network{}
 	for _, n := range ns {
-		objs = append(objs, s.render(n, used, s.viewOf(r)))
+		o := s.render(n, used, s.viewOf(r))
+		o.UsedBy = r.Visible(o.UsedBy)
+		objs = append(objs, o)
 	}
 	for _, i := range others {
-		objs = append(objs, unmanaged(i, used))
+		o := unmanaged(i, used)
+		o.UsedBy = r.Visible(o.UsedBy)
+		objs = append(objs, o)
 	}
 	return rest.Sync(objs), nil
 }
@@ -90,6 +95,7 @@ func (s *Service) get(ctx context.Context, r *rest.Request) (rest.Response, erro
 	n, err := s.Load(ctx, r.Effective(), r.Name())
 	if err == nil {
 		o := s.render(n, used, s.viewOf(r))
+		o.UsedBy = r.Visible(o.UsedBy)
 		return rest.SyncETag(o, etag(o)), nil
 	}
 	if !errs.Is(err, errs.KindNotFound) {
@@ -193,7 +199,35 @@ func (s *Service) leases(ctx context.Context, r *rest.Request) (rest.Response, e
 		out = append(out, o)
 	}
 	out = append(out, s.leasesElsewhere(ctx, r, n)...)
+	if out, err = s.leasesFor(ctx, r, n, out); err != nil {
+		return nil, err
+	}
 	return rest.Sync(out), nil
+}
+
+// leasesFor leaves out the leases of instances that the caller may not see: a network
+// is often shared by projects that are none of each other's business.
+func (s *Service) leasesFor(ctx context.Context, r *rest.Request, n Network, all []api.NetworkLease) ([]api.NetworkLease, error) {
+	if r.Caller().CanSee(n.Project) {
+		return all, nil
+	}
+	rows, err := db.Select[addressRow](ctx, s.DB, stmtAddresses)
+	if err != nil {
+		return nil, err
+	}
+	seen := map[string]bool{}
+	for _, a := range rows {
+		if r.Caller().CanSee(a.Project) {
+			seen[strings.ToLower(a.Address)] = true
+		}
+	}
+	out := []api.NetworkLease{}
+	for _, l := range all {
+		if l.Type == string(driver.Gateway) || seen[strings.ToLower(l.Hwaddr)] {
+			out = append(out, l)
+		}
+	}
+	return out, nil
 }
 
 // render copies, so that nobody changes what somebody else reads.

@@ -41,6 +41,14 @@ WHERE nn.network_id IN (SELECT value FROM json_each(?)) ORDER BY n.name`
 SELECT c.value AS value FROM projects_config AS c JOIN projects ON projects.id = c.project_id
 WHERE projects.name = ? AND c.key = 'features.networks'`
 
+	// The hardware addresses of instances, with the projects that those are in.
+	stmtAddresses db.Stmt = `
+SELECT projects.name AS project, c.value AS address
+FROM instances_config AS c
+JOIN instances ON instances.id = c.instance_id
+JOIN projects ON projects.id = instances.project_id
+WHERE c.key LIKE 'volatile.%.hwaddr'`
+
 	stmtCreate db.Stmt = `
 INSERT INTO networks (project_id, name, description, type)
 SELECT id, ?, ?, ? FROM projects WHERE name = ?`
@@ -226,4 +234,9 @@ func (s *Service) setConfig(ctx context.Context, tx *db.Tx, n Network) error {
 		}
 	}
 	return nil
+}
+
+type addressRow struct {
+	Project string `db:"project"`
+	Address string `db:"address"`
 }

@@ -30,9 +30,12 @@ func (s *Service) list(ctx context.Context, r *rest.Request) (rest.Response, err
 		}
 	}
 	for _, p := range ps {
-		if r.Caller().CanSee(p.Project) {
+		// Those of the effective project are the caller's to use, whoever owns them.
+		if !all || r.Caller().CanSee(p.Project) {
 			urls = append(urls, rest.URLs(r.Path(), p.Project, []string{p.Name})...)
-			objs = append(objs, render(p, used))
+			o := render(p, used)
+			o.UsedBy = r.Visible(o.UsedBy)
+			objs = append(objs, o)
 		}
 	}
 	if r.Recursion() > 0 {
@@ -62,7 +65,9 @@ func (s *Service) get(ctx context.Context, r *rest.Request) (rest.Response, erro
 	if err != nil {
 		return nil, err
 	}
-	return rest.SyncETag(render(p, used), etag(p)), nil
+	o := render(p, used)
+	o.UsedBy = r.Visible(o.UsedBy)
+	return rest.SyncETag(o, etag(p)), nil
 }
 
 func (s *Service) put(ctx context.Context, r *rest.Request) (rest.Response, error) {

@@ -26,7 +26,7 @@ func (s *Service) list(ctx context.Context, r *rest.Request) (rest.Response, err
 	}
 	out := make([]api.StoragePool, len(ps))
 	for i, p := range ps {
-		out[i] = s.render(p, users[p.ID], s.viewOf(r))
+		out[i] = shownTo(r, s.render(p, users[p.ID], s.viewOf(r)))
 	}
 	return rest.Sync(out), nil
 }
@@ -81,7 +81,16 @@ func (s *Service) get(ctx context.Context, r *rest.Request) (rest.Response, erro
 		return nil, err
 	}
 	o := s.render(p, users[p.ID], s.viewOf(r))
-	return rest.SyncETag(o, etag(o)), nil
+	return rest.SyncETag(shownTo(r, o), etag(o)), nil
+}
+
+// shownTo leaves out what is none of the restricted's business: where on the host a
+// pool lies, and what others keep in it.
+func shownTo(r *rest.Request, p api.StoragePool) api.StoragePool {
+	if !r.Caller().Admin {
+		p.Config, p.UsedBy = nil, r.Visible(p.UsedBy)
+	}
+	return p
 }
 
 func (s *Service) put(ctx context.Context, r *rest.Request) (rest.Response, error) {
