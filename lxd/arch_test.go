@@ -394,7 +394,9 @@ func TestBannedCalls(t *testing.T) {
 // tableOwners: one table, one writer. The key is the table's prefix family.
 var tableOwners = map[string]string{
 	"config":                    "lxd/server",
-	"nodes":                     "lxd/cluster",
+	"nodes":                     "lxd/member",
+	"nodes_config":              "lxd/member",
+	"nodes_failure_domains":     "lxd/member",
 	"projects":                  "lxd/project",
 	"projects_config":           "lxd/project",
 	"certificates":              "lxd/certificate",
@@ -428,7 +430,7 @@ var tableOwners = map[string]string{
 	"instances_profiles":        "lxd/instance",
 	"instances_snapshots":       "lxd/instance",
 
-	"nodes_roles":                        "lxd/cluster",
+	"nodes_roles":                        "lxd/member",
 	"nodes_commits":                      "lxd/db",
 	"storage_volumes_backups":            "lxd/storage",
 	"storage_volumes_snapshots_config":   "lxd/storage",

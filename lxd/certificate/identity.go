@@ -19,7 +19,7 @@ const (
 // Alone, the first is shown to all.
 type Identity struct {
 	dir     string
-	server  *keypair.Pair
+	server  atomic.Pointer[keypair.Pair]
 	cluster atomic.Pointer[keypair.Pair]
 }
 
@@ -30,7 +30,8 @@ func LoadIdentity(dir string) (*Identity, error) {
 	if err != nil {
 		return nil, err
 	}
-	i := &Identity{dir: dir, server: server}
+	i := &Identity{dir: dir}
+	i.server.Store(server)
 	return i, i.Reload()
 }
 
@@ -48,13 +49,52 @@ func (i *Identity) Reload() error {
 	return nil
 }
 
-// Server is this member's own pair; it never changes.
-func (i *Identity) Server() *keypair.Pair { return i.server }
+// Server is this member's own pair. It changes when the server makes a cluster.
+func (i *Identity) Server() *keypair.Pair { return i.server.Load() }
 
 // Network is the pair that clients see.
 func (i *Identity) Network() *keypair.Pair {
 	if p := i.cluster.Load(); p != nil {
 		return p
 	}
-	return i.server
+	return i.Server()
+}
+
+// Share makes what clients know of this server the certificate of a new cluster, and
+// gives the server another one of its own: the key of the first one will be in the
+// hands of all members, and nobody but this one may pass for it. undo takes it back.
+func (i *Identity) Share() (undo func() error, err error) {
+	old := i.Network()
+	own, err := keypair.NewServer()
+	if err != nil {
+		return nil, err
+	}
+	back := func() error {
+		i.server.Store(old)
+		return errors.Join(old.Save(i.dir, ServerFile), i.Adopt(nil, nil))
+	}
+	if err := i.Adopt(old.Cert, old.Key); err != nil {
+		return nil, errors.Join(err, back())
+	}
+	if err := own.Save(i.dir, ServerFile); err != nil {
+		return nil, errors.Join(err, back())
+	}
+	i.server.Store(own)
+	return back, nil
+}
+
+// Adopt writes the certificate and key that a cluster shares, in PEM; without any it
+// removes them.
+func (i *Identity) Adopt(cert, key []byte) error {
+	if cert == nil {
+		return errors.Join(keypair.Remove(i.dir, ClusterFile), i.Reload())
+	}
+	p, err := keypair.Parse(cert, key)
+	if err != nil {
+		return err
+	}
+	if err := p.Save(i.dir, ClusterFile); err != nil {
+		return err
+	}
+	return i.Reload()
 }

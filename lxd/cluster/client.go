@@ -18,7 +18,7 @@ import (
 // How long a member may take to answer at all. Members stand in one network; what
 // takes longer than this is gone, and others wait for the verdict.
 const (
-	dialTime = time.Second
+	DialTime = time.Second
 	// silence is how long a member's kernel may leave what we sent unanswered. A
 	// machine that lost its link or its power sends no reset.
 	silence = 2 * time.Second
@@ -75,7 +75,7 @@ func (c *Cluster) dial(ctx context.Context, p Peer) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, dialTime)
+	ctx, cancel := context.WithTimeout(ctx, DialTime)
 	defer cancel()
 	var d net.Dialer
 	raw, err := d.DialContext(ctx, "tcp", p.Address)

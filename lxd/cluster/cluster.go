@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"sync"
@@ -58,6 +59,7 @@ type Cluster struct {
 	born      time.Time // members never seen count from here
 	threshold time.Duration
 	clients   map[string]*http.Client // by address and certificate
+	held      map[io.Closer]string    // connections of members to this one, by certificate
 }
 
 // New makes a Cluster.
@@ -66,8 +68,11 @@ func New(o Options) *Cluster {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	return &Cluster{o: o, seen: map[int64]time.Time{}, born: time.Now(), threshold: DefaultOfflineThreshold,
-		clients: map[string]*http.Client{}}
+		clients: map[string]*http.Client{}, held: map[io.Closer]string{}}
 }
+
+// Attach gives a Cluster that was made before it the database.
+func (c *Cluster) Attach(d *db.DB) { c.o.DB = d }
 
 // Here is this machine's place.
 func (c *Cluster) Here() *Here { return c.o.Here }

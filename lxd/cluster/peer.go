@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"encoding/hex"
 	"encoding/pem"
+	"io"
 	"slices"
 
 	"sett/shared/errs"
@@ -53,6 +54,28 @@ func (c *Cluster) SetPeers(all []Peer) {
 			delete(c.clients, k)
 		}
 	}
+	for conn, fingerprint := range c.held {
+		if !slices.ContainsFunc(all, func(p Peer) bool { return p.Fingerprint() == fingerprint }) {
+			delete(c.held, conn)
+			_ = conn.Close()
+		}
+	}
+}
+
+// Track keeps a connection that a member has opened for as long as it is one: whoever
+// is removed loses it. ok is false when it is none any more. done ends the watch.
+func (c *Cluster) Track(fingerprint string, conn io.Closer) (done func(), ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !slices.ContainsFunc(c.peers, func(p Peer) bool { return p.Fingerprint() == fingerprint }) {
+		return nil, false
+	}
+	c.held[conn] = fingerprint
+	return func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.held, conn)
+	}, true
 }
 
 // Peers lists what is known of the members.

@@ -9,6 +9,7 @@ import (
 	"sett/lxd/auth"
 	"sett/lxd/ui"
 	"sett/shared/errs"
+	"sett/shared/keypair"
 )
 
 // authenticate says who calls. The ways in which somebody can be known are asked one
@@ -51,7 +52,19 @@ func (d *Daemon) byCertificate(ctx context.Context, r *http.Request) (auth.Calle
 	if ui.OtherSite(r) {
 		return auth.Caller{}, errs.Forbidden("Requests of other sites are not taken from a browser")
 	}
-	return d.own.certificates.Trust().Caller(ctx, r.TLS.PeerCertificates[0], r.RemoteAddr), nil
+	leaf := r.TLS.PeerCertificates[0]
+	if p, ok := d.own.cluster.Recognise(keypair.Fingerprint(leaf)); ok {
+		return auth.Caller{Protocol: auth.Cluster, Username: p.Name, Address: r.RemoteAddr, Admin: true}, nil
+	}
+	c := d.own.certificates.Trust().Caller(ctx, leaf, r.RemoteAddr)
+	if c.Protocol != "" && c.Protocol != auth.Cluster {
+		return c, nil
+	}
+	// Who is a member, those know who form the cluster.
+	if p, ok := d.own.members.Recognise(ctx, keypair.Fingerprint(leaf)); ok {
+		return auth.Caller{Protocol: auth.Cluster, Username: p.Name, Address: r.RemoteAddr, Admin: true}, nil
+	}
+	return auth.Caller{Address: r.RemoteAddr}, nil
 }
 
 // bySession: the cookie of a browser that was logged in.

@@ -77,6 +77,7 @@ type Daemon struct {
 	cancel context.CancelFunc
 	http   *http.Server
 	https  *https
+	peers  *https // where members call this one at an address of its own
 	socket string
 
 	ready    chan struct{}
@@ -89,7 +90,8 @@ type Daemon struct {
 	how      struct{ instances bool }
 	hurry    chan struct{} // closed when nothing is to be waited for
 	hurried  sync.Once
-	off      bool // instances were stopped, so pools and networks go too
+	waiting  atomic.Pointer[string] // for what a start waits
+	off      bool                   // instances were stopped, so pools and networks go too
 	wg       sync.WaitGroup
 }
 
@@ -116,6 +118,7 @@ func Start(ctx context.Context, o Options) (_ *Daemon, err error) {
 		o.LogHandler = slog.DiscardHandler
 	}
 	d.bus.Follow(d.here.Location)
+	d.own = &parts{}
 	d.log = slog.New(event.NewLogHandler(o.LogHandler, d.bus))
 	d.ctx, d.cancel = context.WithCancel(log.With(context.WithoutCancel(ctx), d.log))
 
@@ -128,10 +131,16 @@ func Start(ctx context.Context, o Options) (_ *Daemon, err error) {
 		return nil, err
 	}
 	// The store refuses folders of others and a second daemon before it writes anything.
-	if d.st, err = store.Open(ctx, store.Options{Dir: o.Dir, Version: version.Sett, Log: d.log}); err != nil {
+	if d.st, err = store.Open(ctx, store.Options{Dir: o.Dir, Version: version.Sett, Log: d.log,
+		Dial: d.dialDatabase, Known: d.known}); err != nil {
 		return nil, err
 	}
 	u.Push(func() error { return d.st.Close(context.WithoutCancel(ctx)) })
+	if d.st.LeftBehind() {
+		if err := d.own.identity.Adopt(nil, nil); err != nil {
+			return nil, err
+		}
+	}
 	if err := d.dropWake(); err != nil {
 		return nil, err
 	}
@@ -151,8 +160,10 @@ func Start(ctx context.Context, o Options) (_ *Daemon, err error) {
 		return nil, err
 	}
 	u.Push(func() error { d.own.guests.Close(); return nil })
-	if err := d.own.certificates.Trust().Refresh(ctx); err != nil {
-		return nil, fmt.Errorf("read the trusted certificates: %w", err)
+	if !d.here.Clustered() {
+		if err := d.own.certificates.Trust().Refresh(ctx); err != nil {
+			return nil, fmt.Errorf("read the trusted certificates: %w", err)
+		}
 	}
 	l := o.Listener
 	if l == nil {
@@ -162,6 +173,7 @@ func Start(ctx context.Context, o Options) (_ *Daemon, err error) {
 	}
 	handler := d.handler()
 	d.https = newHTTPS(d.ctx, d.log, handler, d.own.identity)
+	d.peers = newHTTPS(d.ctx, d.log, handler, d.own.identity)
 	d.own.server.Follow(d.followHTTPS)
 	d.http = &http.Server{Handler: handler, ConnContext: withPeer, ErrorLog: slog.NewLogLogger(d.log.Handler(), slog.LevelDebug),
 		ReadHeaderTimeout: 30 * time.Second, BaseContext: func(net.Listener) context.Context { return d.ctx }}
@@ -183,6 +195,10 @@ func Start(ctx context.Context, o Options) (_ *Daemon, err error) {
 // comeUp does what the API need not wait for.
 func (d *Daemon) comeUp() {
 	d.startHTTPS()
+	d.own.members.Start(d.ctx)
+	if !d.waitDatabase() {
+		return
+	}
 	if err := d.own.storage.Start(d.ctx); err != nil {
 		d.log.Error("Could not start the storage pools", "err", err)
 	}
@@ -296,12 +312,18 @@ func (d *Daemon) shutDown() error {
 	defer cancel()
 	var all []error
 	all = append(all, d.ops.Close(ctx))
+	// While the others can still reach this member.
+	if err := d.st.HandOver(ctx); err != nil {
+		d.log.Info("Nobody took the database over", "err", err)
+	}
 	d.cancel() // ends event streams, watchers and jobs
 	d.jobs.Stop()
 	d.own.ui.Close(ctx)
 	grace, cancelGrace := context.WithTimeout(ctx, time.Second)
 	defer cancelGrace()
 	d.https.Close(grace)
+	d.peers.Close(grace)
+	d.own.members.Close()
 	if d.http.Shutdown(grace) != nil {
 		_ = d.http.Close()
 	}
@@ -344,6 +366,9 @@ func (d *Daemon) gate(ctx context.Context, r *rest.Route) error {
 	case <-t.C:
 	case <-d.ctx.Done():
 	case <-ctx.Done():
+	}
+	if why := d.waiting.Load(); why != nil {
+		return errs.Unavailable("LXD daemon not ready yet: %s", *why)
 	}
 	return errs.Unavailable("LXD daemon not ready yet")
 }

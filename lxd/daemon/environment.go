@@ -78,9 +78,12 @@ func (d *Daemon) Environment(ctx context.Context) api.ServerEnvironment {
 	e := api.ServerEnvironment{
 		Addresses: d.addresses(), Certificate: string(shown.Cert), CertificateFingerprint: shown.Fingerprint(), Architectures: h.architectures, Driver: eng.Driver, DriverVersion: eng.Version, Firewall: "nftables",
 		Kernel: h.kernel, KernelArchitecture: h.machine, KernelFeatures: h.features, KernelVersion: h.release,
-		LXCFeatures: map[string]string{}, OSName: h.osName, OSVersion: h.osVersion, Server: "lxd", ServerClustered: false,
+		LXCFeatures: map[string]string{}, OSName: h.osName, OSVersion: h.osVersion, Server: "lxd", ServerClustered: d.here.Clustered(),
 		ServerEventMode: "full-mesh", ServerName: h.name, ServerPid: os.Getpid(), ServerVersion: version.Version,
 		StorageSupportedDrivers: []api.ServerStorageDriverInfo{},
+	}
+	if d.here.Clustered() {
+		e.ServerName = d.here.Name()
 	}
 	for k, v := range eng.Features {
 		e.LXCFeatures[k] = map[bool]string{true: "true", false: "false"}[v]

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"sett/lxd/certificate"
+	"sett/lxd/cluster"
+	"sett/lxd/member"
 	"sett/lxd/server"
 	"sett/shared/errs"
 	"sett/shared/validate"
@@ -39,9 +41,14 @@ func newHTTPS(ctx context.Context, log *slog.Logger, h http.Handler, id *certifi
 		TLSConfig: &tls.Config{
 			MinVersion: tls.VersionTLS12,
 			// Certificates sign themselves; whether one is known is asked for each request.
-			ClientAuth:     tls.RequestClientCert,
-			GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &id.Network().TLS, nil },
-			NextProtos:     []string{"h2", "http/1.1"},
+			ClientAuth: tls.RequestClientCert,
+			GetCertificate: func(h *tls.ClientHelloInfo) (*tls.Certificate, error) {
+				if h.ServerName == cluster.ServerName {
+					return &id.Server().TLS, nil
+				}
+				return &id.Network().TLS, nil
+			},
+			NextProtos: []string{"h2", "http/1.1"},
 		},
 		// Bodies and answers may take as long as they need, from those who are known;
 		// the chain bounds what strangers send.
@@ -150,15 +157,16 @@ const retryListen = 10 * time.Second
 // is configured.
 func (d *Daemon) startHTTPS() {
 	try := func() (done bool, err error) {
-		c, err := d.own.server.Config(d.ctx)
+		// This member's own keys are enough, and there even when the database is not.
+		c, err := d.st.Local.Config(d.ctx)
 		if err != nil {
 			return false, err
 		}
-		address := server.HTTPSAddress.Get(c)
-		if address == "" || d.https.Address() != nil { // somebody has configured another one
+		clients, members := server.HTTPSAddress.Get(c), d.membersAddress(c)
+		if clients == "" && members == "" || d.https.Address() != nil && (members == "" || covers(clients, members)) { // somebody has configured another one
 			return true, nil
 		}
-		return false, d.https.Move(d.ctx, address)
+		return false, d.arrange(d.ctx, clients, members)
 	}
 	if _, err := try(); err != nil {
 		d.log.Warn("The API is not on the network; trying again", "every", retryListen, "err", err)
@@ -182,14 +190,18 @@ func (d *Daemon) startHTTPS() {
 // followHTTPS moves the listener along with the configuration.
 func (d *Daemon) followHTTPS(ctx context.Context, old, new map[string]string) (undo func(), err error) {
 	from, to := server.HTTPSAddress.Get(old), server.HTTPSAddress.Get(new)
+	if d.here.Clustered() && member.HTTPSAddress.Get(old) != member.HTTPSAddress.Get(new) {
+		return nil, errs.Invalid("The address of a member cannot be changed while it is in a cluster; remove it from the cluster and let it join again")
+	}
 	if from == to {
 		return nil, nil
 	}
-	if err := d.https.Move(ctx, to); err != nil {
+	members := d.membersAddress(new)
+	if err := d.arrange(ctx, to, members); err != nil {
 		return nil, err
 	}
 	return func() {
-		if err := d.https.Move(context.WithoutCancel(ctx), from); err != nil {
+		if err := d.arrange(context.WithoutCancel(ctx), from, members); err != nil {
 			d.log.Error("Could not listen on the old address again", "address", from, "err", err)
 		}
 	}, nil
@@ -197,9 +209,11 @@ func (d *Daemon) followHTTPS(ctx context.Context, old, new map[string]string) (u
 
 // addresses are the host:port pairs under which clients reach the API.
 func (d *Daemon) addresses() []string {
-	a := d.https.Address()
-	if a == nil {
-		return []string{}
+	out := []string{}
+	for _, l := range []*https{d.https, d.peers} {
+		if a := l.Address(); a != nil {
+			out = append(out, expand(a)...)
+		}
 	}
-	return expand(a)
+	return out
 }

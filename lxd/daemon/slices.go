@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"fmt"
 	"path/filepath"
 
 	"sett/lxd/certificate"
@@ -21,6 +20,7 @@ import (
 	"sett/lxd/instance/exec"
 	"sett/lxd/instance/metadata"
 	"sett/lxd/lock"
+	"sett/lxd/member"
 	"sett/lxd/network"
 	netdriver "sett/lxd/network/driver"
 	"sett/lxd/profile"
@@ -35,6 +35,7 @@ import (
 // parts are the resources of a daemon, in the order in which one may use another.
 type parts struct {
 	cluster      *cluster.Cluster
+	members      *member.Service
 	relay        *relay.Relay
 	forward      *forwarder
 	engine       container.Engine
@@ -56,20 +57,16 @@ type parts struct {
 
 // build makes the slices and says who uses whom.
 func (d *Daemon) build(context.Context) error {
-	s := &parts{}
-	d.own = s
+	s := d.own
 	var err error
 	if s.engine, err = d.o.Engine(); err != nil {
 		return err
 	}
 	global := d.st.Global
-	s.cluster = cluster.New(cluster.Options{DB: global, Here: d.here, Log: d.log})
+	s.cluster.Attach(global)
 	s.relay = relay.New(s.cluster)
 	s.forward = &forwarder{db: global, relay: s.relay, ops: d.ops, leader: d.leader}
 	s.projects = project.New(global)
-	if s.identity, err = certificate.LoadIdentity(d.o.Dir); err != nil {
-		return fmt.Errorf("the server's certificate: %w", err)
-	}
 	s.certificates = certificate.New(certificate.Deps{DB: global, Bus: d.bus, Ops: d.ops, Identity: s.identity, Addresses: d.addresses,
 		Config: func(ctx context.Context) (map[string]string, error) { return s.server.Config(ctx) }})
 	s.profiles = profile.New(global, d.bus)
@@ -99,6 +96,12 @@ func (d *Daemon) build(context.Context) error {
 	s.metadata = metadata.New(s.instances, d.bus)
 	s.console = console.New(s.instances, d.ops, d.bus)
 	s.server = server.New(server.Deps{DB: global, Local: d.st.Local.DB, Ops: d.ops, Bus: d.bus, Daemon: d})
+	s.members, err = member.New(member.Deps{DB: global, Store: d.st, Cluster: s.cluster, Bus: d.bus, Ops: d.ops, Identity: s.identity, Log: d.log,
+		Resources: d.resources(), Config: s.server.Config, Listen: d.listenMembers, Changed: d.forget,
+		Architecture: readHost().machine, Extensions: len(server.Extensions())})
+	if err != nil {
+		return err
+	}
 	s.ui = d.newUI(global)
 	// Guests that run may be waiting for it already.
 	if s.guests, err = devlxd.New(devlxd.Deps{Instances: s.instances, Images: s.images, Log: d.log, Dir: d.o.Dir,
@@ -117,6 +120,7 @@ func (s *parts) routes() []rest.Route {
 	for _, rs := range [][]rest.Route{
 		s.server.Routes(),
 		s.certificates.Routes(),
+		s.members.Routes(),
 		s.projects.Routes(),
 		s.profiles.Routes(),
 		s.storage.Routes(),

@@ -48,7 +48,14 @@ func WakeReasons(dir string) ([]string, error) {
 // the daemon is started for nothing, which harms nobody.
 func (d *Daemon) noteWake(ctx context.Context) {
 	var n wakeNote
-	start, err := d.own.instances.NeedsDaemon(ctx)
+	var start bool
+	var err error
+	if d.here.Clustered() {
+		// The others need it, and may be gone by now together with the database.
+		n.Reasons = append(n.Reasons, "it is a member of a cluster")
+	} else {
+		start, err = d.own.instances.NeedsDaemon(ctx)
+	}
 	if err == nil && start {
 		n.Reasons = append(n.Reasons, "instances are to be started")
 	}

@@ -43,6 +43,7 @@ type Server struct {
 	client.InstanceServer // connected; new after each Start
 
 	Dir     string // LXD_DIR
+	Address string // for members of a cluster
 	Daemon  *daemon.Daemon
 	Engine  *enginefake.Engine
 	Storage *storagefake.Kind

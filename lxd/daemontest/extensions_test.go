@@ -43,6 +43,9 @@ func key(table func(*built) config.Table, names ...string) proof {
 func instanceKey(names ...string) proof {
 	return key(func(b *built) config.Table { return b.instance }, names...)
 }
+func serverKey(names ...string) proof {
+	return key(func(*built) config.Table { return server.Keys() }, names...)
+}
 func bridgeKey(names ...string) proof {
 	return key(func(b *built) config.Table { return b.bridge }, names...)
 }
@@ -83,10 +86,22 @@ var proofs = map[string]proof{
 	"certificate_token":                   field(api.CertificatesPost{}, "token"),
 	"certificate_update":                  route("PUT /1.0/certificates/{fingerprint}"),
 	"remote_token_expiry":                 shown("daemontest: TestTokensWorkOnceAndInTime"),
-	"clustering_description":              shown("a description of a cluster member has no member to show here"),
 	"console":                             route("POST /1.0/instances/{name}/console"),
 	"console_force":                       field(api.InstanceConsolePost{}, "force"),
 	"console_vga_type":                    field(api.InstanceConsolePost{}, "type"),
+	"clustering":                          route("GET /1.0/cluster/members"),
+	"clustering_join":                     field(api.ClusterPut{}, "cluster_address", "cluster_certificate", "cluster_password", "member_config"),
+	"clustering_server_address":           field(api.ClusterPut{}, "server_address"),
+	"clustering_roles":                    field(api.ClusterMember{}, "roles"),
+	"clustering_edit_roles":               route("PUT /1.0/cluster/members/{name}"),
+	"clustering_architecture":             field(api.ClusterMember{}, "architecture"),
+	"clustering_sizing":                   serverKey("cluster.max_voters", "cluster.max_standby"),
+	"clustering_failure_domains":          field(api.ClusterMemberPut{}, "failure_domain"),
+	"clustering_join_token":               route("POST /1.0/cluster/members"),
+	"clustering_description":              field(api.ClusterMemberPut{}, "description"),
+	"clustering_update_cert":              route("PUT /1.0/cluster/certificate"),
+	"clustering_config":                   field(api.ClusterMemberPut{}, "config"),
+	"cluster_join_token_expiry":           serverKey("cluster.join_token_expiry"),
 	"container_cpu_time":                  field(api.InstanceStateCPU{}, "usage"),
 	"container_exec_recording":            field(api.InstanceExecPost{}, "record-output"),
 	"container_exec_signal_handling":      shown("instance/exec: exit codes of signals"),

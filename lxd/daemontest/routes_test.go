@@ -48,8 +48,10 @@ func TestEveryRouteSaysWhatItIsAndWhoMay(t *testing.T) {
 		if (r.Need == auth.ViewProject || r.Need == auth.EditProject) && r.Scope != rest.InProject {
 			t.Errorf("%s %s asks for a right in a project and knows of none", r.Method, r.Path)
 		}
-		// Strangers may ask to be trusted and log in; both take a token, which is the right.
-		open := r.Path == "/1.0/certificates" || r.Path == "/1.0/webui/sessions"
+		// Strangers may ask to be trusted, log in, and join a cluster; all take a token,
+		// which is the right.
+		open := r.Path == "/1.0/certificates" || r.Path == "/1.0/webui/sessions" ||
+			r.Path == "/internal/cluster/accept" || r.Path == "/internal/cluster/peek"
 		if r.Method != http.MethodGet && r.Need == auth.Public && !open {
 			t.Errorf("%s %s lets everybody make changes", r.Method, r.Path)
 		}

@@ -251,14 +251,16 @@ func (n *Node) Handover(ctx context.Context) error {
 	if len(known) <= 1 {
 		return nil
 	}
-	c, err := client.FindLeader(ctx, n.opts.Members, client.WithDialFunc(n.dial), client.WithLogFunc(n.log))
+	// This node knows by itself whether it leads; where it does not, there is nobody to
+	// be asked.
+	c, err := client.New(ctx, n.opts.Address, client.WithDialFunc(n.dial), client.WithLogFunc(n.log))
 	if err != nil {
-		return fmt.Errorf("find the database leader: %w", err)
+		return fmt.Errorf("ask the database node: %w", err)
 	}
 	defer c.Close()
 	leader, err := c.Leader(ctx)
 	if err != nil {
-		return fmt.Errorf("find the database leader: %w", err)
+		return fmt.Errorf("ask the database node for its leader: %w", err)
 	}
 	if leader == nil || leader.ID != n.opts.ID {
 		return nil

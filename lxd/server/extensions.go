@@ -27,7 +27,11 @@ var extensions = []string{
 	"resources_infiniband", "resources_disk_sata", "resources_network_firmware", "resources_disk_id",
 	"resources_gpu_mdev", "resources_pci_vpd",
 	"certificate_update", "certificate_project", "certificate_self_renewal", "certificate_token", "remote_token_expiry",
-	"console_vga_type", "console_force", "sett_webui",
+	"console_vga_type", "console_force",
+	"clustering", "clustering_join", "clustering_server_address", "clustering_roles", "clustering_edit_roles",
+	"clustering_architecture", "clustering_sizing", "clustering_failure_domains", "clustering_join_token",
+	"clustering_update_cert", "clustering_config", "cluster_join_token_expiry",
+	"sett_webui",
 }
 
 // Extensions lists the API extensions by name.

@@ -6,6 +6,7 @@ import (
 
 	"sett/lxd/certificate"
 	"sett/lxd/config"
+	"sett/lxd/member"
 	"sett/shared/errs"
 	"sett/shared/validate"
 )
@@ -36,7 +37,7 @@ var autoUpdate = config.New("images.auto_update_interval", "integer", int64(0), 
 
 // unbuilt are server keys of LXD 5.0 that this build refuses by name.
 var unbuilt = []string{
-	"backups.compression_algorithm", "candid.*", "cluster.*", "core.bgp_*", "core.debug_address", "core.dns_address",
+	"backups.compression_algorithm", "candid.*", "cluster.images_minimal_replica", "core.bgp_*", "core.debug_address", "core.dns_address",
 	"core.https_allowed_*", "core.https_trusted_proxy", "core.metrics_*", "core.proxy_*", "core.storage_buckets_address", "core.trust_ca_certificates", "images.auto_update_*",
 	"images.compression_algorithm", "images.default_architecture", "images.remote_cache_expiry", "maas.*", "network.ovn.*",
 	"rbac.*", "storage.backups_volume", "storage.images_volume",
@@ -45,6 +46,7 @@ var unbuilt = []string{
 // Keys is the table of the server's configuration.
 func Keys() config.Table {
 	ks := []config.Declared{ShutdownTimeout, HTTPSAddress, autoUpdate, config.Any("user.*", config.Live(), config.Doc("Free text of the user's"))}
+	ks = append(ks, member.ServerKeys()...)
 	for _, k := range unbuilt {
 		ks = append(ks, config.Unbuilt(k))
 	}

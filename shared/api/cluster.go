@@ -1,6 +1,9 @@
 package api
 
 import (
+	"encoding/base64"
+	"encoding/json"
+	"errors"
 	"time"
 )
 
@@ -115,3 +118,26 @@ func (g *ClusterGroup) Writable() ClusterGroupPut { return g.ClusterGroupPut }
 
 // String is the form in which a token travels.
 func (t *ClusterMemberJoinToken) String() string { return encodeToken(t) }
+
+// JoinTokenDecode reads a token in the form in which it travels.
+func JoinTokenDecode(input string) (*ClusterMemberJoinToken, error) {
+	b, err := base64.StdEncoding.DecodeString(input)
+	if err != nil {
+		return nil, err
+	}
+	var t ClusterMemberJoinToken
+	if err := json.Unmarshal(b, &t); err != nil {
+		return nil, err
+	}
+	switch {
+	case t.ServerName == "":
+		return nil, errors.New("the join token names no server")
+	case len(t.Addresses) == 0:
+		return nil, errors.New("the join token names no address")
+	case t.Secret == "":
+		return nil, errors.New("the join token has no secret")
+	case t.Fingerprint == "":
+		return nil, errors.New("the join token has no fingerprint")
+	}
+	return &t, nil
+}

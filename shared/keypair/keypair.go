@@ -159,6 +159,18 @@ func (p *Pair) Save(dir, name string) error {
 	return nil
 }
 
+// Remove deletes dir/name.crt and dir/name.key, where they are.
+func Remove(dir, name string) error {
+	certFile, keyFile := files(dir, name)
+	var all []error
+	for _, f := range []string{certFile, keyFile} {
+		if err := os.Remove(f); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			all = append(all, err)
+		}
+	}
+	return errors.Join(all...)
+}
+
 // Ensure loads a pair, or makes and saves it when there is none.
 func Ensure(dir, name string, make func() (*Pair, error)) (p *Pair, made bool, err error) {
 	if p, err = Load(dir, name); err == nil || !errors.Is(err, fs.ErrNotExist) {

@@ -94,11 +94,27 @@ func applyTo(ctx context.Context, pool *sql.DB, steps []Step, by string, newest 
 		return from, nil
 	}
 	for _, s := range steps[from:] {
-		if err := apply(ctx, conn, s, by); err != nil {
+		if err := insist(ctx, func() error { return apply(ctx, conn, s, by) }); err != nil {
 			return from, fmt.Errorf("database schema step %d (%s): %w", s.Version, s.Name, err)
 		}
 	}
 	return from, nil
+}
+
+// insist repeats f while the database is busy: with a checkpoint after the step
+// before, or with a step that another member takes.
+func insist(ctx context.Context, f func() error) error {
+	for {
+		err := f()
+		if err == nil || !strings.Contains(err.Error(), "database is locked") && !strings.Contains(err.Error(), "checkpoint in progress") {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
 }
 
 func apply(ctx context.Context, conn *sql.Conn, s Step, by string) (err error) {

@@ -36,12 +36,18 @@ const aside = "global.alone"
 
 var alone = []dqlite.Member{{ID: dqlite.AloneID, Address: dqlite.AloneAddress}}
 
+// LeftBehind reports that a daemon was killed while the server was joining or leaving
+// a cluster, and that Open has made it stand alone: what else there is of the cluster
+// is to go too.
+func (s *Store) LeftBehind() bool { return s.turned == joining || s.turned == leaving }
+
 // settle finishes what a daemon that was killed had begun.
 func (s *Store) settle(ctx context.Context) error {
 	turn, err := s.Local.Note(ctx, noteTurn)
 	if err != nil || turn == "" {
 		return err
 	}
+	s.turned = turn
 	s.o.Log.Warn("The last daemon was killed while the server joined or left a cluster; it stands alone again", "step", turn)
 	switch turn {
 	case turning:
@@ -83,8 +89,8 @@ func (s *Store) swap(ctx context.Context, who *node.Identity, change, restore fu
 		return err
 	}
 	defer resume()
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.change.Lock()
+	defer s.change.Unlock()
 
 	var back undo.Stack
 	defer back.Run()
@@ -96,12 +102,12 @@ func (s *Store) swap(ctx context.Context, who *node.Identity, change, restore fu
 		if err != nil {
 			return err
 		}
-		s.take(n)
+		s.Global.Swap(n.DB()) // the pool before is a closed node's
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
 		defer cancel()
 		return n.Ready(ctx)
 	})
-	if err := s.node.Close(); err != nil {
+	if err := s.Node().Close(); err != nil {
 		return err
 	}
 	back.Push(restore)
@@ -123,19 +129,13 @@ func (s *Store) swap(ctx context.Context, who *node.Identity, change, restore fu
 			return err
 		}
 	}
-	s.take(n)
+	s.Global.Swap(n.DB())
 	back.Commit()
 	return nil
 }
 
 // settleTime bounds what a node that was just started may take to serve.
 const settleTime = 20 * time.Second
-
-func (s *Store) take(n *dqlite.Node) {
-	s.node = n
-	// The pool before is the closed node's.
-	s.Global.Swap(n.DB())
-}
 
 // Enable turns a server that stands alone into the first member of a cluster. undo
 // turns it back, as long as nobody has joined.

@@ -16,9 +16,10 @@ import (
 )
 
 const (
-	put  db.Stmt = `INSERT INTO config (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value`
-	row  db.Stmt = `INSERT INTO nodes (id, name, address, schema, api_extensions) VALUES (?, ?, ?, 1, 0)`
-	keys db.Stmt = `SELECT key FROM config ORDER BY key`
+	put   db.Stmt = `INSERT INTO config (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value`
+	row   db.Stmt = `INSERT INTO nodes (id, name, address, schema, api_extensions) VALUES (?, ?, ?, 99, 0)`
+	known db.Stmt = `UPDATE nodes SET schema = 99`
+	keys  db.Stmt = `SELECT key FROM config ORDER BY key`
 )
 
 // machine is a server whose database others can call.
@@ -92,6 +93,13 @@ func (m *machine) want(all ...string) {
 
 func (m *machine) enable() {
 	m.t.Helper()
+	err := m.s.Global.Update(m.t.Context(), func(ctx context.Context, tx *db.Tx) error {
+		_, err := db.Exec(ctx, tx, known)
+		return err
+	})
+	if err != nil {
+		m.t.Fatal(err)
+	}
 	if _, err := m.s.Enable(m.t.Context(), node.Identity{ID: 1, Name: "m1", Address: m.addr}); err != nil {
 		m.t.Fatal(err)
 	}

@@ -48,8 +48,9 @@ type Store struct {
 	lock   *os.File
 	member atomic.Int64
 
-	mu   sync.Mutex // guards node, and is held while it changes
-	node *dqlite.Node
+	turned string
+	change sync.Mutex // held while another node takes the place of this one
+	node   atomic.Pointer[dqlite.Node]
 }
 
 // Open opens the databases of a daemon. On a server that stands alone they serve when
@@ -97,11 +98,12 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 			return nil, err
 		}
 	}
-	if s.node, err = s.startNode(who); err != nil {
+	n, err := s.startNode(who)
+	if err != nil {
 		return nil, err
 	}
-	back.Push(s.node.Close)
-	s.Global = db.Open(s.node.DB(), db.Options{Log: o.Log, Member: s.member.Load})
+	back.Push(n.Close)
+	s.Global = db.Open(n.DB(), db.Options{Log: o.Log, Member: s.member.Load})
 	if who == nil {
 		if err := s.Ready(ctx); err != nil {
 			return nil, err
@@ -113,11 +115,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 
 // Node serves the shared database. It is another one after the server has joined a
 // cluster or left it.
-func (s *Store) Node() *dqlite.Node {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.node
-}
+func (s *Store) Node() *dqlite.Node { return s.node.Load() }
 
 func (s *Store) startNode(who *node.Identity) (*dqlite.Node, error) {
 	no := dqlite.Options{Dir: s.path("global"), Log: s.o.Log, Latency: s.o.Latency}
@@ -130,7 +128,12 @@ func (s *Store) startNode(who *node.Identity) (*dqlite.Node, error) {
 	} else {
 		s.SetMember(0)
 	}
-	return dqlite.Start(no)
+	n, err := dqlite.Start(no)
+	if err == nil {
+		// Others may call it from now on.
+		s.node.Store(n)
+	}
+	return n, err
 }
 
 // Ready waits until the shared database serves, and brings its schema up to date.
@@ -240,10 +243,18 @@ func (s *Store) Sync(ctx context.Context) error {
 
 // Close hands leadership over and closes everything. It goes on when a part fails.
 func (s *Store) Close(ctx context.Context) error {
-	n := s.Node()
-	over, cancel := context.WithTimeout(ctx, handoverTime)
+	if err := s.HandOver(ctx); err != nil {
+		s.o.Log.Info("Nobody took the database over", "err", err)
+	}
+	return errors.Join(s.Node().Close(), s.Local.Close(), s.lock.Close())
+}
+
+// HandOver gives leadership to another member, when this one has it. A member does so
+// while it can still be reached.
+func (s *Store) HandOver(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, handoverTime)
 	defer cancel()
-	return errors.Join(n.Handover(over), n.Close(), s.Local.Close(), s.lock.Close())
+	return s.Node().Handover(ctx)
 }
 
 // handoverTime bounds the search for somebody to hand leadership to. When there is no

@@ -1,0 +1,159 @@
+package member
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"sett/lxd/cluster"
+	"sett/lxd/cluster/relay"
+	"sett/lxd/dqlite"
+	"sett/shared/errs"
+)
+
+// The leader of the database calls all members in turn and tells each of them what it
+// knows: who the members are, and how long ago each was heard of. None of it is
+// written to the shared database.
+
+// beatEvery is the pause between two rounds, for a threshold.
+func beatEvery(threshold time.Duration) time.Duration {
+	return max(500*time.Millisecond, min(threshold/8, 2500*time.Millisecond))
+}
+
+// beatTime is what a member may take to answer.
+const beatTime = 2 * time.Second
+
+type heartbeat struct {
+	From  int64           `json:"from"`
+	Peers []cluster.Peer  `json:"peers"`
+	Raft  []dqlite.Member `json:"raft"`
+	// Silent is how long each member has been silent, by its id.
+	Silent map[int64]time.Duration `json:"silent"`
+	// Threshold is from when on silence means that a member is offline.
+	Threshold time.Duration `json:"threshold"`
+}
+
+// Start begins the heartbeat, which ends with the context; Close waits for its end.
+func (s *Service) Start(ctx context.Context) {
+	s.wg.Go(func() {
+		for {
+			t := time.NewTimer(beatEvery(s.Cluster.Threshold()))
+			select {
+			case <-ctx.Done():
+				t.Stop()
+				return
+			case <-t.C:
+			case <-s.beat:
+				t.Stop()
+			}
+			if !s.here.Clustered() {
+				continue
+			}
+			if err := s.round(ctx); err != nil && ctx.Err() == nil {
+				s.Log.Debug("Heartbeat failed", "err", err)
+			}
+		}
+	})
+}
+
+// Close waits until nothing of the service runs any more.
+func (s *Service) Close() { s.wg.Wait() }
+
+// kick has the leader go round at once.
+func (s *Service) kick() {
+	select {
+	case s.beat <- struct{}{}:
+	default:
+	}
+}
+
+// round is one round of the leader's; other members do nothing.
+func (s *Service) round(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	n := s.Store.Node()
+	leads, err := n.Leads(ctx)
+	if err != nil || !leads {
+		return err
+	}
+	if c, err := s.Config(ctx); err == nil {
+		s.Cluster.SetThreshold(offlineThreshold.Get(c))
+	}
+	peers, err := loadPeers(ctx, s.DB)
+	if err != nil {
+		return err
+	}
+	if err := s.learn(ctx, peers); err != nil {
+		return err
+	}
+	ms, err := s.Cluster.Members(ctx)
+	if err != nil {
+		return err
+	}
+	raft, err := n.Members(ctx)
+	if err != nil {
+		return err
+	}
+	s.keepRaft(ctx, raft)
+	s.Cluster.Saw(s.here.ID(), time.Now())
+	h := heartbeat{From: s.here.ID(), Peers: peers, Raft: raft, Threshold: s.Cluster.Threshold(), Silent: map[int64]time.Duration{}}
+	for _, m := range ms {
+		h.Silent[m.ID] = time.Since(s.Cluster.LastSeen(m.ID))
+	}
+	var wg sync.WaitGroup
+	for _, m := range ms {
+		if m.ID == s.here.ID() {
+			continue
+		}
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, beatTime)
+			defer cancel()
+			to := s.relay().To(m)
+			to.Alive = nil // that is what this is to find out
+			if err := to.Call(ctx, relay.Request{Method: http.MethodPost, Path: pathHeartbeat, Body: h}, nil); err != nil {
+				s.Log.Debug("A member does not answer the heartbeat", "member", m.Name, "err", err)
+				return
+			}
+			s.Cluster.Saw(m.ID, time.Now())
+		})
+	}
+	wg.Wait()
+	return s.balance(ctx, ms, raft)
+}
+
+// hear takes the leader's news.
+func (s *Service) hear(ctx context.Context, h heartbeat) error {
+	if err := s.clustered(); err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(h.Peers, func(p cluster.Peer) bool { return p.Address == s.here.Address() }) {
+		return errs.Invalid("The heartbeat is of a cluster that does not know this member")
+	}
+	if h.Threshold > 0 {
+		s.Cluster.SetThreshold(h.Threshold)
+	}
+	now := time.Now()
+	for id, d := range h.Silent {
+		s.Cluster.Saw(id, now.Add(-d))
+	}
+	s.Cluster.Saw(h.From, now)
+	s.keepRaft(ctx, h.Raft)
+	return s.learn(ctx, h.Peers)
+}
+
+// keepRaft remembers the members of the database for the next start.
+func (s *Service) keepRaft(ctx context.Context, all []dqlite.Member) {
+	known, err := s.Store.Local.Members().Get(ctx)
+	byID := func(a, b dqlite.Member) int { return int(int64(a.ID) - int64(b.ID)) }
+	all = slices.Clone(all)
+	slices.SortFunc(all, byID)
+	slices.SortFunc(known, byID)
+	if err == nil && slices.Equal(known, all) || len(all) == 0 {
+		return
+	}
+	if err := s.Store.Local.Members().Set(ctx, all); err != nil {
+		s.Log.Warn("Could not note the members of the database", "err", err)
+	}
+}
