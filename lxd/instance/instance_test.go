@@ -35,6 +35,7 @@ type pools struct {
 	calls  []string
 	size   map[instance.Volume]int64
 	mounts int
+	meet   *sync.WaitGroup // all who mount wait for each other
 }
 
 func (p *pools) did(what string, v instance.Volume) error {
@@ -98,6 +99,10 @@ func (p *pools) Rename(_ context.Context, v instance.Volume, to string) error {
 func hasKey[K comparable, V any](m map[K]V, k K) bool { _, ok := m[k]; return ok }
 
 func (p *pools) Mount(_ context.Context, v instance.Volume) (string, error) {
+	if p.meet != nil {
+		p.meet.Done()
+		p.meet.Wait()
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if err := p.did("mount", v); err != nil {
@@ -151,6 +156,7 @@ type world struct {
 	nics   *cards
 	events *event.Subscription
 	dir    string
+	pause  func(int) time.Duration
 }
 
 func setup(t *testing.T) *world {
@@ -172,7 +178,7 @@ func (w *world) service() *instance.Service {
 	s := instance.New(w.t.Context(), instance.Deps{
 		DB: w.db, Bus: bus, Ops: op.New(w.t.Context(), bus, "", time.Second), Locks: lock.New(), Log: slog.New(slog.DiscardHandler),
 		Profiles: prof, Engine: w.engine, Devices: device.NewRegistry(disk.Kind{}, w.nics), Storage: w.pools, Images: images{}, IDs: ids{},
-		Dir: w.dir, Daemon: "test", Architecture: "x86_64",
+		Dir: w.dir, Daemon: "test", Architecture: "x86_64", Pause: w.pause,
 	})
 	prof.Attach(s)
 	w.t.Cleanup(s.Close)

@@ -13,8 +13,9 @@ import (
 // Configuration keys of instances.
 var (
 	Autostart         = config.String("boot.autostart", "", config.Live(), config.Check(checkBool), config.Group("boot"), config.Doc("Whether to start the instance when the daemon starts; unset: as it was before"))
-	AutostartDelay    = config.Seconds("boot.autostart.delay", 0, config.Live(), config.Group("boot"), config.Doc("Seconds to wait after starting this instance before the next one starts"))
+	AutostartDelay    = config.Seconds("boot.autostart.delay", 0, config.Live(), config.Group("boot"), config.Doc("Seconds to wait after starting this instance before the next ones start; instances of one priority without a delay start together"))
 	AutostartPriority = config.Int("boot.autostart.priority", 0, config.Live(), config.Group("boot"), config.Doc("Order of autostart, highest first"))
+	AutoRestart       = config.Bool("boot.autorestart", false, config.Live(), config.Group("boot"), config.Doc("Whether to start the instance again when it ends without having been asked to, after a pause that grows from one second to one minute"))
 	ShutdownTimeout   = config.Seconds("boot.host_shutdown_timeout", 30*time.Second, config.Live(), config.Group("boot"), config.Doc("Seconds that the instance has for its shutdown when the host goes down"))
 	StopPriority      = config.Int("boot.stop.priority", 0, config.Live(), config.Group("boot"), config.Doc("Order in which instances stop with the host, highest first"))
 
@@ -66,7 +67,7 @@ var unbuilt = []string{
 // Keys is the table of all keys that an instance or a profile may hold.
 func Keys() config.Table {
 	ks := []config.Declared{
-		Autostart, AutostartDelay, AutostartPriority, ShutdownTimeout, StopPriority,
+		Autostart, AutostartDelay, AutostartPriority, AutoRestart, ShutdownTimeout, StopPriority,
 		LimitCPU, LimitMemory, LimitProcesses, UserData, VendorData, NetworkConfig, GuestAPI, GuestImages, Privileged, Nesting, Protected,
 		config.Any("environment.*", config.Live(), config.Group("environment"), config.Doc("Environment variables of init and of commands that are run inside")),
 		config.Any("user.*", config.Live(), config.Group("user"), config.Doc("Free text of the user's")),

@@ -186,35 +186,6 @@ func (s *Service) mapOf(i *Instance) idmap.Map {
 	return m
 }
 
-// Autostart starts what is to run: instances with boot.autostart, and those without
-// the key that ran when the host went down. The order is by priority.
-func (s *Service) Autostart(ctx context.Context) {
-	lg := log.From(ctx)
-	all, err := s.mine(ctx)
-	if err != nil {
-		lg.Error("Could not load the instances to start", "err", err)
-		return
-	}
-	all = slices.DeleteFunc(all, func(i *Instance) bool { return !wantsStart(i) || s.State(i.ID) != Stopped })
-	slices.SortStableFunc(all, func(a, b *Instance) int {
-		return int(AutostartPriority.Get(b.ExpandedConfig()) - AutostartPriority.Get(a.ExpandedConfig()))
-	})
-	for _, i := range all {
-		if ctx.Err() != nil || s.down.Load() {
-			return
-		}
-		if err := s.Start(ctx, i.Project, i.Name, nil); err != nil {
-			lg.Error("Could not start an instance", "instance", i.Name, "err", err)
-			continue
-		}
-		select {
-		case <-time.After(AutostartDelay.Get(i.ExpandedConfig())):
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
 func wantsStart(i *Instance) bool {
 	switch v := Autostart.Get(i.ExpandedConfig()); v {
 	case "":

@@ -37,6 +37,9 @@ type Deps struct {
 	Storage  Storage
 	Images   Images
 	IDs      IDs
+	// Pause is how long an instance that ends by itself again and again stays down
+	// after so many times; nil stands for the usual.
+	Pause func(falls int) time.Duration
 	// Templates makes text of the templates of images.
 	Templates template.Renderer
 
@@ -71,6 +74,9 @@ func New(ctx context.Context, d Deps) *Service {
 	if d.LXCFS == nil {
 		d.LXCFS = func() string { return "" }
 	}
+	if d.Pause == nil {
+		d.Pause = pause
+	}
 	if d.Templates == nil {
 		d.Templates = render.Jail{}
 	}
@@ -95,6 +101,10 @@ type live struct {
 	// cannot take it back any more.
 	over bool
 	cpus []int // to which it is pinned
+
+	begun time.Time // when the process was found or started
+	falls int       // how often it has ended by itself in short order
+	rest  *revival  // the pause before it is started again; nil: there is none
 }
 
 type startedDevice struct {

@@ -27,6 +27,9 @@ func (s *Service) Stop(ctx context.Context, project, name string, o StopOptions,
 
 // stopLocked is Stop for those who hold the lock.
 func (s *Service) stopLocked(ctx context.Context, i *Instance, o StopOptions, by *event.Requestor) error {
+	if s.resting(i) {
+		return s.patchConfig(ctx, i, map[string]string{volPower: "STOPPED"})
+	}
 	if err := s.halt(ctx, i, o, false); err != nil {
 		return err
 	}

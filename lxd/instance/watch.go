@@ -15,6 +15,11 @@ func (s *Service) begin(i *Instance, l *live, p container.Process, devs []starte
 	l.mu.Lock()
 	l.proc, l.devs, l.state, l.quiet, l.asked, l.over = p, devs, Running, false, false, false
 	l.gone = make(chan struct{})
+	l.begun = time.Now()
+	if l.rest != nil {
+		l.rest.cancel() // it runs, whoever started it
+		l.rest = nil
+	}
 	l.cpus = nil
 	if lim.CPUSet != "" {
 		_, l.cpus, _ = parseCPU(onlyRanges(lim.CPUSet))
@@ -48,15 +53,24 @@ func (s *Service) watch(id int64, l *live, p container.Process) {
 	l.over = true
 	asked, quiet, gone := l.asked, l.quiet, l.gone
 	l.mu.Unlock()
+	// Quiet is who restarts it, and a reboot is no fall.
+	fallen := !asked && !exit.Reboot && !i.Ephemeral && AutoRestart.Get(i.ExpandedConfig())
 	if !quiet {
+		changes := s.afterStop(i)
+		if fallen {
+			delete(changes, volPower) // it is to run, also when the daemon goes meanwhile
+		}
 		// Before anybody sees it as stopped: a start that comes at once writes the same keys.
-		if err := s.patchConfig(ctx, i, s.afterStop(i)); err != nil {
+		if err := s.patchConfig(ctx, i, changes); err != nil {
 			log.From(ctx).Warn("Could not store that an instance has stopped", "instance", i.Name, "err", err)
 		}
 	}
 	l.mu.Lock()
 	l.proc, l.devs, l.cpus = nil, nil, nil
 	l.state = Stopped
+	if fallen {
+		s.revive(i, l)
+	}
 	l.mu.Unlock()
 	_ = p.Close()
 	close(gone)
