@@ -175,6 +175,7 @@ var proofs = map[string]proof{
 	"resources_v2":                        field(api.Resources{}, "cpu", "network", "storage"),
 	"server_instance_driver_operational":  field(api.ServerEnvironment{}, "driver", "driver_version"),
 	"server_supported_storage_drivers":    field(api.ServerEnvironment{}, "storage_supported_drivers"),
+	"sett_exec_flow":                      shown("exec: the client holds output back"),
 	"sett_webui":                          route("POST /1.0/webui/links"),
 	"storage":                             route("POST /1.0/storage-pools"),
 	"storage_btrfs_mount_options":         key(func(b *built) config.Table { return b.btrfs }, "btrfs.mount_options"),

@@ -47,6 +47,7 @@ type session struct {
 	ready  chan struct{} // closed when all required streams are connected
 	late   chan *websocket.Conn
 
+	gate    gate           // of a terminal's output
 	copiers sync.WaitGroup // end once the websockets are closed and the command is gone
 }
 
@@ -138,6 +139,7 @@ func (s *session) hangUp() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.over = true
+	s.gate.open()
 	for _, c := range s.conns {
 		_ = c.Close()
 	}
@@ -162,6 +164,7 @@ func (s *session) terminal(ctx context.Context, o *op.Operation) error {
 	defer stop()
 	s.copiers.Go(func() {
 		fromClient(conn, term, func(lost bool) {
+			s.gate.open()
 			if lost { // the client went away: so does the command
 				kill(e, ended)
 			}
@@ -171,7 +174,7 @@ func (s *session) terminal(ctx context.Context, o *op.Operation) error {
 	var progress atomic.Int64
 	go func() {
 		defer close(out)
-		toClient(conn, term, &progress)
+		toClient(conn, term, &progress, &s.gate)
 	}()
 	code, err := e.Wait(ctx)
 	close(ended)
@@ -402,6 +405,8 @@ func (s *session) obey(c *websocket.Conn, e container.Exec, ended <-chan struct{
 					_ = term.Resize(int(w), int(h))
 				}
 			}
+		case "flow":
+			s.gate.hold(m.Args["hold"] == "true")
 		case "signal":
 			if m.Signal > 0 && m.Signal < 65 {
 				_ = e.Signal(syscall.Signal(m.Signal))

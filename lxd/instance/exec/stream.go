@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -62,12 +63,13 @@ func drain(c *websocket.Conn) {
 
 // toClient copies a terminal to a websocket until it ends. progress grows before and
 // after each write: while it is odd the client is what we wait for.
-func toClient(c *websocket.Conn, r io.Reader, progress *atomic.Int64) {
+func toClient(c *websocket.Conn, r io.Reader, progress *atomic.Int64, g *gate) {
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := r.Read(buf)
 		if n > 0 {
 			progress.Add(1)
+			g.wait()
 			werr := c.WriteMessage(websocket.BinaryMessage, buf[:n])
 			progress.Add(1)
 			if werr != nil {
@@ -78,6 +80,45 @@ func toClient(c *websocket.Conn, r io.Reader, progress *atomic.Int64) {
 			endStream(c)
 			return
 		}
+	}
+}
+
+// gate holds output back while a client asks for that. Browsers cannot make a
+// websocket wait, so what they have no time to show would pile up in their memory.
+type gate struct {
+	mu     sync.Mutex
+	held   chan struct{} // closed when the gate opens; nil while it is open
+	broken bool          // open for good
+}
+
+// hold closes or opens the gate.
+func (g *gate) hold(on bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch {
+	case on && g.held == nil && !g.broken:
+		g.held = make(chan struct{})
+	case !on && g.held != nil:
+		close(g.held)
+		g.held = nil
+	}
+}
+
+// open ends the holding back: the client is gone.
+func (g *gate) open() {
+	g.mu.Lock()
+	g.broken = true
+	g.mu.Unlock()
+	g.hold(false)
+}
+
+// wait returns when the gate is open.
+func (g *gate) wait() {
+	g.mu.Lock()
+	held := g.held
+	g.mu.Unlock()
+	if held != nil {
+		<-held
 	}
 }
 

@@ -94,8 +94,9 @@ export function useResources() {
   });
 }
 
-export function useWarnings() {
+export function useWarnings(enabled: boolean) {
   return useQuery({
+    enabled,
     queryKey: ["warnings"],
     queryFn: ({ signal }) => get<unknown[]>(path(["warnings"], { recursion: "1" }), signal),
     retry: false,

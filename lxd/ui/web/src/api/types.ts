@@ -116,7 +116,7 @@ export interface Profile {
   description: string;
   config: Config;
   devices: Devices;
-  used_by: string[];
+  used_by: string[] | null;
 }
 
 export interface Network {
@@ -126,7 +126,7 @@ export interface Network {
   managed: boolean;
   status: string;
   config: Config;
-  used_by: string[];
+  used_by: string[] | null;
 }
 
 export interface StoragePool {
@@ -135,14 +135,14 @@ export interface StoragePool {
   driver: string;
   status: string;
   config: Config;
-  used_by: string[];
+  used_by: string[] | null;
 }
 
 export interface Project {
   name: string;
   description: string;
   config: Config;
-  used_by: string[];
+  used_by: string[] | null;
 }
 
 export interface Member {

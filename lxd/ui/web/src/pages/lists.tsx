@@ -12,7 +12,7 @@ import { DataTable } from "../components/table.tsx";
 interface Named {
   name: string;
   description: string;
-  used_by: string[];
+  used_by: string[] | null
 }
 
 /** The columns that all of these have: name with description, and by how many it is used. */
@@ -35,7 +35,7 @@ function useColumns<T extends Named>(between: Column<T>[]): Column<T>[] {
       ),
     },
     ...between,
-    { id: "used", header: t("common.usedBy"), right: true, sort: (x) => x.used_by.length, render: (x) => x.used_by.length },
+    { id: "used", header: t("common.usedBy"), right: true, sort: (x) => x.used_by?.length ?? 0, render: (x) => x.used_by?.length ?? 0 },
   ];
 }
 

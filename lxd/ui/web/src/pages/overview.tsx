@@ -5,7 +5,7 @@ import { useTranslation } from "react-i18next";
 import { Link } from "react-router";
 import { useImages, useInstances, useMembers, useNetworks, useOperations, useProfiles, useResources, useStoragePools, useWarnings } from "../api/queries.ts";
 import { isOver } from "../api/operations.ts";
-import { useEnvironment, useHref, useProject } from "../app.tsx";
+import { useEnvironment, useHref, useProject, useServer } from "../app.tsx";
 import { Failure, Page } from "../components/page.tsx";
 import { Status } from "../components/status.tsx";
 import { bytes, time } from "../lib/format.ts";
@@ -26,7 +26,8 @@ export function Overview() {
 
 function Warnings() {
   const { t } = useTranslation();
-  const warnings = useWarnings();
+  // Servers without warnings have no list of them to ask for.
+  const warnings = useWarnings(useServer().data?.api_extensions.includes("warnings") ?? false);
   if (warnings.data === undefined) return null;
   const count = warnings.data.length;
   return count === 0 ? (

@@ -164,7 +164,13 @@ export function Screen(props: Props) {
         }
         const b = new Uint8Array(m.data);
         flow.took(b.length);
-        term.write(b, () => flow.drew(b.length));
+        try {
+          term.write(b, () => flow.drew(b.length));
+        } catch {
+          // The far end does not wait when it is asked to, and the terminal's memory is
+          // bounded.
+          end({ is: "lost", why: t("terminal.tooMuch") });
+        }
       };
       w.data.onclose = () => {
         if (over) return;
@@ -180,7 +186,7 @@ export function Screen(props: Props) {
       }
     })();
     return close;
-  }, [connect, events, attempt]);
+  }, [connect, events, attempt, t]);
 
   // The events' connection coming back says that the server is there again.
   useEffect(() => {

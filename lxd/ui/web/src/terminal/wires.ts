@@ -29,9 +29,11 @@ export function openShell(project: string, instance: string, size: Size): Promis
   });
 }
 
-export function openConsole(project: string, instance: string, size: Size): Promise<Wires> {
+/** The console has one viewer at a time; force takes it from another one. */
+export function openConsole(project: string, instance: string, size: Size, force: boolean): Promise<Wires> {
   return open(path(["instances", instance, "console"], inProject(project)), {
     type: "console",
+    force,
     width: size.cols,
     height: size.rows,
   });

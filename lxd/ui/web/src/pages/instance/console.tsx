@@ -1,8 +1,8 @@
 import { Alert, Button, Group, Modal, Stack, Text } from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
-import { useCallback, useState } from "react";
+import { useCallback, useRef, useState } from "react";
 import { useTranslation } from "react-i18next";
-import { path, request, text } from "../../api/request.ts";
+import { ApiError, path, request, text } from "../../api/request.ts";
 import { inProject, useProject } from "../../app.tsx";
 import { Loaded } from "../../components/page.tsx";
 import { useTell } from "../../components/tell.ts";
@@ -20,7 +20,24 @@ export default function Console(props: { name: string; status: string; shown: bo
   const [attached, setAttached] = useState(false);
   const [asking, setAsking] = useState(false);
   const log = useQuery({ queryKey: ["console", project, name], queryFn: () => text(url), enabled: props.shown && !attached, staleTime: 0 });
-  const connect = useCallback((size: Size) => openConsole(project, name, size), [project, name]);
+  const [taken, setTaken] = useState(0); // a take-over is another screen
+  const [busy, setBusy] = useState(false); // somebody else is attached
+  const force = useRef(false);
+  const connect = useCallback(
+    async (size: Size) => {
+      try {
+        const wires = await openConsole(project, name, size, force.current);
+        setBusy(false);
+        return wires;
+      } catch (e) {
+        setBusy(e instanceof ApiError && e.status === 409);
+        throw e;
+      } finally {
+        force.current = false;
+      }
+    },
+    [project, name],
+  );
   const clear = async () => {
     setAsking(false);
     try {
@@ -38,9 +55,29 @@ export default function Console(props: { name: string; status: string; shown: bo
         </Text>
         <Group gap="xs">
           {attached ? (
-            <Button size="xs" variant="default" onClick={() => setAttached(false)}>
-              {t("console.detach")}
-            </Button>
+            <>
+              {busy && (
+                <Button
+                  size="xs"
+                  onClick={() => {
+                    force.current = true;
+                    setTaken((n) => n + 1);
+                  }}
+                >
+                  {t("console.takeOver")}
+                </Button>
+              )}
+              <Button
+                size="xs"
+                variant="default"
+                onClick={() => {
+                  setAttached(false);
+                  setBusy(false);
+                }}
+              >
+                {t("console.detach")}
+              </Button>
+            </>
           ) : (
             <>
               <Button size="xs" variant="default" onClick={() => void log.refetch()}>
@@ -59,7 +96,7 @@ export default function Console(props: { name: string; status: string; shown: bo
       {attached ? (
         <div className="screen-fill">
           <Screen
-            key="live"
+            key={taken}
             label={t("console.screen", { name })}
             connect={connect}
             prelude={lines(log.data ?? "")}

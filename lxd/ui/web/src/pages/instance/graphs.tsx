@@ -40,6 +40,7 @@ export default function Graphs(props: { rates: Rate[]; running: boolean }) {
           now={last && bytes(last.memory)}
           rates={rates}
           unit={bytes}
+          binary
           least={1 << 20}
           lines={[{ label: t("graphs.used"), colour: "#7048e8", of: (r) => r.memory }]}
         />
@@ -48,6 +49,7 @@ export default function Graphs(props: { rates: Rate[]; running: boolean }) {
           now={last && `↓ ${speed(last.received)}  ↑ ${speed(last.sent)}`}
           rates={rates}
           unit={speed}
+          binary
           least={1024}
           lines={[
             { label: t("graphs.received"), colour: "#2b8a3e", of: (r) => r.received },
@@ -62,7 +64,12 @@ export default function Graphs(props: { rates: Rate[]; running: boolean }) {
   );
 }
 
-function Graph(props: { title: string; note?: string; now: string | undefined; rates: Rate[]; unit: (n: number) => string; least: number; lines: Line[] }) {
+/** Steps of an axis that are even numbers of bytes. */
+const binarySteps = Array.from({ length: 50 }, (_, i) => 2 ** i);
+
+function Graph(props: {
+  binary?: boolean;
+  title: string; note?: string; now: string | undefined; rates: Rate[]; unit: (n: number) => string; least: number; lines: Line[] }) {
   const { title, rates, unit, lines, least } = props;
   const holder = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | undefined>(undefined);
@@ -88,7 +95,7 @@ function Graph(props: { title: string; note?: string; now: string | undefined; r
         },
         axes: [
           { stroke: text, grid, ticks: grid },
-          { stroke: text, grid, ticks: grid, size: 76, values: (_u, ticks) => ticks.map(unit) },
+          { stroke: text, grid, ticks: grid, size: 76, incrs: props.binary ? binarySteps : undefined, values: (_u, ticks) => ticks.map(unit) },
         ],
         series: [{}, ...lines.map((l) => ({ label: l.label, stroke: l.colour, fill: l.colour + "22", width: 2, points: { show: false } }))],
       },

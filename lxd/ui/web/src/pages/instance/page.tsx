@@ -32,6 +32,11 @@ type Tab = (typeof tabs)[number];
 const every = 2_000;
 const looks = 150;
 
+/** Brings the tab of the moment into a row that is wider than the screen. */
+function intoView(e: HTMLElement | null): void {
+  e?.scrollIntoView({ block: "nearest", inline: "nearest" });
+}
+
 /** What the counters have told since the page was opened. */
 function useRates(state: InstanceState | undefined, at: number): Rate[] {
   const [history, setHistory] = useState<{ last?: Sample; rates: Rate[] }>({ rates: [] });
@@ -120,7 +125,7 @@ function OneInstance({ name }: { name: string }) {
           >
             <Tabs.List style={{ flexWrap: "nowrap", overflowX: "auto", overflowY: "hidden" }}>
               {tabs.map((x) => (
-                <Tabs.Tab key={x} value={x}>
+                <Tabs.Tab key={x} value={x} ref={x === tab ? intoView : undefined}>
                   {t(`instance.${x}`)}
                 </Tabs.Tab>
               ))}
