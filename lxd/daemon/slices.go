@@ -89,7 +89,7 @@ func (d *Daemon) build(context.Context) error {
 	s.instances = instance.New(d.ctx, instance.Deps{
 		DB: global, Bus: d.bus, Ops: d.ops, Locks: locks, Log: d.log, Profiles: s.profiles, Engine: s.engine,
 		Devices: devices.Registry(), Services: device.Services{Networks: s.networks.Devices()}, Storage: vols, Images: vols, IDs: d.o.IDs, Templates: d.o.Templates, LXCFS: lxcfs.Find,
-		Dir: d.o.Dir, Daemon: Name(d.o.Dir), Here: d.here, Architecture: readHost().machine,
+		Dir: d.o.Dir, Daemon: Name(d.o.Dir), Here: d.here, Relay: s.relay, Architecture: readHost().machine,
 	})
 	s.profiles.Attach(s.instances)
 	s.exec = exec.New(s.instances, d.ops, d.bus)

@@ -3,10 +3,12 @@ package instance
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"maps"
 	"strings"
 	"time"
 
+	"sett/lxd/cluster"
 	"sett/lxd/entity"
 	"sett/lxd/event"
 	"sett/lxd/op"
@@ -62,8 +64,9 @@ func (s *Service) handleList(ctx context.Context, r *rest.Request) (rest.Respons
 	}
 	if r.Recursion() < 2 {
 		objs := make([]api.Instance, len(seen))
+		states := s.look(ctx, seen, false)
 		for n, i := range seen {
-			objs[n] = s.render(i)
+			objs[n] = s.renderAs(i, states.code(i))
 		}
 		if objs, err = rest.Keep(filter, objs); err != nil {
 			return nil, err
@@ -315,15 +318,35 @@ func (s *Service) handleStateAll(ctx context.Context, r *rest.Request) (rest.Res
 	var todo []*Instance
 	var refs []entity.Ref
 	for _, i := range insts {
+		if !s.local(i) {
+			continue
+		}
 		for _, st := range fits[req.Action] {
 			if s.State(i.ID) == st {
 				todo, refs = append(todo, i), append(refs, i.Ref())
 			}
 		}
 	}
-	by := r.Caller().Requestor()
+	by, as := r.Caller().Requestor(), r.Identity()
+	more := false // that other members have to do
+	if !r.Alone() {
+		if more, err = s.elsewhere(ctx, r.Project().Name); err != nil {
+			return nil, err
+		}
+	}
 	o, err := s.Ops.Start(ctx, op.Spec{Description: actions[req.Action], Project: r.Project().Name, Resources: refs, Requestor: by,
-		Run: func(ctx context.Context, _ *op.Operation) error { return s.actAll(ctx, todo, req, by) }})
+		Run: func(ctx context.Context, o *op.Operation) error {
+			if !more {
+				return s.actAll(ctx, todo, req, by)
+			}
+			there := make(chan []cluster.MemberError, 1)
+			go func() { there <- s.actElsewhere(ctx, as, o.Project(), b) }()
+			err := s.actAll(ctx, todo, req, by)
+			for _, e := range <-there {
+				err = errors.Join(err, e)
+			}
+			return err
+		}})
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package instance
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -151,8 +152,23 @@ func (s *Service) AfterProfile(ctx context.Context, old, new profile.Profile) er
 	if err != nil {
 		return err
 	}
+	there := make(chan error, 1)
+	go func() { there <- s.followElsewhere(ctx, users, old) }()
+	err = s.followHere(ctx, users, old)
+	if e := <-there; e != nil {
+		err = errors.Join(err, errs.Internal("The profile is stored, but running instances of other members did not follow: %w", e))
+	}
+	return err
+}
+
+// followHere has the instances of this member, which hold the new profile already,
+// follow its change.
+func (s *Service) followHere(ctx context.Context, users []*Instance, old profile.Profile) error {
 	failed := ""
-	for _, i := range users { // these hold the new profile already
+	for _, i := range users {
+		if !s.local(i) {
+			continue
+		}
 		if err := s.followProfile(ctx, i, old); err != nil {
 			failed += fmt.Sprintf("\n - Instance %q: %v", i.Name, err)
 		}

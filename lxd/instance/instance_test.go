@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"sett/lxd/cluster/clustertest"
 	"sett/lxd/container"
 	"sett/lxd/container/fake"
 	"sett/lxd/db"
@@ -157,16 +158,23 @@ type world struct {
 	events *event.Subscription
 	dir    string
 	pause  func(int) time.Duration
+	member *clustertest.Member // nil on a server that stands alone
+	ops    *op.Manager
 }
 
 func setup(t *testing.T) *world {
 	t.Helper()
-	w := &world{t: t, db: dbtest.Open(t), engine: fake.New(), nics: newCards(), dir: t.TempDir()}
-	w.pools = &pools{dir: t.TempDir(), vols: map[instance.Volume]int{}, fail: map[string]error{}, size: map[instance.Volume]int64{}}
+	w := newWorld(t, dbtest.Open(t))
 	dbtest.Exec(t, w.db, `INSERT INTO profiles_devices (profile_id, name, type) SELECT id, 'root', 'disk' FROM profiles WHERE name = 'default'`)
 	dbtest.Exec(t, w.db, `INSERT INTO profiles_devices_config (profile_device_id, key, value) SELECT id, 'path', '/' FROM profiles_devices`)
 	dbtest.Exec(t, w.db, `INSERT INTO profiles_devices_config (profile_device_id, key, value) SELECT id, 'pool', 'pool' FROM profiles_devices`)
 	w.s = w.service()
+	return w
+}
+
+func newWorld(t *testing.T, d *db.DB) *world {
+	w := &world{t: t, db: d, engine: fake.New(), nics: newCards(), dir: t.TempDir()}
+	w.pools = &pools{dir: t.TempDir(), vols: map[instance.Volume]int{}, fail: map[string]error{}, size: map[instance.Volume]int64{}}
 	return w
 }
 
@@ -175,11 +183,16 @@ func (w *world) service() *instance.Service {
 	bus := event.NewBus("")
 	w.events = bus.Subscribe(event.Filter{Types: []event.Type{event.TypeLifecycle}})
 	prof := profile.New(w.db, bus)
-	s := instance.New(w.t.Context(), instance.Deps{
-		DB: w.db, Bus: bus, Ops: op.New(w.t.Context(), bus, "", time.Second), Locks: lock.New(), Log: slog.New(slog.DiscardHandler),
+	w.ops = op.New(w.t.Context(), bus, "", time.Minute)
+	deps := instance.Deps{
+		DB: w.db, Bus: bus, Ops: w.ops, Locks: lock.New(), Log: slog.New(slog.DiscardHandler),
 		Profiles: prof, Engine: w.engine, Devices: device.NewRegistry(disk.Kind{}, w.nics), Storage: w.pools, Images: images{}, IDs: ids{},
 		Dir: w.dir, Daemon: "test", Architecture: "x86_64", Pause: w.pause,
-	})
+	}
+	if w.member != nil {
+		deps.Here, deps.Relay = w.member.Here, w.member.Relay
+	}
+	s := instance.New(w.t.Context(), deps)
 	prof.Attach(s)
 	w.t.Cleanup(s.Close)
 	return s

@@ -38,8 +38,10 @@ func (s *Service) names(ctx context.Context, project string) ([]nameRow, error) 
 	return db.SelectWhere[nameRow](ctx, s.DB, stmtNames, &w, "ORDER BY projects.name, i.name")
 }
 
-func (s *Service) render(i *Instance) api.Instance {
-	st := s.code(i)
+// render shows an instance of this member.
+func (s *Service) render(i *Instance) api.Instance { return s.renderAs(i, s.code(i)) }
+
+func (s *Service) renderAs(i *Instance, st api.StatusCode) api.Instance {
 	names := make([]string, len(i.Profiles))
 	for n, p := range i.Profiles {
 		names[n] = p.Name
@@ -76,13 +78,29 @@ func shown(c map[string]string) map[string]string {
 
 // full adds the state of each instance, and what it has of snapshots and backups.
 func (s *Service) full(ctx context.Context, is []*Instance) ([]api.InstanceFull, error) {
-	states, err := s.states(ctx, is)
+	here := make([]*Instance, 0, len(is))
+	for _, i := range is {
+		if s.local(i) {
+			here = append(here, i)
+		}
+	}
+	// The others are asked while this member reads its own from the kernel.
+	asked := make(chan *seen, 1)
+	go func() { asked <- s.look(ctx, is, true) }()
+	states, err := s.states(ctx, here)
+	there := <-asked
 	if err != nil {
 		return nil, err
 	}
 	out := make([]api.InstanceFull, len(is))
 	for n, i := range is {
-		out[n] = api.InstanceFull{Instance: s.render(i), State: states[n]}
+		if s.local(i) {
+			out[n] = api.InstanceFull{Instance: s.render(i), State: states[0]}
+			states = states[1:]
+			continue
+		}
+		st := there.state(i)
+		out[n] = api.InstanceFull{Instance: s.renderAs(i, st.StatusCode), State: st}
 	}
 	return out, nil
 }

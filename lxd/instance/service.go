@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"sett/lxd/cluster"
+	"sett/lxd/cluster/relay"
 	"sett/lxd/config"
 	"sett/lxd/container"
 	"sett/lxd/db"
@@ -46,6 +47,7 @@ type Deps struct {
 	Dir          string        // LXD_DIR
 	Daemon       string        // short name of this LXD_DIR, for cgroups and sockets
 	Here         *cluster.Here // this member
+	Relay        *relay.Relay  // the way to the others
 	Architecture string        // of the host
 	LXCFS        func() string
 	// UnprivilegedOnly refuses privileged instances on this server.
