@@ -58,11 +58,11 @@ func (i image) aliasList() *cobra.Command {
 		Example: "lxc image alias list",
 	}, 0, -1, func(cmd *cobra.Command, args []string) error {
 		target, filters := splitFilters(args)
-		r, err := i.Resource(cmd, target)
+		s, _, err := i.look(cmd, target)
 		if err != nil {
 			return err
 		}
-		aliases, err := r.Server.GetImageAliases()
+		aliases, err := s.GetImageAliases()
 		if err != nil {
 			return err
 		}

@@ -50,6 +50,34 @@ func Fingerprint(s client.ImageServer, name, kind string) (string, error) {
 	return "", err
 }
 
+// look finds the server behind "[remote:]name" for those who only read: a public
+// server will do.
+func (i image) look(cmd *cobra.Command, arg string) (client.ImageServer, string, error) {
+	remote, name, err := i.Conf.ParseRemote(arg)
+	if err != nil {
+		return nil, "", err
+	}
+	s, err := i.ImageServer(cmd.Context(), remote)
+	return s, name, err
+}
+
+// read is find for those who change nothing.
+func (i image) read(cmd *cobra.Command, arg string) (*api.Image, error) {
+	s, name, err := i.look(cmd, arg)
+	if err != nil {
+		return nil, err
+	}
+	if name == "" {
+		return nil, errors.New(i18n.G("Image identifier missing"))
+	}
+	fp, err := Fingerprint(s, name, "")
+	if err != nil {
+		return nil, err
+	}
+	img, _, err := s.GetImage(fp)
+	return img, err
+}
+
 // find loads the image behind an argument.
 func (i image) find(cmd *cobra.Command, arg string) (cli.Resource, *api.Image, string, error) {
 	r, err := i.named(cmd, arg)
@@ -93,7 +121,7 @@ func (i image) show() *cobra.Command {
 	cmd := cli.Command(cli.Help{
 		Use: "show " + arg, Short: i18n.G("Show image properties"), Example: "lxc image show debian",
 	}, 1, 1, func(cmd *cobra.Command, args []string) error {
-		_, img, _, err := i.find(cmd, args[0])
+		img, err := i.read(cmd, args[0])
 		if err != nil {
 			return err
 		}
@@ -123,7 +151,7 @@ func (i image) getProperty() *cobra.Command {
 	return cli.Command(cli.Help{
 		Use: "get-property " + arg + " <key>", Short: i18n.G("Get image properties"), Example: "lxc image get-property debian os",
 	}, 2, 2, func(cmd *cobra.Command, args []string) error {
-		_, img, _, err := i.find(cmd, args[0])
+		img, err := i.read(cmd, args[0])
 		if err != nil {
 			return err
 		}
@@ -179,7 +207,7 @@ func (i image) info() *cobra.Command {
 	cmd := cli.Command(cli.Help{
 		Use: "info " + arg, Short: i18n.G("Show useful information about images"), Example: "lxc image info debian",
 	}, 1, 1, func(cmd *cobra.Command, args []string) error {
-		_, img, _, err := i.find(cmd, args[0])
+		img, err := i.read(cmd, args[0])
 		if err != nil {
 			return err
 		}

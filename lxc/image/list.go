@@ -73,7 +73,7 @@ func (i image) list() *cobra.Command {
 		Example: "lxc image list\nlxc image list os=debian -c lfs",
 	}, 0, -1, func(cmd *cobra.Command, args []string) error {
 		target, filters := splitFilters(args)
-		r, err := i.Resource(cmd, target)
+		s, _, err := i.look(cmd, target)
 		if err != nil {
 			return err
 		}
@@ -81,7 +81,7 @@ func (i image) list() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		images, err := r.Server.GetImages()
+		images, err := s.GetImages()
 		if err != nil {
 			return err
 		}
