@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
-	"fmt"
 	"io"
 	"mime/multipart"
 	"net/http"
@@ -306,42 +305,4 @@ func TestServerCertificateIsPinned(t *testing.T) {
 			t.Errorf("%+v: a strange server was trusted", args)
 		}
 	}
-}
-
-func Example() {
-	// A program connects to a real server with client.ConnectLXDUnix("", nil).
-	s := exampleServer()
-	defer s.Close()
-	c, err := client.ConnectLXDHTTP(context.Background(), s.URL, s.Client(), nil)
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	defer c.Disconnect()
-	profile, etag, err := c.GetProfile("default")
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	put := profile.Writable()
-	put.Config["limits.memory"] = "1GiB"
-	if err := c.UpdateProfile("default", put, etag); err != nil {
-		fmt.Println(err)
-		return
-	}
-	fmt.Println("profile default changed")
-	// Output: profile default changed
-}
-
-func ExampleConnectLXDUnix() {
-	_, err := client.ConnectLXDUnix("/nowhere/unix.socket", nil)
-	fmt.Println(err)
-	// Output: Get "http://unix.socket/1.0": dial unix /nowhere/unix.socket: connect: no such file or directory
-}
-
-func exampleServer() *httptest.Server {
-	profile := `{"type":"sync","status":"Success","status_code":200,"metadata":{"name":"default","config":{}}}`
-	return httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.WriteString(w, profile)
-	}))
 }

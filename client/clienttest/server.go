@@ -52,7 +52,8 @@ func New(t testing.TB) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Server{Socket: filepath.Join(dir, "s"), answers: map[string]http.HandlerFunc{}, ops: map[string]api.Operation{}, Listening: make(chan struct{}, 1)}
+	s := Play()
+	s.Socket = filepath.Join(dir, "s")
 	l, err := net.Listen("unix", s.Socket)
 	if err != nil {
 		t.Fatal(err)
@@ -71,6 +72,13 @@ func New(t testing.TB) *Server {
 		srv.Close()
 		_ = os.RemoveAll(dir)
 	})
+	return s
+}
+
+// Play makes a server that listens nowhere: an http.Handler for whoever serves it in
+// another way.
+func Play() *Server {
+	s := &Server{answers: map[string]http.HandlerFunc{}, ops: map[string]api.Operation{}, Listening: make(chan struct{}, 1)}
 	s.Sync("GET /1.0", api.Server{ServerUntrusted: api.ServerUntrusted{
 		APIExtensions: []string{"api_filtering", "sett_webui"}, APIStatus: "stable", APIVersion: "1.0", Auth: "trusted", AuthMethods: []string{"tls"},
 	}})
