@@ -6,6 +6,8 @@ import (
 	"io"
 	"os"
 	"syscall"
+
+	"sett/lxd/host/idmap"
 )
 
 // ErrNotRunning is returned for a container that has no process.
@@ -34,6 +36,24 @@ type Engine interface {
 	// Clean removes what a dead container has left: cgroups, sockets, locks. It may
 	// run twice and on a container that never ran.
 	Clean(ctx context.Context, id ID, runDir string) error
+
+	// Files starts a server for the files of a tree, inside of it and with its ids.
+	// The connection speaks package guestfs; to close it ends the server in the middle
+	// of whatever it does.
+	Files(ctx context.Context, t FileTree) (io.ReadWriteCloser, error)
+}
+
+// FileTree is whose files are to be served.
+type FileTree struct {
+	// Process is the container that runs with the tree as its root. Its files are seen
+	// as it sees them, with all that is mounted there.
+	Process Process
+	// Without one, Root is the folder of the tree, IDMap its ids, empty for the host's,
+	// and Idmapped says that what is on disk are the ids inside.
+	Root     string
+	IDMap    idmap.Map
+	Idmapped bool
+	ReadOnly bool // for a Root only
 }
 
 // Process is one running container. It is safe for concurrent use.

@@ -19,6 +19,7 @@ const (
 	Start      Step = "start"
 	Find       Step = "find"
 	Clean      Step = "clean"
+	Files      Step = "files"
 	Shutdown   Step = "shutdown"
 	Wait       Step = "wait"
 	Kill       Step = "kill"

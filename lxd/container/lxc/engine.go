@@ -32,6 +32,9 @@ type Engine struct {
 	mu     sync.Mutex
 	guests map[container.ID]*guest
 	busy   map[container.ID]bool // a start or a clean is under way
+
+	nsMu    sync.Mutex
+	userNSs map[string]*os.File // by id map, for files
 }
 
 // New makes an engine that works through s, which stays the caller's.
@@ -79,6 +82,12 @@ func (e *Engine) Close() error {
 	for _, g := range all {
 		g.forget()
 	}
+	e.nsMu.Lock()
+	defer e.nsMu.Unlock()
+	for _, f := range e.userNSs {
+		_ = f.Close()
+	}
+	e.userNSs = nil
 	return nil
 }
 

@@ -10,7 +10,7 @@ import (
 	"os"
 	"syscall"
 
-	_ "sett/lxd/shim/child/nsenter" // its constructor runs exec, mount and umount
+	_ "sett/lxd/shim/child/nsenter" // its constructor runs exec, mount and umount, and begins files
 	"sett/lxd/shim/wire"
 )
 
@@ -40,6 +40,8 @@ func Main(args []string) (handled bool) {
 		devpts(sock)
 	case wire.VerbConsoleLog:
 		consoleLog(sock)
+	case wire.VerbFiles:
+		files(sock)
 	default:
 		os.Stderr.WriteString("lxd-shim does not know this verb\n")
 		os.Exit(125)

@@ -27,6 +27,7 @@ const (
 	VerbConsole    = "console"
 	VerbConsoleLog = "consolelog"
 	VerbDevpts     = "devpts"
+	VerbFiles      = "files"
 )
 
 // Descriptors of the child. FDPid is a pidfd of the container's init.
@@ -35,6 +36,7 @@ const (
 	FDPid    = 4
 	FDSource = 5 // mount: the source
 	FDUserNS = 6 // mount: the container's user namespace
+	FDSelf   = 9 // files: the child's own /proc/self/fd
 )
 
 const maxBody = 8 << 20

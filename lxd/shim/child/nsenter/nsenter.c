@@ -111,7 +111,8 @@ __attribute__((constructor)) static void enter(int argc, char **argv)
 	if (argc < 2 || strcmp(argv[0], "lxd-shim") != 0)
 		return;
 	signals_default(); /* before Go's runtime, which keeps what it finds ignored */
-	if (strcmp(argv[1], "exec") != 0 && strcmp(argv[1], "mount") != 0 && strcmp(argv[1], "umount") != 0)
+	if (strcmp(argv[1], "exec") != 0 && strcmp(argv[1], "mount") != 0 && strcmp(argv[1], "umount") != 0 &&
+	    strcmp(argv[1], "files") != 0)
 		return;
 	if (fstat(FD_SOCKET, &st) < 0 || !S_ISSOCK(st.st_mode)) {
 		dprintf(2, "lxd-shim is run by the daemon\n");
@@ -133,5 +134,7 @@ __attribute__((constructor)) static void enter(int argc, char **argv)
 		verb_exec();
 	if (argv[1][0] == 'm')
 		verb_mount();
-	verb_umount();
+	if (argv[1][0] == 'u')
+		verb_umount();
+	verb_files(); /* goes on in Go */
 }

@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include <stddef.h>
 
-enum { FD_SOCKET = 3, FD_PID = 4, FD_SOURCE = 5, FD_USERNS = 6, FD_LAST = 6 };
+enum { FD_SOCKET = 3, FD_PID = 4, FD_SOURCE = 5, FD_USERNS = 6, FD_LAST = 6, FD_SELF = 9 };
 
 enum stage {
 	ST_DONE, ST_PID, ST_REQUEST, ST_CGROUP, ST_LIMITS, ST_SETNS, ST_FORK, ST_TERMINAL,
@@ -33,6 +33,7 @@ __attribute__((noreturn)) void fail(enum stage s, int code);
 __attribute__((noreturn)) void verb_exec(void);
 __attribute__((noreturn)) void verb_mount(void);
 __attribute__((noreturn)) void verb_umount(void);
+void verb_files(void);
 
 int sett_capture_prepare(void);
 const void *sett_capture_get(size_t *size);

@@ -1,0 +1,129 @@
+package guestfs
+
+import (
+	"errors"
+	"io"
+
+	"sett/shared/errs"
+)
+
+// Client asks a server. It is not safe for concurrent use: a connection carries one
+// request at a time. Who gives up closes the connection.
+type Client struct {
+	conn io.ReadWriteCloser
+}
+
+// NewClient speaks on a connection, which becomes the client's.
+func NewClient(conn io.ReadWriteCloser) *Client { return &Client{conn} }
+
+// Close ends the server, in the middle of what it does.
+func (c *Client) Close() error { return c.conn.Close() }
+
+func (c *Client) ask(q request) (answer, error) {
+	if err := send(c.conn, q); err != nil {
+		return answer{}, err
+	}
+	return c.answer()
+}
+
+func (c *Client) answer() (answer, error) {
+	var a answer
+	err := receive(c.conn, &a)
+	if errors.Is(err, io.EOF) {
+		err = errs.Internal("The file server of the instance has ended without an answer")
+	}
+	if err != nil {
+		return answer{}, err
+	}
+	return a, a.Fault.err()
+}
+
+// Opened is something that was looked at. A file has to be read, or passed over with
+// Skip, before the next request.
+type Opened struct {
+	Info
+	c *Client
+}
+
+// Open looks at something as itself: a link at the end of the name is not followed.
+func (c *Client) Open(name string) (*Opened, error) {
+	a, err := c.ask(request{Op: opOpen, Path: name})
+	if err != nil {
+		return nil, err
+	}
+	if a.Info == nil {
+		return nil, errs.Internal("The file server of the instance has answered nonsense")
+	}
+	return &Opened{*a.Info, c}, nil
+}
+
+// Skip goes on without the file's content.
+func (o *Opened) Skip() error {
+	if o.Type != File {
+		return nil
+	}
+	return send(o.c.conn, span{None: true})
+}
+
+// Copy sends a part of the file to w; length -1 is all from offset on. Less than
+// length arrives when the file was made shorter meanwhile.
+func (o *Opened) Copy(w io.Writer, offset, length int64) (int64, error) {
+	if err := send(o.c.conn, span{Offset: offset, Length: length}); err != nil {
+		return 0, err
+	}
+	n, err := receiveData(w, o.c.conn)
+	if err != nil {
+		return n, err
+	}
+	_, err = o.c.answer()
+	return n, err
+}
+
+// Write writes a file from body and tells whether it was made. The owner is set on
+// what is made only.
+func (c *Client) Write(name string, o Owner, add bool, body io.Reader) (made bool, err error) {
+	a, err := c.ask(request{Op: opWrite, Path: name, Owner: o, Append: add})
+	if err != nil {
+		return false, err
+	}
+	made = a.Made
+	sent, err := sendData(c.conn, body)
+	var broken *brokenError
+	if err != nil && !errors.As(err, &broken) {
+		return made, err // the server must not take this for the end of the file
+	}
+	a, aerr := c.answer()
+	switch {
+	case aerr != nil:
+		return made, aerr
+	case err != nil:
+		return made, err
+	case a.Bytes != sent:
+		return made, errs.Internal("Of %q only %d of %d bytes were written", name, a.Bytes, sent)
+	}
+	return made, nil
+}
+
+// Mkdir makes a directory; one that is there already will do.
+func (c *Client) Mkdir(name string, o Owner) (made bool, err error) {
+	a, err := c.ask(request{Op: opMkdir, Path: name, Owner: o})
+	return a.Made, err
+}
+
+// Symlink makes a link; one that says the same already will do.
+func (c *Client) Symlink(name, target string, o Owner) (made bool, err error) {
+	a, err := c.ask(request{Op: opSymlink, Path: name, Target: target, Owner: o})
+	return a.Made, err
+}
+
+// Remove removes a name or an empty directory.
+func (c *Client) Remove(name string) error {
+	_, err := c.ask(request{Op: opRemove, Path: name})
+	return err
+}
+
+// SFTP makes the rest of the connection one of SFTP.
+func (c *Client) SFTP() (io.ReadWriteCloser, error) {
+	_, err := c.ask(request{Op: opSFTP})
+	return c.conn, err
+}

@@ -1,0 +1,23 @@
+package child
+
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"sett/lxd/host/guestfs"
+	"sett/lxd/shim/wire"
+)
+
+// files serves the files of the root in which the constructor has left us, until the
+// daemon closes the socket.
+func files(sock *os.File) {
+	r, err := guestfs.Here(os.NewFile(wire.FDSelf, "self"))
+	if err != nil {
+		os.Exit(1)
+	}
+	fd := int(sock.Fd())
+	if err := guestfs.Serve(sock, r, func() { _ = unix.Shutdown(fd, unix.SHUT_RD) }); err != nil {
+		os.Exit(1)
+	}
+}

@@ -1,0 +1,63 @@
+package shim
+
+import (
+	"context"
+	"errors"
+	"os"
+	"sync"
+	"syscall"
+
+	"sett/lxd/shim/wire"
+)
+
+// FileServer is a child that serves the files of a guest (package guestfs) on the
+// connection that it is. Close ends it, whatever it is at.
+type FileServer struct {
+	*os.File
+	c    *call
+	once sync.Once
+}
+
+// Close ends the child and waits for it.
+func (f *FileServer) Close() error {
+	f.once.Do(f.c.end)
+	return nil
+}
+
+// Files starts a file server: in the namespaces of the container whose init is given,
+// or on a tree that is nobody's root, with userns where it has ids of its own.
+func (s *Shim) Files(ctx context.Context, req wire.Fields, init, tree, userns *os.File) (*FileServer, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	c, err := s.spawn(wire.VerbFiles, nil, nil, nil, init, tree, userns)
+	if err != nil {
+		return nil, err
+	}
+	free := c.bound(ctx)
+	err = func() error {
+		if err := wire.Write(c.sock, req); err != nil {
+			return err
+		}
+		body, err := wire.Read(c.sock)
+		if err != nil {
+			return errors.New("the shim ended without an answer")
+		}
+		r, err := wire.ParseResult(body)
+		if err != nil {
+			return err
+		}
+		if r.Stage != wire.StageDone {
+			return &StageError{r.Stage, syscall.Errno(r.Errno)}
+		}
+		return nil
+	}()
+	if free() && err != nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		c.end()
+		return nil, err
+	}
+	return &FileServer{File: c.sock, c: c}, nil
+}
