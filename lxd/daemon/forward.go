@@ -32,7 +32,10 @@ SELECT n.id, n.name, n.address, n.description, n.arch, n.schema, n.api_extension
 FROM instances AS i JOIN projects AS p ON p.id = i.project_id JOIN nodes AS n ON n.id = i.node_id
 WHERE p.name = ? AND i.name = ?`
 	stmtLoad db.Stmt = `
-SELECT n.id AS id, COUNT(i.id) AS instances FROM nodes AS n LEFT JOIN instances AS i ON i.node_id = n.id GROUP BY n.id`
+SELECT n.id AS id, COUNT(i.id) AS instances, IFNULL(MAX(c.value), '') AS scheduler
+FROM nodes AS n LEFT JOIN instances AS i ON i.node_id = n.id
+LEFT JOIN nodes_config AS c ON c.node_id = n.id AND c.key = 'scheduler.instance'
+GROUP BY n.id`
 )
 
 // forward implements rest.Deps.Forward. What another member has sent on is never sent
@@ -132,8 +135,9 @@ func (f *forwarder) byAddress(ctx context.Context) (cluster.Member, error) {
 }
 
 type loadRow struct {
-	ID        int64 `db:"id"`
-	Instances int64 `db:"instances"`
+	ID        int64  `db:"id"`
+	Instances int64  `db:"instances"`
+	Scheduler string `db:"scheduler"`
 }
 
 // place picks the member that gets a new instance when nobody says which: of those
@@ -155,7 +159,7 @@ func (f *forwarder) place(ctx context.Context) (cluster.Member, error) {
 	var best []cluster.Member
 	for _, m := range ms {
 		l := load[m.ID]
-		if m.State != cluster.StateCreated || !f.relay.Online(m) {
+		if m.State != cluster.StateCreated || !f.relay.Online(m) || l.Scheduler != "" && l.Scheduler != "all" {
 			continue
 		}
 		if len(best) > 0 && l.Instances < load[best[0].ID].Instances {

@@ -200,6 +200,10 @@ func TestPlacementLeavesOutWhoCannot(t *testing.T) {
 		t.Errorf("%d %s", code, text)
 	}
 	x.exec(t, `UPDATE nodes SET state = 0 WHERE name = 'm2'`)
+	x.exec(t, `INSERT INTO nodes_config (node_id, key, value) VALUES (2, 'scheduler.instance', 'manual')`)
+	if code, text := x.get(t, "m1", "/place"); code != 200 || !strings.HasPrefix(text, "m3 ") {
+		t.Errorf("%d %s", code, text)
+	}
 	x.all["m1"].SetThreshold(time.Nanosecond) // all others are offline
 	if code, text := x.get(t, "m1", "/place"); code != 200 || !strings.HasPrefix(text, "m1 ") {
 		t.Errorf("%d %s", code, text)

@@ -469,9 +469,9 @@ func (s *Service) leasesElsewhere(ctx context.Context, r *rest.Request, n Networ
 	return out
 }
 
-// MemberKeys lists what a server that joins must say about its part of each network:
+// JoinConfig lists what a server that joins must say about its part of each network:
 // the keys that this member has set of its own.
-func (s *Service) MemberKeys(ctx context.Context) ([]api.ClusterMemberConfigKey, error) {
+func (s *Service) JoinConfig(ctx context.Context) ([]api.ClusterMemberConfigKey, error) {
 	var w db.Where
 	all, err := s.load(ctx, s.DB, &w)
 	if err != nil {
@@ -493,10 +493,13 @@ func (s *Service) MemberKeys(ctx context.Context) ([]api.ClusterMemberConfigKey,
 	return out, nil
 }
 
-// Join makes this member's part of every network of the cluster that it has just become
-// a member of. given are the keys that the administrator said for it. What was made is
-// on u, for the case that joining fails later on.
-func (s *Service) Join(ctx context.Context, given []api.ClusterMemberConfigKey, u *undo.Stack) error {
+// CreateHere makes this member's part of every network of the cluster that it has just
+// become a member of. given are the keys that the administrator said for it. Where one
+// fails, those that were made are taken back.
+func (s *Service) CreateHere(ctx context.Context, given []api.ClusterMemberConfigKey) error {
+	var u undo.Stack
+	u.OnError = func(err error) { s.Log.Warn("Could not take back a network", "err", err) }
+	defer u.Run()
 	var w db.Where
 	all, err := s.load(ctx, s.DB, &w)
 	if err != nil {
@@ -520,11 +523,26 @@ func (s *Service) Join(ctx context.Context, given []api.ClusterMemberConfigKey, 
 			}
 			own[g.Key] = g.Value
 		}
-		if err := s.joinOne(ctx, n, own, u); err != nil {
+		if err := s.joinOne(ctx, n, own, &u); err != nil {
 			return err
 		}
 	}
+	u.Commit()
 	return nil
+}
+
+// DeleteHere removes this member's part of every network: it is about to be no member.
+func (s *Service) DeleteHere(ctx context.Context) error {
+	var w db.Where
+	all, err := s.load(ctx, s.DB, &w)
+	if err != nil {
+		return err
+	}
+	var failed []error
+	for _, n := range all {
+		failed = append(failed, s.dropPart(ctx, n))
+	}
+	return errors.Join(failed...)
 }
 
 func (s *Service) joinOne(ctx context.Context, n Network, own map[string]string, u *undo.Stack) error {

@@ -21,7 +21,6 @@ import (
 	"sett/lxd/project"
 	"sett/lxd/rest"
 	"sett/shared/api"
-	"sett/shared/undo"
 )
 
 // node is one member with networks of its own.
@@ -185,21 +184,22 @@ func TestAJoinerMakesItsPartOfEachNetwork(t *testing.T) {
 	if err := ns[0].svc.Create(ctx, network.Network{Project: "default", Name: "n1", Config: map[string]string{"bridge.external_interfaces": "eth9"}}, nil); err != nil {
 		t.Fatal(err)
 	}
-	keys, err := ns[0].svc.MemberKeys(ctx)
+	keys, err := ns[0].svc.JoinConfig(ctx)
 	if err != nil || len(keys) != 1 || keys[0].Entity != "network" || keys[0].Key != "bridge.external_interfaces" {
 		t.Fatalf("got %+v %v", keys, err)
 	}
-	var u undo.Stack
-	if err := ns[1].svc.Join(ctx, []api.ClusterMemberConfigKey{{Entity: "network", Name: "n1", Key: "bridge.external_interfaces", Value: "eth7"}}, &u); err != nil {
+	if err := ns[1].svc.CreateHere(ctx, []api.ClusterMemberConfigKey{{Entity: "network", Name: "n1", Key: "bridge.external_interfaces", Value: "eth7"}}); err != nil {
 		t.Fatal(err)
 	}
 	if c := ns[1].config("n1"); c["bridge.external_interfaces"] != "eth7" || c["ipv4.address"] != ns[0].config("n1")["ipv4.address"] {
 		t.Errorf("m2 runs with %v", c)
 	}
 	ns[0].want(200, `"locations":["m1","m2"]`, "GET", one, "")
-	u.Run()
+	if err := ns[1].svc.DeleteHere(ctx); err != nil {
+		t.Fatal(err)
+	}
 	if _, ok := ns[1].drv.Running("n1"); ok {
-		t.Error("it was not taken back")
+		t.Error("it still runs")
 	}
 	ns[0].want(200, `"locations":["m1"]`, "GET", one, "")
 }

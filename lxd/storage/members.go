@@ -342,9 +342,9 @@ func (s *Service) handlePartDelete(ctx context.Context, r *rest.Request) (rest.R
 	return rest.Empty(), s.dropHere(ctx, p)
 }
 
-// MemberKeys lists what a server that joins must say about its part of each pool: the
+// JoinConfig lists what a server that joins must say about its part of each pool: the
 // keys that this member has set of its own.
-func (s *Service) MemberKeys(ctx context.Context) ([]api.ClusterMemberConfigKey, error) {
+func (s *Service) JoinConfig(ctx context.Context) ([]api.ClusterMemberConfigKey, error) {
 	ps, err := s.List(ctx)
 	if err != nil {
 		return nil, err
@@ -365,10 +365,13 @@ func (s *Service) MemberKeys(ctx context.Context) ([]api.ClusterMemberConfigKey,
 	return out, nil
 }
 
-// Join makes this member's part of every pool of the cluster that it has just become a
-// member of. given are the keys that the administrator said for it; what it did not
-// say, the drivers choose. Where one fails, those that were made are taken back.
-func (s *Service) Join(ctx context.Context, given []api.ClusterMemberConfigKey, u *undo.Stack) error {
+// CreateHere makes this member's part of every pool of the cluster that it has just
+// become a member of. given are the keys that the administrator said for it; what he
+// did not say, the drivers choose. Where one fails, those that were made are taken back.
+func (s *Service) CreateHere(ctx context.Context, given []api.ClusterMemberConfigKey) error {
+	var u undo.Stack
+	u.OnError = func(err error) { s.Log.Warn("Could not take back a storage pool", "err", err) }
+	defer u.Run()
 	ps, err := s.List(ctx)
 	if err != nil {
 		return err
@@ -391,11 +394,25 @@ func (s *Service) Join(ctx context.Context, given []api.ClusterMemberConfigKey, 
 			}
 			own[g.Key] = g.Value
 		}
-		if err := s.joinPool(ctx, p, own, u); err != nil {
+		if err := s.joinPool(ctx, p, own, &u); err != nil {
 			return fmt.Errorf("Storage pool %q: %w", p.Name, err)
 		}
 	}
+	u.Commit()
 	return nil
+}
+
+// DeleteHere removes this member's part of every pool: it is about to be no member.
+func (s *Service) DeleteHere(ctx context.Context) error {
+	ps, err := s.List(ctx)
+	if err != nil {
+		return err
+	}
+	var all []error
+	for _, p := range ps {
+		all = append(all, s.dropHere(ctx, p))
+	}
+	return errors.Join(all...)
 }
 
 func (s *Service) joinPool(ctx context.Context, p Pool, own map[string]string, u *undo.Stack) error {

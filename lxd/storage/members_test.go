@@ -24,7 +24,6 @@ import (
 	"sett/lxd/storage/fake"
 	"sett/shared/api"
 	"sett/shared/errs"
-	"sett/shared/undo"
 )
 
 // node is one member with storage of its own.
@@ -270,26 +269,40 @@ func TestAJoinerMakesItsPartOfEachPool(t *testing.T) {
 	if err := ns[0].CreatePool(t.Context(), storage.Pool{Name: "p", Driver: "fake", Config: map[string]string{"user.x": "y"}}, nil); err != nil {
 		t.Fatal(err)
 	}
-	keys, err := ns[0].MemberKeys(t.Context())
+	keys, err := ns[0].JoinConfig(t.Context())
 	if err != nil || len(keys) != 1 || keys[0].Entity != "storage-pool" || keys[0].Name != "p" || keys[0].Key != "source" {
 		t.Fatalf("got %+v %v", keys, err)
 	}
-	var u undo.Stack
-	if err := ns[1].Join(t.Context(), []api.ClusterMemberConfigKey{{Entity: "storage-pool", Name: "p", Key: "user.x", Value: "z"}}, &u); errs.Status(err) != 400 {
+	if err := ns[1].CreateHere(t.Context(), []api.ClusterMemberConfigKey{{Entity: "storage-pool", Name: "p", Key: "user.x", Value: "z"}}); errs.Status(err) != 400 {
 		t.Errorf("got %v", err)
 	}
-	if err := ns[1].Join(t.Context(), nil, &u); err != nil {
+	if err := ns[1].CreateHere(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
 	if !ns[1].has("p") {
 		t.Error("nothing was made")
 	}
 	ns[0].want(200, `"status":"Created","locations":["m1","m2"]`, "GET", p1, "")
-	u.Run() // joining fails later on
+	if err := ns[1].DeleteHere(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	if ns[1].has("p") {
-		t.Error("it was not taken back")
+		t.Error("it is still there")
 	}
 	ns[0].want(200, `"status":"Created","locations":["m1"]`, "GET", p1, "")
 	// The rest of the cluster is not asked.
 	ns[0].want(200, filepath.Join(ns[0].dir, "storage-pools/p"), "GET", p1+"?target=m1", "")
+	// Of two pools the second fails: the first is taken back.
+	if err := ns[0].CreatePool(t.Context(), storage.Pool{Name: "q", Driver: "fake"}, nil); err != nil {
+		t.Fatal(err)
+	}
+	ns[1].kind.Fail = func(step, path string) error {
+		if step == "createpool" && strings.HasSuffix(path, "/q") {
+			return errors.New("no room")
+		}
+		return nil
+	}
+	if err := ns[1].CreateHere(t.Context(), nil); err == nil || ns[1].has("p") || ns[1].has("q") {
+		t.Errorf("got %v, p %v, q %v", err, ns[1].has("p"), ns[1].has("q"))
+	}
 }
