@@ -67,12 +67,13 @@ func Init(a *cli.App) *cobra.Command {
 func Launch(a *cli.App) *cobra.Command {
 	c := &create{App: a}
 	var console consoleFlag
+	var wait waitFlag
 	cmd := cli.Command(cli.Help{
 		Use: "launch [<remote>:]<image> [<remote>:][<name>]", Short: i18n.G("Create and start instances from images"),
 		Long:    i18n.G("YAML on stdin is the start of the instance's configuration."),
-		Example: "lxc launch debian c1\nlxc launch debian c2 --ephemeral -c limits.cpu=2 -d root,size=20GiB",
+		Example: "lxc launch debian c1 --wait=ready\nlxc launch debian c2 --ephemeral -c limits.cpu=2 -d root,size=20GiB",
 	}, 1, 2, func(cmd *cobra.Command, args []string) error {
-		if err := console.check(); err != nil {
+		if err := errors.Join(console.check(), wait.check()); err != nil {
 			return err
 		}
 		r, name, err := c.run(cmd, args)
@@ -84,10 +85,14 @@ func Launch(a *cli.App) *cobra.Command {
 		if err := changeState(a, r, name, api.InstanceStatePut{Action: "start", Timeout: -1}); err != nil {
 			return err
 		}
+		if err := wait.wait(cmd.Context(), r, name); err != nil {
+			return err
+		}
 		return console.attach(cmd.Context(), a, r)
 	})
 	c.flags(cmd)
 	console.add(cmd)
+	wait.add(cmd)
 	return cmd
 }
 

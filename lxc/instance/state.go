@@ -23,6 +23,7 @@ type action struct {
 	force   bool
 	timeout int
 	console consoleFlag
+	wait    waitFlag
 	failed  string // when some failed
 }
 
@@ -46,6 +47,7 @@ func Start(a *cli.App) *cobra.Command {
 	c := &action{App: a, name: "start", action: "start", failed: i18n.G("Some instances failed to start")}
 	cmd := c.command(cli.Help{Short: i18n.G("Start instances"), Long: i18n.G("A paused instance goes on.")}, false)
 	c.console.add(cmd)
+	c.wait.add(cmd)
 	cli.Later(cmd, "stateless")
 	return cmd
 }
@@ -63,6 +65,7 @@ func Stop(a *cli.App) *cobra.Command {
 func Restart(a *cli.App) *cobra.Command {
 	c := &action{App: a, name: "restart", action: "restart", failed: i18n.G("Some instances failed to restart")}
 	cmd := c.command(cli.Help{Short: i18n.G("Restart instances")}, true)
+	c.wait.add(cmd)
 	c.console.add(cmd)
 	return cmd
 }
@@ -75,6 +78,9 @@ func Pause(a *cli.App) *cobra.Command {
 
 func (c *action) run(cmd *cobra.Command, args []string) error {
 	names := args
+	if err := c.wait.check(); err != nil {
+		return err
+	}
 	if c.console.kind != "" {
 		switch {
 		case c.all:
@@ -112,7 +118,7 @@ func (c *action) run(cmd *cobra.Command, args []string) error {
 	results := make([]error, len(names))
 	var wg sync.WaitGroup
 	for i := range names {
-		wg.Go(func() { results[i] = c.one(resources[i], names[i]) })
+		wg.Go(func() { results[i] = c.whole(cmd.Context(), resources[i], names[i]) })
 	}
 	wg.Wait()
 	bad := false
@@ -133,10 +139,18 @@ func (c *action) run(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
+// whole does it to one instance and waits for what the user wants to wait for.
+func (c *action) whole(ctx context.Context, r cli.Resource, arg string) error {
+	if err := c.one(r, arg); err != nil {
+		return err
+	}
+	return c.wait.wait(ctx, r, arg)
+}
+
 // single does it to one instance, whose console the user may want to see.
 func (c *action) single(ctx context.Context, r cli.Resource, arg string) error {
 	if c.action != "stop" || c.console.kind == "" {
-		if err := c.one(r, arg); err != nil {
+		if err := c.whole(ctx, r, arg); err != nil {
 			return err
 		}
 		return c.console.attach(ctx, c.App, r)
@@ -170,7 +184,7 @@ func (c *action) everything(cmd *cobra.Command, remotes []string) ([]string, err
 			return nil, err
 		}
 		for _, inst := range list {
-			running := inst.StatusCode == api.Running
+			running := inst.StatusCode == api.Running || inst.StatusCode == api.Ready
 			if c.action == "start" && running || c.action != "start" && !running && !(c.action == "stop" && inst.StatusCode == api.Frozen) {
 				continue
 			}

@@ -110,6 +110,25 @@ func TestGuestAPI(t *testing.T) {
 	h.waitBooted(c1)
 	want(h.state(c1), "RUNNING")
 
+	// A client that waits is told when the guest says so.
+	h.lxc("restart", "-f", c1, "--wait=ip")
+	if h.ipv4(c1) == nil {
+		t.Error("no address after a wait for it")
+	}
+	waited := make(chan result, 1)
+	go func() { waited <- h.try("restart", "-f", c1, "--wait=ready", "--wait-timeout=50") }()
+	h.eventually("the guest's word", func() bool {
+		select {
+		case r := <-waited:
+			t.Fatalf("the wait ended too early: %d %s", r.code, r.stderr)
+		default:
+		}
+		return h.ask(c1, nil, nil, "PATCH", "/1.0", `{"state":"Ready"}`) == "200" && h.state(c1) == "READY"
+	})
+	if r := <-waited; r.code != 0 {
+		t.Errorf("wait for ready: %s", r.stderr)
+	}
+
 	h.lxc("config", "set", c1, "security.devlxd", "false")
 	if h.try("exec", c1, "--", "ls", "/dev/lxd/sock").code == 0 {
 		t.Error("/dev/lxd is still there")
