@@ -313,7 +313,7 @@ func (d *Daemon) shutDown() error {
 	var all []error
 	all = append(all, d.ops.Close(ctx))
 	// While the others can still reach this member.
-	if err := d.st.HandOver(ctx); err != nil {
+	if err := d.own.members.HandOver(ctx); err != nil {
 		d.log.Info("Nobody took the database over", "err", err)
 	}
 	d.cancel() // ends event streams, watchers and jobs

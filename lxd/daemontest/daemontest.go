@@ -98,16 +98,29 @@ func (s *Server) Options() daemon.Options {
 // Start starts the daemon, on the folder as it is, and connects to it.
 func (s *Server) Start() {
 	s.t.Helper()
+	s.Launch()
+	s.WaitReady()
+}
+
+// WaitReady waits until the daemon is ready, which on a member of a cluster takes
+// others.
+func (s *Server) WaitReady() {
+	s.t.Helper()
+	select {
+	case <-s.Daemon.Ready():
+	case <-time.After(patience):
+		s.t.Fatal("the daemon did not become ready")
+	}
+}
+
+// Launch starts the daemon and connects to it, ready or not.
+func (s *Server) Launch() {
+	s.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	var err error
 	if s.Daemon, err = daemon.Start(ctx, s.Options()); err != nil {
 		s.t.Fatal(err)
-	}
-	select {
-	case <-s.Daemon.Ready():
-	case <-ctx.Done():
-		s.t.Fatal("the daemon did not become ready")
 	}
 	socket := filepath.Join(s.Dir, "unix.socket")
 	s.http = &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {

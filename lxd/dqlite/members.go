@@ -3,6 +3,8 @@ package dqlite
 import (
 	"context"
 	"fmt"
+	"strings"
+	"time"
 
 	dqlite "github.com/canonical/go-dqlite"
 	"github.com/canonical/go-dqlite/client"
@@ -65,6 +67,26 @@ func (n *Node) Members(ctx context.Context) ([]Member, error) {
 	return out, nil
 }
 
+// Shape lists all members with their roles, and says who leads, in one question to
+// the leader.
+func (n *Node) Shape(ctx context.Context) (all []Member, leader uint64, err error) {
+	err = n.atLeader(ctx, func(c *client.Client) error {
+		l, err := c.Leader(ctx)
+		if err != nil {
+			return err
+		}
+		if l != nil {
+			leader = l.ID
+		}
+		all, err = c.Cluster(ctx)
+		return err
+	})
+	if err != nil {
+		return nil, 0, fmt.Errorf("list the database members: %w", err)
+	}
+	return all, leader, nil
+}
+
 // Add makes a node a member. It must run by then, or soon.
 func (n *Node) Add(ctx context.Context, m Member) error {
 	if err := n.atLeader(ctx, func(c *client.Client) error { return c.Add(ctx, m) }); err != nil {
@@ -101,7 +123,20 @@ func (n *Node) atLeader(ctx context.Context, f func(*client.Client) error) error
 		return fmt.Errorf("find the database leader: %w", err)
 	}
 	defer c.Close()
-	return f(c)
+	wait := time.NewTicker(20 * time.Millisecond)
+	defer wait.Stop()
+	for {
+		err := f(c)
+		// raft changes one thing about its members at a time.
+		if err == nil || !strings.Contains(err.Error(), "configuration change is already in progress") {
+			return err
+		}
+		select {
+		case <-wait.C:
+		case <-ctx.Done():
+			return err
+		}
+	}
 }
 
 // ID is the node's id.

@@ -52,7 +52,7 @@ func (s *Service) Start(ctx context.Context) {
 				continue
 			}
 			if err := s.round(ctx); err != nil && ctx.Err() == nil {
-				s.Log.Debug("Heartbeat failed", "err", err)
+				s.Log.Warn("Heartbeat failed", "err", err)
 			}
 		}
 	})

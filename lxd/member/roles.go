@@ -2,6 +2,8 @@ package member
 
 import (
 	"context"
+	"slices"
+	"time"
 
 	"sett/lxd/cluster"
 	"sett/lxd/dqlite"
@@ -16,13 +18,30 @@ type change struct {
 // balance gives the members of the database their roles, one step after the other.
 // The leader calls it after each heartbeat.
 func (s *Service) balance(ctx context.Context, ms []cluster.Member, raft []dqlite.Member) error {
-	c, err := s.Config(ctx)
+	w, err := s.wanted(ctx, ms)
 	if err != nil {
 		return err
 	}
+	for range 2 * len(raft) {
+		step, ok := w.next(raft)
+		if !ok {
+			return nil
+		}
+		if raft, err = s.take(ctx, step); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Service) wanted(ctx context.Context, ms []cluster.Member) (want, error) {
+	c, err := s.Config(ctx)
+	if err != nil {
+		return want{}, err
+	}
 	more, err := loadDetails(ctx, s.DB)
 	if err != nil {
-		return err
+		return want{}, err
 	}
 	w := want{leader: s.Store.Node().ID(), voters: maxVoters.Get(c), standBy: maxStandBy.Get(c), online: map[uint64]bool{}, domain: map[uint64]string{}}
 	for _, m := range ms {
@@ -30,21 +49,66 @@ func (s *Service) balance(ctx context.Context, ms []cluster.Member, raft []dqlit
 		w.online[uint64(m.ID)] = s.Cluster.Online(m) && m.State != cluster.StatePending
 		w.domain[uint64(m.ID)] = more[m.ID].domain
 	}
+	return w, nil
+}
+
+// take takes one step, and returns the members after it.
+func (s *Service) take(ctx context.Context, step change) ([]dqlite.Member, error) {
+	if err := s.Store.Node().Assign(ctx, step.id, step.role); err != nil {
+		return nil, err
+	}
+	s.Log.Info("Changed a member's part in the database", "member", step.id, "role", step.role)
+	raft, err := s.Store.Node().Members(ctx)
+	if err == nil {
+		s.keepRaft(ctx, raft)
+	}
+	return raft, err
+}
+
+// handOverTime bounds what a member that goes may take to find others for its part.
+const handOverTime = 3 * time.Second
+
+// HandOver gives this member's part in the database to others, before the daemon
+// ends. Those who are left have a majority then, where they can.
+func (s *Service) HandOver(ctx context.Context) error {
+	if !s.here.Clustered() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, handOverTime)
+	defer cancel()
+	n := s.Store.Node()
+	raft, leader, err := n.Shape(ctx)
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(raft, func(m dqlite.Member) bool { return m.ID == n.ID() && m.Role == dqlite.Voter }) {
+		return nil
+	}
+	ms, err := s.Cluster.Members(ctx)
+	if err != nil {
+		return err
+	}
+	w, err := s.wanted(ctx, ms)
+	if err != nil {
+		return err
+	}
+	w.leader, w.online[n.ID()] = leader, false
 	for range 2 * len(raft) {
 		step, ok := w.next(raft)
 		if !ok {
-			return nil
+			break
 		}
-		if err := s.Store.Node().Assign(ctx, step.id, step.role); err != nil {
+		if step.id == n.ID() {
+			// Only another leader can take its vote away.
+			if err := n.Handover(ctx); err != nil {
+				return err
+			}
+		}
+		if raft, err = s.take(ctx, step); err != nil {
 			return err
 		}
-		s.Log.Info("Changed a member's part in the database", "member", step.id, "role", step.role)
-		if raft, err = s.Store.Node().Members(ctx); err != nil {
-			return err
-		}
-		s.keepRaft(ctx, raft)
 	}
-	return nil
+	return n.Handover(ctx)
 }
 
 // want is what the roles should be.

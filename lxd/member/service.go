@@ -135,10 +135,7 @@ func (s *Service) list(ctx context.Context) ([]api.ClusterMember, error) {
 func (s *Service) raft(ctx context.Context) (all []dqlite.Member, leader uint64) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	if l, err := s.Store.Node().Believed(ctx); err == nil {
-		leader = l.ID
-	}
-	if all, err := s.Store.Node().Members(ctx); err == nil {
+	if all, leader, err := s.Store.Node().Shape(ctx); err == nil {
 		return all, leader
 	}
 	all, err := s.Store.Local.Members().Get(context.WithoutCancel(ctx))

@@ -27,6 +27,8 @@ func (s *Service) handleGet(ctx context.Context, r *rest.Request) (rest.Response
 		return rest.Sync(u), nil
 	}
 	u.Auth = "trusted"
+	ctx, cancel := s.early(ctx)
+	defer cancel()
 	full := api.Server{ServerUntrusted: u, Environment: s.daemon.Environment(ctx)}
 	full.Environment.Project = "default"
 	if p := r.Query("project"); p != "" {
@@ -34,13 +36,29 @@ func (s *Service) handleGet(ctx context.Context, r *rest.Request) (rest.Response
 	}
 	cfg, err := s.Config(ctx)
 	if err != nil {
-		return nil, err
+		// A member of a cluster that waits for the others is to be seen all the same.
+		if !errs.Is(err, errs.KindUnavailable) {
+			return nil, err
+		}
+		if cfg, err = s.ownConfig(r.Context()); err != nil {
+			return nil, err
+		}
 	}
 	full.Config = map[string]any{}
 	if r.Caller().Admin {
 		full.Config = s.keys.Redact(cfg)
 	}
 	return rest.SyncETag(full, full.Config), nil
+}
+
+// early bounds what an answer may wait for the database while the daemon comes up.
+func (s *Service) early(ctx context.Context) (context.Context, context.CancelFunc) {
+	select {
+	case <-s.daemon.Ready():
+		return context.WithTimeout(ctx, 10*time.Second)
+	default:
+		return context.WithTimeout(ctx, time.Second)
+	}
 }
 
 func (s *Service) handlePut(ctx context.Context, r *rest.Request) (rest.Response, error) {

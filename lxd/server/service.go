@@ -99,6 +99,16 @@ func (s *Service) Config(ctx context.Context) (map[string]string, error) {
 	return maps.Clone(c), nil
 }
 
+// ownConfig is what of the configuration belongs to this member.
+func (s *Service) ownConfig(ctx context.Context) (map[string]string, error) {
+	rows, err := db.Select[configRow](ctx, s.local, stmtConfig)
+	c := map[string]string{}
+	for _, r := range rows {
+		c[r.Key] = r.Value
+	}
+	return c, err
+}
+
 // Forget makes the next reader look into the database, after another member has
 // changed the configuration.
 func (s *Service) Forget() {
