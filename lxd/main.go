@@ -6,7 +6,7 @@ import (
 
 	"sett/lxd/cmd"
 	"sett/lxd/host/render"
-	"sett/lxd/host/unpack"
+	unpack "sett/lxd/host/unpack/child"
 	"sett/lxd/shim/child"
 )
 

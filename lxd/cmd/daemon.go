@@ -17,6 +17,7 @@ import (
 	"sett/lxd/container/lxc"
 	"sett/lxd/daemon"
 	"sett/lxd/host/idmap"
+	"sett/lxd/host/unpack"
 	networks "sett/lxd/network/all"
 	"sett/lxd/shim"
 	storage "sett/lxd/storage/all"
@@ -69,8 +70,9 @@ func (e *env) daemon(ctx context.Context, group string) error {
 	defer cancel()
 	defer context.AfterFunc(s.early, cancel)()
 
+	var unpacker unpack.Jail
 	d, err := daemon.Start(start, daemon.Options{
-		Dir: e.dir, Group: group, LogHandler: h, Listener: listener, Engine: engine, IDs: idmap.NewHost(),
+		Dir: e.dir, Group: group, LogHandler: h, Listener: listener, Engine: func() (container.Engine, error) { return engine(&unpacker) }, Unpacker: &unpacker, IDs: idmap.NewHost(),
 		StorageDrivers: storage.New(), NetworkDrivers: networks.Drivers, Tell: tell(log),
 	})
 	switch {
@@ -89,11 +91,14 @@ func (e *env) daemon(ctx context.Context, group string) error {
 	return d.Err()
 }
 
-func engine() (container.Engine, error) {
+// engine finds the shim, which serves as the jail's child too: what an image may get
+// hold of in there is small, and a copy in memory that nobody can write.
+func engine(j *unpack.Jail) (container.Engine, error) {
 	s, err := shim.Find()
 	if err != nil {
 		return nil, err
 	}
+	j.Command = []string{s.Exe()}
 	return lxc.New(s)
 }
 

@@ -76,6 +76,10 @@ func New(path string) (*Shim, error) {
 // Path is the binary that was found.
 func (s *Shim) Path() string { return s.path }
 
+// Exe is the sealed copy in memory, as a path that works in this process and in what
+// it starts.
+func (s *Shim) Exe() string { return s.exe }
+
 // Close frees the copy; processes that run from it keep it.
 func (s *Shim) Close() error { return errors.Join(s.image.Close(), s.null.Close()) }
 

@@ -18,5 +18,5 @@
 //	collect what it said     <--  exit
 //
 // The child is this program or its shim, started again: its main function hands over
-// to Main when it is asked for Verb.
+// to Main of package child when it is asked for Verb.
 package unpack

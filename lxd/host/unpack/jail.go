@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sett/lxd/host/unpack/child"
 	"sett/shared/archive"
 	"sett/shared/errs"
 )
@@ -94,7 +95,7 @@ func (j Jail) unpack(ctx context.Context, path string, to *os.File, only []strin
 	if err != nil {
 		return err
 	}
-	err = j.run(ctx, job{Format: format, Only: only}, from, nil, to, from)
+	err = j.run(ctx, child.Job{Format: string(format), Only: only}, from, nil, to, from)
 	var f *failed
 	switch {
 	case !errors.As(err, &f):
@@ -117,7 +118,7 @@ func (j Jail) Pack(ctx context.Context, w io.Writer, format archive.Format, dir 
 		return err
 	}
 	defer from.Close()
-	return j.run(ctx, job{Pack: true, Format: format, Names: names}, nil, w, from)
+	return j.run(ctx, child.Job{Pack: true, Format: string(format), Names: names}, nil, w, from)
 }
 
 // failed is what a program said when it did not succeed.
@@ -138,7 +139,7 @@ func clone(f *os.File) (*os.File, error) {
 
 // run starts the child and waits for it. Mounts of files become its descriptors from
 // 3 on, the target first.
-func (j Jail) run(ctx context.Context, what job, stdin *os.File, stdout io.Writer, files ...*os.File) error {
+func (j Jail) run(ctx context.Context, what child.Job, stdin *os.File, stdout io.Writer, files ...*os.File) error {
 	b, err := json.Marshal(what)
 	if err != nil {
 		return err
@@ -149,7 +150,7 @@ func (j Jail) run(ctx context.Context, what job, stdin *os.File, stdout io.Write
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	c := exec.CommandContext(ctx, argv[0], append(argv[1:len(argv):len(argv)], Verb, string(b))...)
+	c := exec.CommandContext(ctx, argv[0], append(argv[1:len(argv):len(argv)], child.Verb, string(b))...)
 	said := &tail{max: 4096}
 	if stdin != nil {
 		c.Stdin = stdin
@@ -198,7 +199,7 @@ func (j Jail) run(ctx context.Context, what job, stdin *os.File, stdout io.Write
 		text = err.Error()
 	}
 	var exit *exec.ExitError
-	if errors.As(err, &exit) && exit.ExitCode() == exitJail {
+	if errors.As(err, &exit) && exit.ExitCode() == child.ExitJail {
 		return errors.New(text)
 	}
 	return &failed{text}

@@ -170,6 +170,7 @@ __attribute__((noreturn)) static void child(struct command *c)
 
 	if (setgroups(0, NULL) < 0 || setresgid(0, 0, 0) < 0 || setresuid(0, 0, 0) < 0)
 		fail(ST_IDS, 125);
+	hide();
 	/*
 	 * The daemon's session keyring stays outside. An old kernel or a used-up quota
 	 * refuses a new one; then there was none of ours that the guest could reach,
@@ -193,6 +194,7 @@ __attribute__((noreturn)) static void child(struct command *c)
 	if (setgroups(c->ngroups, c->groups) < 0 || setresgid(c->gid, c->gid, c->gid) < 0 ||
 	    setresuid(c->uid, c->uid, c->uid) < 0)
 		fail(ST_IDS, 125);
+	hide();
 	if (c->cwd && c->cwd[0]) {
 		if (chdir(c->cwd) < 0)
 			fail(ST_CWD, 126);

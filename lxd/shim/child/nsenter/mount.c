@@ -162,6 +162,7 @@ static void become_root(void)
 {
 	if (setgroups(0, NULL) < 0 || setresgid(0, 0, 0) < 0 || setresuid(0, 0, 0) < 0)
 		fail(ST_IDS, 1);
+	hide();
 	umask(022);
 }
 

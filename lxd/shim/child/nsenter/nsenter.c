@@ -103,6 +103,20 @@ void signals_default(void)
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
+/*
+ * From the moment in which we are in the container's pid namespace its root must
+ * not be able to trace us, look at our descriptors or open our binary through
+ * /proc. A process that is not dumpable belongs to the initial user namespace in
+ * the kernel's eyes. Exec ends that, and so does a change of ids where
+ * fs.suid_dumpable is 1, a debugger's setting: there it has to be said again after
+ * each of them, and the instant in between cannot be closed.
+ */
+void hide(void)
+{
+	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
+		_exit(125);
+}
+
 /* glibc hands a constructor the arguments of main. */
 __attribute__((constructor)) static void enter(int argc, char **argv)
 {
@@ -118,14 +132,7 @@ __attribute__((constructor)) static void enter(int argc, char **argv)
 		dprintf(2, "lxd-shim is run by the daemon\n");
 		_exit(125);
 	}
-	/*
-	 * From the moment in which we are in the container's pid namespace its root
-	 * must not be able to trace us, look at our descriptors or open our binary
-	 * through /proc. A process that is not dumpable belongs to the initial user
-	 * namespace in the kernel's eyes, and only exec ends that.
-	 */
-	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
-		_exit(125);
+	hide();
 	for (int fd = FD_SOCKET; fd <= FD_LAST; fd++)
 		fcntl(fd, F_SETFD, FD_CLOEXEC);
 	syscall(SYS_close_range, FD_LAST + 1, ~0U, 0);

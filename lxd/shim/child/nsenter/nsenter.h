@@ -25,6 +25,7 @@ struct request {
 };
 
 void signals_default(void);
+void hide(void);
 void request_read(struct request *r);
 int request_next(struct request *r, struct field *f);
 void answer(enum stage s, int err, int pid);

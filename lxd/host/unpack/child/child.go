@@ -1,4 +1,7 @@
-package unpack
+// Package child is the inside of the jail in which images are taken apart: see
+// package unpack. It is part of the shim, of which every running container keeps a
+// copy, and so it imports as little as it can.
+package child
 
 import (
 	"encoding/json"
@@ -8,21 +11,20 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
-
-	"sett/shared/archive"
 )
 
 // Verb is the first argument by which a program knows that it is to call Main.
 const Verb = "unpack"
 
-// job is what the child is told, as JSON in its second argument.
-type job struct {
-	Pack   bool           // make an archive of the target on stdout; else unpack
-	Format archive.Format // of the archive
-	Names  []string       // what to pack, below the target
-	Only   []string       // what to take out of a squashfs; empty: all
+// Job is what the child is told, as JSON in its second argument.
+type Job struct {
+	Pack   bool     // make an archive of the target on stdout; else unpack
+	Format string   // of the archive, by package archive's name
+	Names  []string // what to pack, below the target
+	Only   []string // what to take out of a squashfs; empty: all
 }
 
 // Descriptors that the child inherits beside the standard three: mounts without a
@@ -32,8 +34,9 @@ const (
 	fdArchive = 4 // of the archive, when unpacking
 )
 
+// ExitJail is the exit status of Main when it came to no work.
 const (
-	exitJail = 120 // the jail could not be built
+	ExitJail = 120 // the jail could not be built
 	memory   = 4 << 30
 	cpuTime  = 2 * 60 * 60 // seconds
 )
@@ -47,16 +50,22 @@ func keep() []int {
 
 // Main is the child. args are what follows the verb. It returns the exit status.
 func Main(args []string) int {
-	var j job
+	var j Job
 	if len(args) != 1 || json.Unmarshal([]byte(args[0]), &j) != nil {
 		fmt.Fprintln(os.Stderr, "unpack: not meant to be called by hand")
-		return exitJail
+		return ExitJail
 	}
 	// Capabilities belong to threads: what drops them must be what starts the program.
 	runtime.LockOSThread()
+	// And the others keep theirs. Who takes over the program must not get at them, nor
+	// at our binary, through /proc/1.
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		fmt.Fprintln(os.Stderr, "hide from the jail:", err)
+		return ExitJail
+	}
 	if err := jail(j); err != nil {
 		fmt.Fprintln(os.Stderr, "build the jail:", err)
-		return exitJail
+		return ExitJail
 	}
 	name, argv := command(j)
 	c := exec.Command(name, argv...)
@@ -85,8 +94,8 @@ const (
 )
 
 // command is the program and its arguments, as seen from inside the jail.
-func command(j job) (string, []string) {
-	if j.Format == archive.SquashFS {
+func command(j Job) (string, []string) {
+	if j.Format == "squashfs" {
 		if j.Pack {
 			return "mksquashfs", nil
 		}
@@ -95,15 +104,15 @@ func command(j job) (string, []string) {
 	}
 	var z []string
 	switch j.Format {
-	case archive.Gzip:
+	case "gzip":
 		z = []string{"--gzip"}
-	case archive.Bzip2:
+	case "bzip2":
 		z = []string{"--bzip2"}
-	case archive.XZ:
+	case "xz":
 		z = []string{"--xz"}
-	case archive.Zstd:
+	case "zstd":
 		z = []string{"--zstd"}
-	case archive.LZ4:
+	case "lz4":
 		z = []string{"--use-compress-program=lz4"}
 	}
 	// Other attributes in "security." and "trusted." are for the host's own use, and
@@ -118,7 +127,7 @@ func command(j job) (string, []string) {
 }
 
 // jail confines this process. It starts in fresh namespaces, as root.
-func jail(j job) error {
+func jail(j Job) error {
 	unix.Umask(0)
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("leave the host's mounts: %w", err)
@@ -163,7 +172,7 @@ func jail(j job) error {
 	if err := attach(fdTarget, root+target, strict|unix.MS_NOEXEC|readOnlyIf(j.Pack)); err != nil {
 		return err
 	}
-	if j.Format == archive.SquashFS && !j.Pack {
+	if j.Format == "squashfs" && !j.Pack {
 		// unsquashfs wants a name to open.
 		if err := os.WriteFile(root+archivePath, nil, 0o600); err != nil {
 			return err
@@ -281,6 +290,45 @@ func dropPowers() error {
 	}
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("refuse new privileges: %w", err)
+	}
+	// A change of powers may undo it, as fs.suid_dumpable says.
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return fmt.Errorf("hide from the jail: %w", err)
+	}
+	return dropKeys()
+}
+
+// dropKeys takes the keys of the host's root away: those of the daemon's session, and
+// all that root owns, by refusing the system calls that deal with keys.
+func dropKeys() error {
+	// Without support for keys in the kernel there are none.
+	if _, err := unix.KeyctlInt(unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0); err != nil && err != unix.ENOSYS {
+		return fmt.Errorf("leave the session's keys: %w", err)
+	}
+	const errno = unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)
+	const load, equal, give = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, unix.BPF_RET | unix.BPF_K
+	arch := map[string]uint32{"amd64": unix.AUDIT_ARCH_X86_64, "arm64": unix.AUDIT_ARCH_AARCH64,
+		"riscv64": unix.AUDIT_ARCH_RISCV64, "ppc64le": unix.AUDIT_ARCH_PPC64LE, "s390x": unix.AUDIT_ARCH_S390X}[runtime.GOARCH]
+	if arch == 0 {
+		return nil
+	}
+	f := []unix.SockFilter{
+		{Code: load, K: 4}, // seccomp_data.arch
+		{Code: equal, K: arch, Jt: 1},
+		{Code: give, K: errno}, // the numbers of another architecture mean other calls
+		{Code: load, K: 0},     // seccomp_data.nr
+		{Code: unix.BPF_JMP | unix.BPF_JGE | unix.BPF_K, K: 0x40000000, Jt: 3}, // x32 has numbers of its own
+		{Code: equal, K: unix.SYS_KEYCTL, Jt: 2},
+		{Code: equal, K: unix.SYS_ADD_KEY, Jt: 1},
+		{Code: equal, K: unix.SYS_REQUEST_KEY, Jf: 1},
+		{Code: give, K: errno},
+		{Code: give, K: unix.SECCOMP_RET_ALLOW},
+	}
+	p := unix.SockFprog{Len: uint16(len(f)), Filter: &f[0]}
+	_, _, e := unix.Syscall(unix.SYS_PRCTL, unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&p)))
+	runtime.KeepAlive(f)
+	if e != 0 {
+		return fmt.Errorf("refuse access to keys: %w", e)
 	}
 	return nil
 }
