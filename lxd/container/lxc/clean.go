@@ -14,7 +14,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sett/lxd/container"
-	"sett/shared/errs"
 )
 
 // cleanTimeout bounds what happens after a container's end.
@@ -37,8 +36,8 @@ func (e *Engine) Clean(ctx context.Context, id container.ID, runDir string) erro
 		}
 		defer hold.Close()
 	}
-	if _, err := readState(p, id); err == nil {
-		return errs.Conflict("Container %s is running", id)
+	if err := e.stopped(ctx, p, id); err != nil {
+		return err
 	}
 	return e.clean(ctx, id, p)
 }

@@ -140,8 +140,8 @@ func (e *Engine) Start(ctx context.Context, s container.Spec) (container.Process
 	}
 	defer e.release(s.ID)
 	p := paths{s.RunDir}
-	if st, err := readState(p, s.ID); err == nil {
-		return nil, errs.Conflict("Container %s is running already, as process %d", s.ID, st.Init.PID)
+	if err := e.stopped(ctx, p, s.ID); err != nil {
+		return nil, err
 	}
 	// What a crash has left would be in the way: groups of the same names above all.
 	if err := e.clean(ctx, s.ID, p); err != nil {
@@ -241,6 +241,38 @@ func lockStart(ctx context.Context, p paths, how int) (*os.File, error) {
 	}
 }
 
+// state is readState with an answer for a file that cannot be read or understood.
+// Only a container that has no process is taken for stopped then: to start a second
+// one over a first, or to clean up under it, would do harm.
+func (e *Engine) state(ctx context.Context, p paths, id container.ID) (wire.State, error) {
+	st, err := readState(p, id)
+	if err == nil || errors.Is(err, container.ErrNotRunning) {
+		return st, err
+	}
+	for _, name := range []string{payloadGroup(id), monitorGroup(id), pivotGroup(id)} {
+		pids, gerr := e.layout.Group(name).Processes(ctx)
+		if gerr != nil {
+			return st, errors.Join(err, gerr)
+		}
+		if len(pids) > 0 {
+			return st, errs.Internal("It is not known what became of container %s, which has processes (%d for one): %w", id, pids[0], err)
+		}
+	}
+	return st, container.ErrNotRunning
+}
+
+// stopped is nil for a container that certainly does not run.
+func (e *Engine) stopped(ctx context.Context, p paths, id container.ID) error {
+	st, err := e.state(ctx, p, id)
+	if errors.Is(err, container.ErrNotRunning) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return errs.Conflict("Container %s is running already, as process %d", id, st.Init.PID)
+}
+
 // readState returns what is known of a container that runs, or ErrNotRunning.
 func readState(p paths, id container.ID) (st wire.State, err error) {
 	b, err := os.ReadFile(p.state())
@@ -293,7 +325,7 @@ func (e *Engine) Find(ctx context.Context, id container.ID, runDir string) (cont
 		}
 		defer hold.Close()
 	}
-	st, err := readState(p, id)
+	st, err := e.state(ctx, p, id)
 	if err != nil {
 		return nil, err
 	}

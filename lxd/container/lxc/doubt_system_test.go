@@ -1,0 +1,66 @@
+//go:build system
+
+package lxc_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"sett/lxd/container"
+	"sett/lxd/container/lxc"
+)
+
+// A container of which it cannot be told whether it runs is neither started again
+// nor cleaned up, as long as it has processes.
+func TestDoubtIsNotTakenForStopped(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	sh := newShim(t)
+	first, err := lxc.New(sh)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := spec(t, unprivileged, true)
+	p := start(t, first, s)
+	file := filepath.Join(s.RunDir, "state.json")
+	good, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, bad := range []string{"", "{", `{"Keep": 7}`} {
+		if err := os.WriteFile(file, []byte(bad), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		next := newEngine(t) // it knows of the container from its files only
+		if q, err := next.Start(ctx, s); err == nil {
+			_ = q.Kill(ctx)
+			t.Fatalf("%q: started a second time", bad)
+		}
+		if err := next.Clean(ctx, s.ID, s.RunDir); err == nil {
+			t.Errorf("%q: cleaned up while running", bad)
+		}
+		if _, err := next.Find(ctx, s.ID, s.RunDir); err == nil || errors.Is(err, container.ErrNotRunning) {
+			t.Errorf("%q: find: %v", bad, err)
+		}
+		expect(t, p, "echo alive", "alive")
+	}
+	if err := os.WriteFile(file, good, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Kill(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := newEngine(t).Find(ctx, s.ID, s.RunDir); !errors.Is(err, container.ErrNotRunning) {
+		t.Errorf("find after its end: %v", err)
+	}
+	if err := newEngine(t).Clean(ctx, s.ID, s.RunDir); err != nil {
+		t.Errorf("clean after its end: %v", err)
+	}
+	_ = first.Close()
+}
