@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -259,14 +260,30 @@ func TestNICComesAndGoes(t *testing.T) {
 			t.Errorf("%+v", i)
 		}
 	}
+	// The guest puts something of its own in the interface's place.
+	for _, c := range []string{"set eth1 down", "set eth1 name lost", "add eth1 type veth peer name trap"} {
+		in := append([]string{"-n", "-t", strconv.Itoa(p.PID()), "ip", "link"}, strings.Fields(c)...)
+		if out, err := exec.Command("nsenter", in...).CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v: %s", c, err, out)
+		}
+	}
 	if err := p.RemoveNIC(ctx, "eth1", name+"c1"); err != nil {
 		t.Fatal(err)
+	}
+	if all, err = p.Interfaces(ctx); err != nil || !slices.ContainsFunc(all, func(i container.Interface) bool { return i.Name == "eth1" }) {
+		t.Errorf("the guest's own interface was taken: %+v, %v", all, err)
+	}
+	if out, err := exec.Command("ip", "-o", "link", "show", name+"c1").CombinedOutput(); err != nil || !strings.Contains(string(out), "@"+name+"a1:") {
+		t.Errorf("something else came back: %v, %s", err, out)
 	}
 	if _, err := os.Stat("/sys/class/net/" + name + "c1"); err != nil {
 		t.Error(err)
 	}
 	if err := p.RemoveNIC(ctx, "eth1", name+"c1"); err == nil {
 		t.Error("removed twice")
+	}
+	if err := p.RemoveNIC(ctx, "eth0", name+"c0"); err != nil {
+		t.Errorf("one that it was started with: %v", err)
 	}
 }
 

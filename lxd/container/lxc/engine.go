@@ -191,6 +191,9 @@ func (e *Engine) Start(ctx context.Context, s container.Spec) (container.Process
 	if err := os.WriteFile(p.config(), []byte(conf), 0o600); err != nil {
 		return nil, fmt.Errorf("write the configuration: %w", err)
 	}
+	if err := noteNICs(p, s.NICs); err != nil {
+		return nil, fmt.Errorf("note the interfaces: %w", err)
+	}
 	hold, err := lockStart(ctx, p, unix.LOCK_EX)
 	if err != nil {
 		return nil, err

@@ -29,6 +29,7 @@ func (p paths) filter() string   { return filepath.Join(p.dir, "seccomp.bpf") }
 func (p paths) state() string    { return filepath.Join(p.dir, "state.json") }
 func (p paths) starting() string { return filepath.Join(p.dir, "starting") }
 func (p paths) reboot() string   { return filepath.Join(p.dir, "reboot") }
+func (p paths) nics() string     { return filepath.Join(p.dir, "nics.json") }
 func (p paths) stage() string    { return filepath.Join(p.dir, "mounts") }
 
 // lock is where liblxc keeps its lock file of a container.

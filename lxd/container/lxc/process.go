@@ -34,6 +34,8 @@ type guest struct {
 	devpts *os.File
 	closed bool
 
+	nics sync.Mutex // held while interfaces come and go
+
 	over chan struct{} // closed when the container has stopped and is cleaned up
 	exit container.Exit
 	err  error // the engine was closed first
