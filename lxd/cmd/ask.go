@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
+
+	"golang.org/x/term"
 
 	"sett/shared/errs"
 	"sett/shared/i18n"
@@ -16,6 +19,7 @@ import (
 // an answer, an empty one for the default, a wrong one is asked again.
 type asker struct {
 	in   *bufio.Reader
+	tty  io.Reader // what in reads
 	out  io.Writer
 	errs io.Writer
 }
@@ -31,6 +35,18 @@ func (a *asker) line(question string) (string, error) {
 		err = nil
 	}
 	return strings.TrimSpace(l), err
+}
+
+// secret asks for what must not be seen on the screen; it may be empty.
+func (a *asker) secret(question string) (string, error) {
+	f, ok := a.tty.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return a.line(question)
+	}
+	fmt.Fprint(a.out, question)
+	b, err := term.ReadPassword(int(f.Fd()))
+	fmt.Fprintln(a.out)
+	return string(b), err
 }
 
 // text asks for a word. check may be nil; a word without default must not be empty.

@@ -129,6 +129,23 @@ func TestInitRefusesWhatDoesNotFit(t *testing.T) {
 	}
 }
 
+func TestInitAsksForTheNetwork(t *testing.T) {
+	t.Parallel()
+	s := daemontest.New(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	s.Must(err)
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	s.Must(err)
+	s.Must(l.Close())
+	answers := strings.Join([]string{"no", "no", "no", "no", "no", "yes", "a b", "127.0.0.1", "0", port, "one", "two", "sesame", "sesame", "yes", "no", ""}, "\n")
+	want(t, s, 0, "", answers, "init")
+	srv, _, err := s.GetServer()
+	s.Must(err)
+	if srv.Config["core.https_address"] != "127.0.0.1:"+port || srv.Config["core.trust_password"] != true || len(srv.Environment.Addresses) != 1 {
+		t.Errorf("config %v, addresses %v", srv.Config, srv.Environment.Addresses)
+	}
+}
+
 func TestSQL(t *testing.T) {
 	t.Parallel()
 	s := daemontest.New(t)

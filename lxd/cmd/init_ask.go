@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -17,6 +18,7 @@ import (
 	"sett/shared/api"
 	"sett/shared/errs"
 	"sett/shared/i18n"
+	"sett/shared/validate"
 )
 
 // dialogue asks for a set-up. The order of the questions and their defaults are
@@ -34,7 +36,7 @@ type dialogue struct {
 }
 
 func (e *env) askPreseed(c client.InstanceServer) (*api.InitPreseed, error) {
-	d := &dialogue{asker: asker{bufio.NewReader(e.in), e.out, e.err}, c: c, p: newPreseed(), dir: e.dir, taken: e.taken}
+	d := &dialogue{asker: asker{bufio.NewReader(e.in), e.in, e.out, e.err}, c: c, p: newPreseed(), dir: e.dir, taken: e.taken}
 	for _, ask := range []func() error{d.cluster, d.storage, d.maas, d.networking, d.server, d.images} {
 		if err := ask(); err != nil {
 			return nil, err
@@ -70,8 +72,53 @@ func (d *dialogue) maas() error {
 	return d.refuse(i18n.G("Should it connect to a MAAS server?"), i18n.G("Support for MAAS"))
 }
 
+// server asks where the API is on the network: address, port, password. A server that
+// joins a cluster has answered that already.
 func (d *dialogue) server() error {
-	return d.refuse(i18n.G("Should other machines reach this server over the network?"), i18n.G("Access over the network"))
+	yes, err := d.yes(i18n.G("Should other machines reach this server over the network?"), false)
+	if err != nil || !yes {
+		return err
+	}
+	address, err := d.text(i18n.G("Address to listen on (without port)"), "all", func(s string) error {
+		_, err := validate.ListenAddress(networkAddress(s, validate.DefaultPort))
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	port, err := d.text(i18n.G("Port to listen on"), validate.DefaultPort, func(s string) error {
+		if n, err := strconv.ParseUint(s, 10, 16); err != nil || n == 0 {
+			return fmt.Errorf(i18n.G("%q is not a port"), s)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	d.p.Node.Config["core.https_address"] = networkAddress(address, port)
+	for {
+		password, err := d.secret(i18n.G("Trust password for new clients (empty: none, they bring tokens): "))
+		if err != nil || password == "" {
+			return err
+		}
+		again, err := d.secret(i18n.G("Again: "))
+		if err != nil {
+			return err
+		}
+		if again == password {
+			d.p.Node.Config["core.trust_password"] = password
+			return nil
+		}
+		fmt.Fprintf(d.errs, "%s\n\n", i18n.G("The two are not the same."))
+	}
+}
+
+// networkAddress joins address and port; "all" is every address of the host.
+func networkAddress(address, port string) string {
+	if address == "all" || address == "any" {
+		address = "::"
+	}
+	return net.JoinHostPort(strings.Trim(address, "[]"), port)
 }
 
 func (d *dialogue) images() error {

@@ -52,7 +52,7 @@ func (e *env) autoPreseed(c client.InstanceServer, f initFlags) (*api.InitPresee
 		if port == -1 {
 			port = defaultPort
 		}
-		p.Node.Config["core.https_address"] = net.JoinHostPort(f.address, strconv.FormatInt(port, 10))
+		p.Node.Config["core.https_address"] = networkAddress(f.address, strconv.FormatInt(port, 10))
 	}
 	if f.trustPassword != "" {
 		p.Node.Config["core.trust_password"] = f.trustPassword
