@@ -196,6 +196,7 @@ func Start(ctx context.Context, o Options) (_ *Daemon, err error) {
 func (d *Daemon) comeUp() {
 	d.startHTTPS()
 	d.own.members.Start(d.ctx)
+	d.own.server.Listen(d.ctx)
 	if !d.waitDatabase() {
 		return
 	}
@@ -324,6 +325,7 @@ func (d *Daemon) shutDown() error {
 	d.https.Close(grace)
 	d.peers.Close(grace)
 	d.own.members.Close()
+	d.own.server.Close()
 	if d.http.Shutdown(grace) != nil {
 		_ = d.http.Close()
 	}

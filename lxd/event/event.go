@@ -35,6 +35,8 @@ type Event struct {
 	Metadata  any
 	// By is who caused it, where only they may see it. It does not go out.
 	By *Requestor
+	// Remote events have come from another member.
+	Remote bool
 }
 
 // Requestor says who asked for what happened.
@@ -52,11 +54,12 @@ type Bus struct {
 	subs     map[*Subscription]struct{}
 	now      func() time.Time
 	location func() string
+	changed  chan struct{} // closed, and replaced, when who listens has changed
 }
 
 // NewBus makes a bus whose events carry the member's name as their location.
 func NewBus(location string) *Bus {
-	return &Bus{subs: map[*Subscription]struct{}{}, now: time.Now, location: func() string { return location }}
+	return &Bus{subs: map[*Subscription]struct{}{}, now: time.Now, location: func() string { return location }, changed: make(chan struct{})}
 }
 
 // Follow makes the bus ask for its location: a member's name may change. It is for
@@ -71,10 +74,16 @@ type Filter struct {
 	Types       []Type // empty: all
 	Project     string // events of this project and those of none
 	AllProjects bool
+	// Local leaves out what has come from other members. It is how members listen to
+	// each other: what one hears from the others, it does not tell them again.
+	Local bool
 }
 
 func (f Filter) match(e Event) bool {
 	if len(f.Types) > 0 && !slices.Contains(f.Types, e.Type) {
+		return false
+	}
+	if f.Local && e.Remote {
 		return false
 	}
 	return f.AllProjects || f.Project == "" || e.Project == "" || e.Project == f.Project
@@ -98,7 +107,30 @@ func (b *Bus) Subscribe(f Filter) *Subscription {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.subs[s] = struct{}{}
+	b.turn()
 	return s
+}
+
+func (b *Bus) turn() {
+	close(b.changed)
+	b.changed = make(chan struct{})
+}
+
+// Demand tells which types somebody here wants from other members too, and gives a
+// channel that is closed when that may have changed.
+func (b *Bus) Demand() ([]Type, <-chan struct{}) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var out []Type
+	for _, t := range Types() {
+		for s := range b.subs {
+			if !s.filter.Local && (len(s.filter.Types) == 0 || slices.Contains(s.filter.Types, t)) {
+				out = append(out, t)
+				break
+			}
+		}
+	}
+	return out, b.changed
 }
 
 // C gives the events. It is closed when the listener was too slow, or by Close.
@@ -111,10 +143,19 @@ func (s *Subscription) Close() {
 	s.drop()
 }
 
+// Want changes which types come from now on.
+func (s *Subscription) Want(types ...Type) {
+	s.bus.mu.Lock()
+	defer s.bus.mu.Unlock()
+	s.filter.Types = slices.Clone(types)
+	s.bus.turn()
+}
+
 func (s *Subscription) drop() {
 	if !s.closed {
 		s.closed = true
 		delete(s.bus.subs, s)
+		s.bus.turn()
 		close(s.c)
 	}
 }

@@ -50,6 +50,9 @@ func (s *Service) handleEvents(ctx context.Context, r *rest.Request) (rest.Respo
 	// Listening begins before the client knows, so that it misses nothing.
 	sub := s.bus.Subscribe(f)
 	defer sub.Close()
+	if !r.Alone() {
+		s.mesh.settled(ctx)
+	}
 	conn, err := r.Upgrade()
 	if err != nil {
 		return nil, err

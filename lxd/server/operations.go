@@ -12,7 +12,7 @@ import (
 	"sett/shared/errs"
 )
 
-func (s *Service) handleOps(_ context.Context, r *rest.Request) (rest.Response, error) {
+func (s *Service) handleOps(ctx context.Context, r *rest.Request) (rest.Response, error) {
 	all, err := r.AllProjects()
 	if err != nil {
 		return nil, err
@@ -26,6 +26,12 @@ func (s *Service) handleOps(_ context.Context, r *rest.Request) (rest.Response, 
 		k := strings.ToLower(a.Status)
 		urls[k] = append(urls[k], o.URL())
 		objs[k] = append(objs[k], a)
+	}
+	for k, os := range s.opsElsewhere(ctx, r) {
+		objs[k] = append(objs[k], os...)
+		for _, o := range os {
+			urls[k] = append(urls[k], "/1.0/operations/"+o.ID)
+		}
 	}
 	if r.Recursion() > 0 {
 		return rest.Sync(objs), nil

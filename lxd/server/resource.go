@@ -12,7 +12,7 @@ import (
 // Routes are the endpoints of the server, of operations and of events.
 func (s *Service) Routes() []rest.Route {
 	root := rest.Route{Path: "/", EarlyOK: true}
-	one := rest.Route{Path: "/1.0", EarlyOK: true, Kind: entity.Server}
+	one := rest.Route{Path: "/1.0", EarlyOK: true, Kind: entity.Server, Where: rest.OnTarget}
 	ops := rest.Route{Path: "/1.0/operations", Scope: rest.InProject, LateOK: true}
 	o := rest.Route{Path: "/1.0/operations/{id}", Kind: entity.Operation, Where: rest.OnOperation, LateOK: true}
 	wait, ws := o, o
@@ -21,7 +21,7 @@ func (s *Service) Routes() []rest.Route {
 	internal := rest.Route{EarlyOK: true, LateOK: true}
 	ready, shutdown, sql := internal, internal, internal
 	ready.Path, shutdown.Path, sql.Path = "/internal/ready", "/internal/shutdown", "/internal/sql"
-	return []rest.Route{
+	return append([]rest.Route{
 		root.As(http.MethodGet, "List the versions of the API", auth.Public, s.handleRoot, func(r *rest.Route) { r.Reply = []string{} }),
 		one.As(http.MethodGet, "Show the server and its environment", auth.Public, s.handleGet, func(r *rest.Route) { r.Reply, r.ETag = api.Server{}, true }),
 		one.As(http.MethodPut, "Replace the server's configuration", auth.Admin, s.handlePut, func(r *rest.Route) { r.Body.Type, r.ETag, r.EarlyOK = api.ServerPut{}, true, false }),
@@ -37,5 +37,5 @@ func (s *Service) Routes() []rest.Route {
 		shutdown.As(http.MethodPut, "Stop the daemon and its instances", auth.Admin, s.handleShutdown),
 		sql.As(http.MethodPost, "Run SQL on a database of the daemon", auth.Admin, s.handleSQL, func(r *rest.Route) { r.EarlyOK = false }),
 		sql.As(http.MethodGet, "Dump a database of the daemon", auth.Admin, s.handleDump, func(r *rest.Route) { r.EarlyOK = false }),
-	}
+	}, s.partRoutes()...)
 }

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"sync"
 
+	"sett/lxd/cluster/relay"
 	"sett/lxd/config"
 	"sett/lxd/db"
 	"sett/lxd/entity"
@@ -52,6 +53,7 @@ type Deps struct {
 	Ops    *op.Manager
 	Bus    *event.Bus
 	Daemon Daemon
+	Relay  *relay.Relay // the way to the other members
 }
 
 // Service answers for the server.
@@ -61,6 +63,8 @@ type Service struct {
 	ops       *op.Manager
 	bus       *event.Bus
 	daemon    Daemon
+	relay     *relay.Relay
+	mesh      mesh
 	keys      config.Table
 	followers []Follower
 
@@ -71,7 +75,7 @@ type Service struct {
 
 // New makes the service.
 func New(d Deps) *Service {
-	return &Service{db: d.DB, local: d.Local, ops: d.Ops, bus: d.Bus, daemon: d.Daemon, keys: Keys()}
+	return &Service{db: d.DB, local: d.Local, ops: d.Ops, bus: d.Bus, daemon: d.Daemon, relay: d.Relay, keys: Keys()}
 }
 
 // Follow adds somebody who goes along with changes. It is called before any request.
@@ -159,6 +163,9 @@ func (s *Service) SetConfig(ctx context.Context, c map[string]string, by *event.
 	s.mu.Lock()
 	s.config = maps.Clone(c)
 	s.mu.Unlock()
+	if !maps.Equal(wasShared, shared) {
+		s.tellOthers(ctx)
+	}
 	s.bus.Lifecycle("config-updated", entity.New(entity.Server, ""), by, nil)
 	return nil
 }

@@ -6,9 +6,11 @@ package clustertest
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -30,6 +32,7 @@ type Member struct {
 	// Down has it answer nobody.
 	Down   atomic.Bool
 	server *httptest.Server
+	open   *listener
 }
 
 const (
@@ -51,6 +54,11 @@ func New(t testing.TB, d *db.DB, n int) []*Member {
 		here := cluster.Alone()
 		here.Set(m)
 		c := cluster.New(cluster.Options{DB: d, Here: here})
+		var peers []cluster.Peer
+		for j := range n {
+			peers = append(peers, cluster.Peer{Name: fmt.Sprintf("m%d", j+1), Address: fmt.Sprintf("m%d.test:8443", j+1)})
+		}
+		c.SetPeers(peers)
 		all[i] = &Member{Here: here, Cluster: c, Relay: relay.Over(c, func(to cluster.Member) http.RoundTripper { return wire{all, to} })}
 	}
 	return all
@@ -59,8 +67,40 @@ func New(t testing.TB, d *db.DB, n int) []*Member {
 // Serve has the member answer with a handler until the end of the test.
 func (m *Member) Serve(t testing.TB, h http.Handler) {
 	t.Helper()
-	m.server = httptest.NewServer(h)
+	m.server = httptest.NewUnstartedServer(h)
+	l := &listener{Listener: m.server.Listener}
+	m.server.Listener = l
+	m.server.Start()
+	m.open = l
 	t.Cleanup(m.server.Close)
+	t.Cleanup(m.Cut)
+}
+
+// listener remembers its connections, those that were upgraded among them.
+type listener struct {
+	net.Listener
+	mu    sync.Mutex
+	conns []net.Conn
+}
+
+func (l *listener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err == nil {
+		l.mu.Lock()
+		l.conns = append(l.conns, c)
+		l.mu.Unlock()
+	}
+	return c, err
+}
+
+// Cut breaks the connections that the member has now.
+func (m *Member) Cut() {
+	m.open.mu.Lock()
+	defer m.open.mu.Unlock()
+	for _, c := range m.open.conns {
+		_ = c.Close()
+	}
+	m.open.conns = nil
 }
 
 // URL is where clients of the test reach the member.
@@ -86,7 +126,7 @@ type wire struct {
 
 func (w wire) RoundTrip(r *http.Request) (*http.Response, error) {
 	for _, m := range w.all {
-		if m.Here.ID() != w.to.ID {
+		if m.Here.Address() != w.to.Address {
 			continue
 		}
 		if m.Down.Load() || m.server == nil {

@@ -56,6 +56,21 @@ func (r *Relay) Member(ctx context.Context, name string) (cluster.Member, error)
 	return r.c.Member(ctx, name)
 }
 
+// Peers lists who the members are as far as is known without the database, this one
+// left out.
+func (r *Relay) Peers() []cluster.Peer {
+	if !r.Clustered() {
+		return nil
+	}
+	var out []cluster.Peer
+	for _, p := range r.c.Peers() {
+		if p.Address != r.c.Here().Address() {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
 // Online reports whether a member was heard of lately.
 func (r *Relay) Online(m cluster.Member) bool { return r.c.Online(m) }
 
