@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -28,6 +29,7 @@ type machine struct {
 	dir  string
 	addr string
 	s    *store.Store
+	node atomic.Pointer[store.Store] // s for who takes connections
 	l    net.Listener
 }
 
@@ -45,7 +47,7 @@ func newMachine(t *testing.T) *machine {
 			if err != nil {
 				return
 			}
-			go func() { _ = m.s.Node().Serve(c) }()
+			go func() { _ = m.node.Load().Node().Serve(c) }()
 		}
 	}()
 	t.Cleanup(func() {
@@ -65,6 +67,7 @@ func (m *machine) open() {
 	if err != nil {
 		m.t.Fatal(err)
 	}
+	m.node.Store(m.s)
 }
 
 func (m *machine) put(key string) {
