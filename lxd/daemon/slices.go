@@ -108,7 +108,7 @@ func (d *Daemon) build(context.Context) error {
 		Location: d.here.Location, Who: d.o.Guests}); err != nil {
 		return err
 	}
-	for _, j := range s.exec.Jobs() {
+	for _, j := range append(s.exec.Jobs(), s.instances.Jobs()...) {
 		d.jobs.Add(j)
 	}
 	return nil

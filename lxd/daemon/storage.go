@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 
+	"sett/lxd/db"
 	"sett/lxd/image"
 	"sett/lxd/instance"
 	"sett/lxd/storage"
@@ -56,6 +57,26 @@ func (s volumes) Unmount(ctx context.Context, v instance.Volume) error {
 
 func (s volumes) SetSize(ctx context.Context, v instance.Volume, size int64) error {
 	return s.pools.SetSize(ctx, rootOf(v), size)
+}
+
+func (s volumes) CreateSnapshot(ctx context.Context, v instance.Volume, name string, quiet func(context.Context) (func(), error)) error {
+	return s.pools.CreateSnapshot(ctx, rootOf(v), name, quiet)
+}
+
+func (s volumes) DeleteSnapshot(ctx context.Context, v instance.Volume, name string) error {
+	return s.pools.DeleteSnapshot(ctx, rootOf(v), name)
+}
+
+func (s volumes) RenameSnapshot(ctx context.Context, v instance.Volume, name, to string, also func(context.Context, *db.Tx) error) error {
+	return s.pools.RenameSnapshot(ctx, rootOf(v), name, to, also)
+}
+
+func (s volumes) RestoreSnapshot(ctx context.Context, v instance.Volume, name string, size int64) error {
+	return s.pools.RestoreSnapshot(ctx, rootOf(v), name, size)
+}
+
+func (s volumes) SnapshotUsage(ctx context.Context, v instance.Volume, names []string) map[string]int64 {
+	return s.pools.SnapshotUsage(ctx, rootOf(v), names)
 }
 
 func (s volumes) Usage(ctx context.Context, vs []instance.Volume) (map[instance.Volume]int64, error) {

@@ -151,11 +151,24 @@ func (s *Service) handlePut(ctx context.Context, r *rest.Request) (rest.Response
 		return nil, err
 	}
 	if b.Restore != "" {
-		return nil, errs.NotImplemented("Restoring snapshots is not implemented")
+		return s.handleRestore(ctx, r, i, b)
 	}
 	by := r.Caller().Requestor()
 	return s.operation(ctx, r, i, "Updating instance", func(ctx context.Context, _ *op.Operation) error {
 		return s.Update(ctx, i, change(b), by)
+	})
+}
+
+func (s *Service) handleRestore(ctx context.Context, r *rest.Request, i *Instance, b api.InstancePut) (rest.Response, error) {
+	if b.Stateful {
+		return nil, errs.NotImplemented("Restoring state is not implemented")
+	}
+	if _, err := s.Snapshot(ctx, i, strings.TrimPrefix(b.Restore, i.Name+"/")); err != nil {
+		return nil, err
+	}
+	by := r.Caller().Requestor()
+	return s.operation(ctx, r, i, "Restoring snapshot", func(ctx context.Context, _ *op.Operation) error {
+		return s.Restore(ctx, i.Project, i.Name, b.Restore, by)
 	})
 }
 

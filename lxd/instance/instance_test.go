@@ -32,6 +32,8 @@ type pools struct {
 	mu     sync.Mutex
 	dir    string
 	vols   map[instance.Volume]int
+	db     *db.DB
+	during func() // a snapshot
 	fail   map[string]error
 	calls  []string
 	size   map[instance.Volume]int64
@@ -174,7 +176,7 @@ func setup(t *testing.T) *world {
 
 func newWorld(t *testing.T, d *db.DB) *world {
 	w := &world{t: t, db: d, engine: fake.New(), nics: newCards(), dir: t.TempDir()}
-	w.pools = &pools{dir: t.TempDir(), vols: map[instance.Volume]int{}, fail: map[string]error{}, size: map[instance.Volume]int64{}}
+	w.pools = &pools{db: w.db, dir: t.TempDir(), vols: map[instance.Volume]int{}, fail: map[string]error{}, size: map[instance.Volume]int64{}}
 	return w
 }
 
@@ -622,4 +624,24 @@ func TestLostSightOfAGuestTakesNothingFromIt(t *testing.T) {
 	}
 	w.ok(w.s.Delete(t.Context(), "default", "c1", nil))
 	w.clean()
+}
+
+func TestNamesOfSnapshots(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
+	for _, c := range []struct{ pattern, taken, want string }{
+		{"snap%d", "", "snap0"},
+		{"snap%d", "snap0 snap7 snapX snap08 other", "snap8"},
+		{"a%db", "a3b a4 4b", "a4b"},
+		{"fixed", "", "fixed"},
+		{"fixed", "fixed", "fixed-0"},
+		{"fixed", "fixed fixed-0", "fixed-1"},
+		{"{{ creation_date|date:'2006-01-02_15-04' }}", "", "2026-03-04_05-06"},
+		{`x-{{creation_date | date:"06"}}-%d`, "x-26-1", "x-26-2"},
+		{"{{ creation_date }}", "", "2026-03-04 05:06:07"},
+	} {
+		if got, err := instance.NextName(c.pattern, strings.Fields(c.taken), now); err != nil || got != c.want {
+			t.Errorf("%s: %q, %v; want %q", c.pattern, got, err, c.want)
+		}
+	}
 }

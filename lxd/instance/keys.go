@@ -27,8 +27,12 @@ var (
 	VendorData    = config.String("cloud-init.vendor-data", "", config.Live(), config.Group("cloud-init"), config.Doc("What cloud-init does for whoever provides the instance; user data wins over it"))
 	NetworkConfig = config.String("cloud-init.network-config", "", config.Live(), config.Group("cloud-init"), config.Doc("How cloud-init sets up the network, as its network configuration"))
 
-	GuestAPI    = config.Bool("security.devlxd", true, config.Live(), config.Group("security"), config.Doc("Whether the instance has /dev/lxd, by which it learns about itself"))
-	GuestImages = config.Bool("security.devlxd.images", false, config.Live(), config.Group("security"), config.Doc("Whether the instance may read public and cached images over /dev/lxd"))
+	GuestAPI         = config.Bool("security.devlxd", true, config.Live(), config.Group("security"), config.Doc("Whether the instance has /dev/lxd, by which it learns about itself"))
+	GuestImages      = config.Bool("security.devlxd.images", false, config.Live(), config.Group("security"), config.Doc("Whether the instance may read public and cached images over /dev/lxd"))
+	SnapshotSchedule = config.String("snapshots.schedule", "", config.Live(), config.Check(checkSchedule), config.Group("snapshots"), config.Doc("When snapshots are taken by themselves: a cron expression, or names such as @daily, @startup or @never, parted by commas"))
+	SnapshotStopped  = config.Bool("snapshots.schedule.stopped", false, config.Live(), config.Group("snapshots"), config.Doc("Whether snapshots are taken by themselves while the instance is stopped"))
+	SnapshotPattern  = config.String("snapshots.pattern", "snap%d", config.Live(), config.Check(checkPattern), config.Group("snapshots"), config.Doc("Names of snapshots that were given none; %d counts, and {{ creation_date|date:'2006-01-02' }} is the time in this shape"))
+	SnapshotExpiry   = config.String("snapshots.expiry", "", config.Live(), config.Check(checkExpiry), config.Group("snapshots"), config.Doc("Age at which snapshots are deleted, such as 1M 2H 3d 4w 5m 6y (minutes, hours, days, weeks, months, years)"))
 
 	Privileged = config.Bool("security.privileged", false, config.Group("security"), config.Doc("Run without a user namespace; root in the instance is root on the host"))
 	Nesting    = config.Bool("security.nesting", false, config.Group("security"), config.Doc("Allow containers inside of the instance"))
@@ -50,7 +54,9 @@ const (
 	volPending     = "volatile.sett_pending" // a create, delete or rename under way, see recover.go
 	pendingCreate  = "create"
 	pendingDelete  = "delete"
-	pendingRename  = "rename to " // and the new name
+	pendingRename  = "rename to "       // and the new name
+	pendingRestore = "restore "         // and the snapshot
+	pendingSnap    = "rename snapshot " // and both names, which hold no slash, with one between
 	volatilePrefix = "volatile."
 )
 
@@ -61,14 +67,15 @@ var unbuilt = []string{
 	"limits.memory.enforce", "limits.memory.hugepages", "limits.memory.swap", "limits.memory.swap.priority", "limits.network.priority",
 	"linux.kernel_modules", "linux.sysctl.*", "migration.*", "nvidia.*", "raw.*",
 	"security.agent.metrics", "security.csm", "security.idmap.*",
-	"security.protection.shift", "security.secureboot", "security.sev*", "security.syscalls.*", "snapshots.*",
+	"security.protection.shift", "security.secureboot", "security.sev*", "security.syscalls.*",
 }
 
 // Keys is the table of all keys that an instance or a profile may hold.
 func Keys() config.Table {
 	ks := []config.Declared{
 		Autostart, AutostartDelay, AutostartPriority, AutoRestart, ShutdownTimeout, StopPriority,
-		LimitCPU, LimitMemory, LimitProcesses, UserData, VendorData, NetworkConfig, GuestAPI, GuestImages, Privileged, Nesting, Protected,
+		LimitCPU, LimitMemory, LimitProcesses, UserData, VendorData, NetworkConfig, GuestAPI, GuestImages,
+		SnapshotSchedule, SnapshotStopped, SnapshotPattern, SnapshotExpiry, Privileged, Nesting, Protected,
 		config.Any("environment.*", config.Live(), config.Group("environment"), config.Doc("Environment variables of init and of commands that are run inside")),
 		config.Any("user.*", config.Live(), config.Group("user"), config.Doc("Free text of the user's")),
 		config.Any("image.*", config.Live(), config.Group("image"), config.Doc("Properties of the image that the instance was made from")),

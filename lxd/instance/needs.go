@@ -3,6 +3,7 @@ package instance
 import (
 	"context"
 
+	"sett/lxd/db"
 	"sett/lxd/host/idmap"
 	"sett/shared/api"
 )
@@ -28,6 +29,17 @@ type Storage interface {
 	Mount(ctx context.Context, v Volume) (dir string, err error)
 	Unmount(ctx context.Context, v Volume) error
 	SetSize(ctx context.Context, v Volume, size int64) error
+	// CreateSnapshot takes a snapshot of the volume; quiet, which may be nil, stops the
+	// guest for the moment that counts. It is a conflict where one of the name is, even
+	// if only in part.
+	CreateSnapshot(ctx context.Context, v Volume, name string, quiet func(context.Context) (resume func(), err error)) error
+	DeleteSnapshot(ctx context.Context, v Volume, name string) error // absence is success
+	// RenameSnapshot runs also in the transaction that changes its own record.
+	RenameSnapshot(ctx context.Context, v Volume, name, to string, also func(context.Context, *db.Tx) error) error
+	// RestoreSnapshot replaces the content of the volume, which nobody uses, as a whole.
+	RestoreSnapshot(ctx context.Context, v Volume, name string, size int64) error
+	// SnapshotUsage returns bytes used by those snapshots where that is known.
+	SnapshotUsage(ctx context.Context, v Volume, names []string) map[string]int64
 	// Usage returns bytes used, for those volumes where that is known.
 	Usage(ctx context.Context, vs []Volume) (map[Volume]int64, error)
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -38,13 +37,16 @@ func (s *Service) Recover(ctx context.Context) error {
 			defer func() { <-free; wg.Done() }()
 			if pending != "" {
 				s.finish(ctx, i, pending)
-				return
+				// One that has to be settled may run.
+				if !halfDone(pending) || i.Config[volPower] != "RUNNING" && !s.wasStarting(i) {
+					return
+				}
 			}
 			s.adopt(ctx, i)
 		}()
 	}
 	wg.Wait()
-	return nil
+	return s.sweepSnapshots(ctx)
 }
 
 // wasStarting tells whether a start was cut off before it was stored: the run
@@ -63,9 +65,9 @@ func (s *Service) mine(ctx context.Context) ([]*Instance, error) {
 // finish ends what another life of the daemon began.
 func (s *Service) finish(ctx context.Context, i *Instance, pending string) {
 	l := log.From(ctx)
-	if strings.HasPrefix(pending, pendingRename) {
+	if halfDone(pending) {
 		if err := s.settle(ctx, i); err != nil { // tried again when somebody needs it
-			l.Error("Could not clean up after an interrupted rename", "instance", i.Name, "err", err)
+			l.Error("Could not clean up an instance", "instance", i.Name, "after", "an interrupted "+pending, "err", err)
 		}
 		return
 	}
@@ -133,6 +135,7 @@ func (s *Service) adopt(ctx context.Context, i *Instance) {
 	if err != nil {
 		lg.Warn("Could not read the limits of an instance", "instance", i.Name, "err", err)
 	}
+	s.letGo(ctx, i, p)
 	s.begin(i, l, p, devs, lim)
 	if st, err := p.State(ctx); err == nil && (st == container.Frozen || st == container.Freezing) {
 		if l.step(Running, Freezing) == nil {

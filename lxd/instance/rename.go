@@ -141,13 +141,29 @@ func (s *Service) unrename(ctx context.Context, i *Instance) error {
 // settle ends what an earlier attempt on an instance has left half-done, for those who
 // hold its lock and are about to do something else to it.
 func (s *Service) settle(ctx context.Context, i *Instance) error {
-	if !strings.HasPrefix(i.Config[volPending], pendingRename) {
-		return nil
+	what, do := "", func(context.Context, *Instance) error { return nil }
+	switch p := i.Config[volPending]; {
+	case strings.HasPrefix(p, pendingSnap):
+		what, do = "the rename of a snapshot of it could not be taken back", s.unrenameSnapshot
+	case strings.HasPrefix(p, pendingRename):
+		what, do = "a rename of it could not be taken back", s.unrename
+	case strings.HasPrefix(p, pendingRestore):
+		what, do = "a restore of it could not be ended", s.restoreAgain
 	}
-	if err := s.unrename(ctx, i); err != nil {
-		return fmt.Errorf("Instance %q is not whole, a rename of it could not be taken back: %w", i.Name, err)
+	if err := do(ctx, i); err != nil {
+		return fmt.Errorf("Instance %q is not whole, %s: %w", i.Name, what, err)
 	}
 	return nil
+}
+
+// halfDone tells of marks that settle deals with.
+func halfDone(pending string) bool {
+	for _, p := range []string{pendingSnap, pendingRename, pendingRestore} {
+		if strings.HasPrefix(pending, p) {
+			return true
+		}
+	}
+	return false
 }
 
 // leaveAll has every device forget what it keeps outside of the instance.

@@ -92,15 +92,26 @@ func (s *Service) full(ctx context.Context, is []*Instance) ([]api.InstanceFull,
 	if err != nil {
 		return nil, err
 	}
+	snaps, err := s.loadSnapshots(ctx, s.DB, is...)
+	if err != nil {
+		return nil, err
+	}
 	out := make([]api.InstanceFull, len(is))
 	for n, i := range is {
+		var size map[string]int64
 		if s.local(i) {
 			out[n] = api.InstanceFull{Instance: s.render(i), State: states[0]}
 			states = states[1:]
-			continue
+			if len(is) == 1 { // in a list of all it would cost a look at each
+				size = s.sizes(ctx, i, snaps[i.ID])
+			}
+		} else {
+			st := there.state(i)
+			out[n] = api.InstanceFull{Instance: s.renderAs(i, st.StatusCode), State: st}
 		}
-		st := there.state(i)
-		out[n] = api.InstanceFull{Instance: s.renderAs(i, st.StatusCode), State: st}
+		for _, sn := range snaps[i.ID] {
+			out[n].Snapshots = append(out[n].Snapshots, s.renderSnapshot(i, sn, size))
+		}
 	}
 	return out, nil
 }

@@ -37,7 +37,7 @@ func (s *Service) Routes() []rest.Route {
 		logFile.As(http.MethodGet, "Read a log file of an instance", auth.ViewProject, s.handleLog),
 		logFile.As(http.MethodDelete, "Delete a log file of an instance", auth.EditProject, s.handleLogDelete),
 	}
-	return append(WithLegacy(rs), s.partRoutes()...)
+	return append(WithLegacy(append(rs, s.snapshotRoutes()...)), s.partRoutes()...)
 }
 
 // WithLegacy adds the paths under which LXD's older clients ask.

@@ -82,7 +82,7 @@ func (s *Service) Update(ctx context.Context, old *Instance, c Change, by *event
 			return err
 		}
 	}
-	if p := old.Config[volPending]; p == pendingDelete || strings.HasPrefix(p, pendingRename) { // clients do not see it
+	if p := old.Config[volPending]; p == pendingDelete || halfDone(p) { // clients do not see it
 		n.Config[volPending] = p
 	}
 	if n.Profiles, err = s.Profiles.LoadMany(ctx, old.Project, c.Profiles); err != nil {

@@ -59,6 +59,9 @@ func (s *Service) listVolumes(ctx context.Context, r *rest.Request) (rest.Respon
 	if err != nil {
 		return nil, err
 	}
+	if vs, err = s.withSnapshots(ctx, pool, vs); err != nil {
+		return nil, err
+	}
 	objs := []api.StorageVolume{}
 	for _, v := range vs {
 		t := driver.VolumeType(v.Type)
@@ -75,11 +78,11 @@ func (s *Service) listVolumes(ctx context.Context, r *rest.Request) (rest.Respon
 	}
 	urls := []string{}
 	for _, v := range objs {
-		u := entity.New(entity.StorageVolume, v.Project, pool, v.Type, v.Name)
+		location := ""
 		if s.Here.Clustered() {
-			u.Location = v.Location
+			location = v.Location
 		}
-		urls = append(urls, u.URL())
+		urls = append(urls, volumeURL(pool, v, location))
 	}
 	return rest.Sync(urls), nil
 }

@@ -20,7 +20,7 @@ func sizeText(n int64) string { return strconv.FormatInt(n, 10) }
 func (s *Service) DeleteVolume(ctx context.Context, v Volume) error {
 	p, err := s.open(ctx, v.Pool)
 	if errs.Is(err, errs.KindNotFound) {
-		return s.unlink(v) // the pool took all of its volumes along
+		return errors.Join(s.unlink(v), s.unlinkSnapshots(v)) // the pool took all of its volumes along
 	}
 	if err != nil {
 		return err
@@ -38,7 +38,7 @@ func (s *Service) DeleteVolume(ctx context.Context, v Volume) error {
 	if err := p.drv.Delete(ctx, d); err != nil {
 		return err
 	}
-	if err := s.unlink(v); err != nil {
+	if err := errors.Join(s.unlink(v), s.unlinkSnapshots(v)); err != nil {
 		return err
 	}
 	return s.removeVolume(ctx, v)
@@ -67,10 +67,10 @@ func (s *Service) RenameVolume(ctx context.Context, v Volume, name string) error
 		defer cancel()
 		return errors.Join(err, p.drv.Rename(ctx, to.driver(), v.Name))
 	}
-	if err := s.unlink(v); err != nil {
+	if err := errors.Join(s.unlink(v), s.unlinkSnapshots(v)); err != nil {
 		return err
 	}
-	return s.link(to, p.drv.Path(to.driver()))
+	return errors.Join(s.link(to, p.drv.Path(to.driver())), s.linkSnapshots(to, p))
 }
 
 // Mount makes a volume usable and returns its folder.

@@ -68,6 +68,9 @@ func (g *Guest) SetInterfaces(i []container.Interface) {
 	g.interfaces = i
 }
 
+// State is what the guest does.
+func (g *Guest) State() container.State { g.mu.Lock(); defer g.mu.Unlock(); return g.state }
+
 // IgnoreShutdown makes init deaf for requests to end.
 func (g *Guest) IgnoreShutdown() { g.mu.Lock(); defer g.mu.Unlock(); g.deaf = true }
 

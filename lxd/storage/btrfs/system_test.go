@@ -88,7 +88,7 @@ func TestNestedSubvolumesAreCopiedAndRemoved(t *testing.T) {
 		}
 	}
 	must(t, os.WriteFile(filepath.Join(in, "one/two/file"), []byte("deep"), 0o600))
-	must(t, p.CreateSnapshot(ctx, a.Snapshot("s")), p.Copy(ctx, a.Renamed("b"), a, driver.CopyOpts{}),
+	must(t, p.CreateSnapshot(ctx, a.Snapshot("s"), nil), p.Copy(ctx, a.Renamed("b"), a, driver.CopyOpts{}),
 		p.Copy(ctx, a.Renamed("c"), a.Snapshot("s"), driver.CopyOpts{}))
 	for _, v := range []driver.Volume{a.Snapshot("s"), a.Renamed("b"), a.Renamed("c")} {
 		b, err := os.ReadFile(filepath.Join(p.Path(v), "rootfs/var/one/two/file"))

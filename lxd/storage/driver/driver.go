@@ -74,6 +74,9 @@ type CopyOpts struct {
 	Quota int64
 }
 
+// Quiet stops whoever writes to a volume. resume, which is called once, lets them go on.
+type Quiet func(ctx context.Context) (resume func(), err error)
+
 // Driver works on one pool. All methods are safe for concurrent use; two calls on
 // one volume are kept apart by the caller's locks. Every method that makes something
 // leaves nothing behind when it fails or its context ends.
@@ -115,8 +118,10 @@ type Driver interface {
 	// is missing from the map is unknown.
 	UsageAll(ctx context.Context) (map[string]Usage, error)
 
-	// Snapshots. Each takes the snapshot's own name, Volume.Snapshot.
-	CreateSnapshot(ctx context.Context, snap Volume) error
+	// Snapshots. Each takes the snapshot's own name, Volume.Snapshot. CreateSnapshot asks
+	// quiet, which may be nil, to hold still what writes to the volume, for as short a
+	// time as it can.
+	CreateSnapshot(ctx context.Context, snap Volume, quiet Quiet) error
 	DeleteSnapshot(ctx context.Context, snap Volume) error
 	RenameSnapshot(ctx context.Context, snap Volume, name string) error
 	// Restore puts the content of a snapshot in place of its parent's.

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"sort"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -268,7 +269,7 @@ func (t *Trees) Copy(ctx context.Context, dst, src Volume, o CopyOpts) error {
 	}
 	for _, name := range o.Snapshots {
 		s := dst.Snapshot(name)
-		if err := t.snapshot(ctx, s, t.Path(src.Snapshot(name))); err != nil {
+		if err := t.snapshot(ctx, s, t.Path(src.Snapshot(name)), nil); err != nil {
 			return err
 		}
 		u.Push(func() error { return t.DeleteSnapshot(context.WithoutCancel(ctx), s) })
@@ -400,17 +401,17 @@ func (t *Trees) SetQuota(ctx context.Context, v Volume, bytes int64) error {
 }
 
 // CreateSnapshot makes a snapshot of the present content.
-func (t *Trees) CreateSnapshot(ctx context.Context, snap Volume) error {
+func (t *Trees) CreateSnapshot(ctx context.Context, snap Volume, quiet Quiet) error {
 	if !snap.IsSnapshot() {
 		return errs.Invalid("%q is not the name of a snapshot", snap.Name)
 	}
 	if err := t.there(snap.Parent()); err != nil {
 		return err
 	}
-	return t.snapshot(ctx, snap, t.Path(snap.Parent()))
+	return t.snapshot(ctx, snap, t.Path(snap.Parent()), quiet)
 }
 
-func (t *Trees) snapshot(ctx context.Context, snap Volume, src string) error {
+func (t *Trees) snapshot(ctx context.Context, snap Volume, src string, quiet Quiet) error {
 	if err := t.free(snap); err != nil {
 		return err
 	}
@@ -425,6 +426,17 @@ func (t *Trees) snapshot(ctx context.Context, snap Volume, src string) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	if quiet == nil {
+		quiet = func(context.Context) (func(), error) { return func() {}, nil }
+	} else if err := flush(src); err != nil { // so that little is left to write while they wait
+		return err
+	}
+	resume, err := quiet(ctx)
+	if err != nil {
+		return err
+	}
+	resume = sync.OnceFunc(resume)
+	defer resume()
 	if now, ok := t.Back.(Instant); ok {
 		done, err := now.SnapshotNow(t.Path(snap), src)
 		if err != nil {
@@ -439,7 +451,18 @@ func (t *Trees) snapshot(ctx context.Context, snap Volume, src string) error {
 	if err := t.Back.Clone(ctx, tmp, src); err != nil {
 		return fmt.Errorf("make snapshot %s: %w", snap.Name, Explain(err))
 	}
+	resume()
 	return t.finish(ctx, &u, tmp, snap)
+}
+
+// flush writes what the file system of a path still holds in memory.
+func flush(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return unix.Syncfs(int(f.Fd()))
 }
 
 // DeleteSnapshot removes a snapshot, and the folder of the last one.

@@ -49,7 +49,7 @@ func TestFailuresAtEachStepLeaveNothing(t *testing.T) {
 			b := a.Renamed("b")
 			err1 := d.Create(ctx, b, nil)
 			err2 := d.Copy(ctx, a.Renamed("c"), a, driver.CopyOpts{Quota: 1})
-			err3 := d.CreateSnapshot(ctx, a.Snapshot("s"))
+			err3 := d.CreateSnapshot(ctx, a.Snapshot("s"), nil)
 			if !errors.Is(errors.Join(err1, err2, err3), boom) {
 				t.Fatalf("no step failed: %v, %v, %v", err1, err2, err3)
 			}

@@ -198,7 +198,7 @@ func createFails(t *testing.T, p *pool) {
 		t.Errorf("copy of nothing: %v", err)
 	}
 	p.absent(t, vol("b"))
-	if err := p.CreateSnapshot(p.ctx, vol("a/s")); !errs.Is(err, errs.KindNotFound) {
+	if err := p.CreateSnapshot(p.ctx, vol("a/s"), nil); !errs.Is(err, errs.KindNotFound) {
 		t.Errorf("snapshot of nothing: %v", err)
 	}
 }
@@ -228,7 +228,7 @@ func copyIndependent(t *testing.T, p *pool) {
 
 func copySnapshots(t *testing.T, p *pool) {
 	a, b := vol("a"), vol("b")
-	must(t, p.Create(p.ctx, a, write("one")), p.CreateSnapshot(p.ctx, a.Snapshot("s1")))
+	must(t, p.Create(p.ctx, a, write("one")), p.CreateSnapshot(p.ctx, a.Snapshot("s1"), nil))
 	p.put(t, a, "two")
 	must(t, p.Copy(p.ctx, b, a, driver.CopyOpts{Snapshots: []string{"s1"}}))
 	p.want(t, b, "two")
@@ -246,12 +246,12 @@ func copySnapshots(t *testing.T, p *pool) {
 
 func snapshot(t *testing.T, p *pool) {
 	a := vol("a")
-	must(t, p.Create(p.ctx, a, write("one")), p.CreateSnapshot(p.ctx, a.Snapshot("s1")))
+	must(t, p.Create(p.ctx, a, write("one")), p.CreateSnapshot(p.ctx, a.Snapshot("s1"), nil))
 	p.put(t, a, "two")
-	must(t, p.CreateSnapshot(p.ctx, a.Snapshot("s2")))
+	must(t, p.CreateSnapshot(p.ctx, a.Snapshot("s2"), nil))
 	p.want(t, a.Snapshot("s1"), "one")
 	p.want(t, a.Snapshot("s2"), "two")
-	if err := p.CreateSnapshot(p.ctx, a.Snapshot("s1")); !errs.Is(err, errs.KindConflict) {
+	if err := p.CreateSnapshot(p.ctx, a.Snapshot("s1"), nil); !errs.Is(err, errs.KindConflict) {
 		t.Errorf("second snapshot of a name: %v", err)
 	}
 	if err := p.RenameSnapshot(p.ctx, a.Snapshot("s1"), "s2"); !errs.Is(err, errs.KindConflict) {
@@ -273,7 +273,7 @@ func snapshot(t *testing.T, p *pool) {
 
 func restore(t *testing.T, p *pool) {
 	a := vol("a")
-	must(t, p.Create(p.ctx, a, write("one")), p.CreateSnapshot(p.ctx, a.Snapshot("s1")))
+	must(t, p.Create(p.ctx, a, write("one")), p.CreateSnapshot(p.ctx, a.Snapshot("s1"), nil))
 	p.put(t, a, "two")
 	must(t, p.Restore(p.ctx, a.Snapshot("s1")))
 	p.want(t, a, "one")
@@ -295,7 +295,7 @@ func refresh(t *testing.T, p *pool) {
 
 func rename(t *testing.T, p *pool) {
 	a, b := vol("a"), vol("b")
-	must(t, p.Create(p.ctx, a, write("one")), p.CreateSnapshot(p.ctx, a.Snapshot("s")), p.Rename(p.ctx, a, "b"))
+	must(t, p.Create(p.ctx, a, write("one")), p.CreateSnapshot(p.ctx, a.Snapshot("s"), nil), p.Rename(p.ctx, a, "b"))
 	p.want(t, b, "one")
 	p.want(t, b.Snapshot("s"), "one")
 	must(t, p.Rename(p.ctx, a, "b")) // it may have been interrupted after the last step
@@ -310,7 +310,7 @@ func rename(t *testing.T, p *pool) {
 
 func deleteRefuses(t *testing.T, p *pool) {
 	a := vol("a")
-	must(t, p.Create(p.ctx, a, write("one")), p.CreateSnapshot(p.ctx, a.Snapshot("s")))
+	must(t, p.Create(p.ctx, a, write("one")), p.CreateSnapshot(p.ctx, a.Snapshot("s"), nil))
 	if err := p.Delete(p.ctx, a); !errs.Is(err, errs.KindConflict) {
 		t.Errorf("got %v", err)
 	}

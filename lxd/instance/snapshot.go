@@ -1,0 +1,295 @@
+package instance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"sett/lxd/container"
+	"sett/lxd/db"
+	"sett/lxd/event"
+	"sett/shared/errs"
+	"sett/shared/log"
+)
+
+// NewSnapshot says what kind of a snapshot to take.
+type NewSnapshot struct {
+	Name    string     // empty: as snapshots.pattern says
+	Expires *time.Time // nil: as snapshots.expiry says; zero: never
+}
+
+// CreateSnapshot takes a snapshot of an instance, which may run.
+func (s *Service) CreateSnapshot(ctx context.Context, project, name string, o NewSnapshot, by *event.Requestor) (*Snapshot, error) {
+	i, unlock, err := s.claim(ctx, project, name, "snapshot")
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if err := s.lookAgain(ctx, i); err != nil {
+		return nil, err
+	}
+	return s.takeSnapshot(ctx, i, o, by)
+}
+
+// takeSnapshot is CreateSnapshot for those who hold the lock. The row of the snapshot is
+// written last: without it the rest is swept away when the daemon starts.
+func (s *Service) takeSnapshot(ctx context.Context, i *Instance, o NewSnapshot, by *event.Requestor) (*Snapshot, error) {
+	if err := s.settle(ctx, i); err != nil {
+		return nil, err
+	}
+	sn, err := s.planSnapshot(ctx, i, o)
+	if err != nil {
+		return nil, err
+	}
+	v, _, err := volume(i)
+	if err != nil {
+		return nil, err
+	}
+	var quiet func(context.Context) (func(), error)
+	if st, p := s.liveOf(i.ID).get(); p != nil && st == Running {
+		quiet = func(ctx context.Context) (func(), error) { return s.holdStill(ctx, i, p) }
+	}
+	err = s.Storage.CreateSnapshot(ctx, v, sn.Name, quiet)
+	if errs.Is(err, errs.KindConflict) {
+		// No row has the name, so this is what an earlier attempt could not take back.
+		if err = s.Storage.DeleteSnapshot(ctx, v, sn.Name); err == nil {
+			err = s.Storage.CreateSnapshot(ctx, v, sn.Name, quiet)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	err = s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error { return insertSnapshot(ctx, tx, i, sn) })
+	if err != nil {
+		ctx, cancel := s.cleanup()
+		defer cancel()
+		return nil, errors.Join(err, s.Storage.DeleteSnapshot(ctx, v, sn.Name))
+	}
+	s.Bus.Lifecycle("instance-snapshot-created", sn.Ref(i), by, nil)
+	return sn, nil
+}
+
+// planSnapshot is what the snapshot will be.
+func (s *Service) planSnapshot(ctx context.Context, i *Instance, o NewSnapshot) (*Snapshot, error) {
+	names, err := db.Select[string](ctx, s.DB, stmtSnapshotNames, i.ID)
+	if err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	if o.Name == "" {
+		if o.Name, err = nextName(SnapshotPattern.Get(i.ExpandedConfig()), names, now); err != nil {
+			return nil, err
+		}
+	}
+	if err := checkSnapshotName(o.Name); err != nil {
+		return nil, err
+	}
+	for _, n := range names {
+		if n == o.Name {
+			return nil, taken(i, n)
+		}
+	}
+	sn := &Snapshot{Name: o.Name, Created: now.UTC(), Description: i.Description, Config: maps.Clone(i.Config), Devices: i.Devices}
+	delete(sn.Config, volPending)
+	if o.Expires != nil {
+		sn.Expires = *o.Expires
+	} else if sn.Expires, err = expiry(SnapshotExpiry.Get(i.ExpandedConfig()), now); err != nil {
+		return nil, err
+	}
+	return sn, nil
+}
+
+// heldMark is the file that tells that a guest stands still for the daemon's sake.
+const heldMark = "held"
+
+// holdStill freezes a guest for a moment. Nobody sees that as a state: it is over
+// before it could be told. A daemon that dies meanwhile lets the guest go on when it
+// starts again; the mark in the run folder says so.
+func (s *Service) holdStill(ctx context.Context, i *Instance, p container.Process) (func(), error) {
+	mark := filepath.Join(s.runDir(i), heldMark)
+	if err := os.WriteFile(mark, nil, 0o600); err != nil {
+		return nil, err
+	}
+	let := func() {
+		ctx, cancel := s.cleanup()
+		defer cancel()
+		if err := p.Unfreeze(ctx); err != nil && !errors.Is(err, container.ErrNotRunning) {
+			log.From(ctx).Error("Could not let an instance go on after a snapshot; use unfreeze", "instance", i.Name, "err", err)
+			return
+		}
+		if err := os.Remove(mark); err != nil && !os.IsNotExist(err) {
+			log.From(ctx).Warn("Could not forget that an instance was held", "instance", i.Name, "err", err)
+		}
+	}
+	err := p.Freeze(ctx)
+	switch {
+	case errors.Is(err, container.ErrNotRunning): // it has just ended and holds still for good
+	case err != nil:
+		let()
+		return nil, fmt.Errorf("hold instance %s still: %w", i.Name, err)
+	}
+	return let, nil
+}
+
+// letGo frees a guest that an earlier life of the daemon held still.
+func (s *Service) letGo(ctx context.Context, i *Instance, p container.Process) {
+	mark := filepath.Join(s.runDir(i), heldMark)
+	if _, err := os.Lstat(mark); err != nil {
+		return
+	}
+	err := p.Unfreeze(ctx)
+	if err == nil {
+		err = os.Remove(mark)
+	}
+	if err != nil {
+		log.From(ctx).Error("Could not let an instance go on after a snapshot that was cut off", "instance", i.Name, "err", err)
+	}
+}
+
+// DeleteSnapshot removes a snapshot.
+func (s *Service) DeleteSnapshot(ctx context.Context, project, instance, name string, by *event.Requestor) error {
+	i, unlock, err := s.claim(ctx, project, instance, "delete of a snapshot")
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := s.settle(ctx, i); err != nil {
+		return err
+	}
+	sn, err := s.Snapshot(ctx, i, name)
+	if err != nil {
+		return err
+	}
+	v, _, err := volume(i)
+	if err != nil {
+		return err
+	}
+	return s.dropSnapshot(context.WithoutCancel(ctx), i, v, sn, by)
+}
+
+// dropSnapshot removes the data and, last, the row: what was cut off can be done again.
+func (s *Service) dropSnapshot(ctx context.Context, i *Instance, v Volume, sn *Snapshot, by *event.Requestor) error {
+	if err := s.Storage.DeleteSnapshot(ctx, v, sn.Name); err != nil {
+		return err
+	}
+	err := s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
+		_, err := db.Exec(ctx, tx, stmtSnapshotDelete, sn.ID)
+		return err
+	})
+	if err == nil {
+		s.Bus.Lifecycle("instance-snapshot-deleted", sn.Ref(i), by, nil)
+	}
+	return err
+}
+
+// RenameSnapshot gives a snapshot another name.
+func (s *Service) RenameSnapshot(ctx context.Context, project, instance, name, to string, by *event.Requestor) error {
+	if err := checkSnapshotName(to); err != nil {
+		return err
+	}
+	i, unlock, err := s.claim(ctx, project, instance, "rename of a snapshot")
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := s.settle(ctx, i); err != nil {
+		return err
+	}
+	sn, err := s.Snapshot(ctx, i, name)
+	if err != nil {
+		return err
+	}
+	if _, err := s.Snapshot(ctx, i, to); err == nil {
+		return taken(i, to)
+	}
+	v, _, err := volume(i)
+	if err != nil {
+		return err
+	}
+	// Data and rows cannot change as one; the mark says which way back there is.
+	if err := s.patchConfig(ctx, i, map[string]string{volPending: pendingSnap + name + "/" + to}); err != nil {
+		return err
+	}
+	err = s.Storage.RenameSnapshot(ctx, v, name, to, func(ctx context.Context, tx *db.Tx) error {
+		if err := db.ExecOne(ctx, tx, stmtSnapshotRename, to, sn.ID); err != nil {
+			return err
+		}
+		return patch(ctx, tx, i.ID, map[string]string{volPending: ""})
+	})
+	if err != nil {
+		ctx, cancel := s.cleanup()
+		defer cancel()
+		if err := s.settle(ctx, i); err != nil {
+			log.From(ctx).Warn("Could not take back the rename of a snapshot; it is tried again before the next use", "instance", i.Name, "err", err)
+		}
+		return err
+	}
+	sn.Name = to
+	s.Bus.Lifecycle("instance-snapshot-renamed", sn.Ref(i), by, map[string]any{"old_name": i.Name + "/" + name})
+	return nil
+}
+
+// unrenameSnapshot takes back the rename of a snapshot that was cut off: its rows have
+// the old name still.
+func (s *Service) unrenameSnapshot(ctx context.Context, i *Instance) error {
+	name, to, _ := strings.Cut(strings.TrimPrefix(i.Config[volPending], pendingSnap), "/")
+	v, _, err := volume(i)
+	if err != nil {
+		return err
+	}
+	return s.Storage.RenameSnapshot(ctx, v, to, name, func(ctx context.Context, tx *db.Tx) error {
+		err := patch(ctx, tx, i.ID, map[string]string{volPending: ""})
+		if err == nil {
+			tx.AfterCommit(func() { merge(i, map[string]string{volPending: ""}) })
+		}
+		return err
+	})
+}
+
+// ExpireSnapshot changes when a snapshot goes; the zero time is never.
+func (s *Service) ExpireSnapshot(ctx context.Context, i *Instance, sn *Snapshot, at time.Time, by *event.Requestor) error {
+	return s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
+		err := db.ExecOne(ctx, tx, stmtSnapshotExpiry, orNull(at), sn.ID)
+		if errors.Is(err, db.ErrNotFound) {
+			return errs.NotFound("Snapshot %q of instance %q not found", sn.Name, i.Name)
+		}
+		if err == nil {
+			tx.AfterCommit(func() { s.Bus.Lifecycle("instance-snapshot-updated", sn.Ref(i), by, nil) })
+		}
+		return err
+	})
+}
+
+// sweepSnapshots ends what was cut off when another life of the daemon made or deleted
+// snapshots.
+func (s *Service) sweepSnapshots(ctx context.Context) error {
+	for _, stmt := range []db.Stmt{stmtHalfMade, stmtHalfDeleted} {
+		rows, err := db.Select[halfRow](ctx, s.DB, stmt, s.Here.ID())
+		if err != nil {
+			return err
+		}
+		for _, r := range rows {
+			if err := s.sweepSnapshot(ctx, r); err != nil {
+				log.From(ctx).Error("Could not clean up a snapshot", "instance", r.Instance, "snapshot", r.Name, "err", err)
+				continue
+			}
+			log.From(ctx).Info("Cleaned up a snapshot that was half-made or half-deleted", "instance", r.Instance, "snapshot", r.Name)
+		}
+	}
+	return nil
+}
+
+func (s *Service) sweepSnapshot(ctx context.Context, r halfRow) error {
+	if err := s.Storage.DeleteSnapshot(ctx, Volume{Pool: r.Pool, Project: r.Project, Instance: r.Instance}, r.Name); err != nil || r.ID == 0 {
+		return err
+	}
+	return s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
+		_, err := db.Exec(ctx, tx, stmtSnapshotDelete, r.ID)
+		return err
+	})
+}

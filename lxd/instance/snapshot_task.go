@@ -1,0 +1,130 @@
+package instance
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"sett/lxd/db"
+	"sett/lxd/op"
+	"sett/lxd/task"
+	"sett/shared/errs"
+	"sett/shared/log"
+)
+
+// Jobs are what is to be done from time to time.
+func (s *Service) Jobs() []task.Job {
+	last := time.Now()
+	return []task.Job{
+		{Name: "take scheduled snapshots", Next: nextMinute, Run: func(ctx context.Context) error {
+			from := last
+			last = time.Now()
+			return s.takeScheduled(ctx, from, last)
+		}},
+		{Name: "delete expired snapshots", Next: nextMinute, Run: func(ctx context.Context) error { return s.dropExpired(ctx, time.Now()) }},
+	}
+}
+
+func nextMinute(now time.Time) time.Time { return now.Truncate(time.Minute).Add(time.Minute) }
+
+// takeScheduled takes the snapshots that came due after one time and up to another: a
+// run that comes late misses none, and one that missed several takes one.
+func (s *Service) takeScheduled(ctx context.Context, after, now time.Time) error {
+	all, err := s.these(ctx, stmtScheduled)
+	if err != nil {
+		return err
+	}
+	all = slices.DeleteFunc(all, func(i *Instance) bool { return !s.due(i, after, now) })
+	return s.together(ctx, "Creating scheduled instance snapshots", all, func(ctx context.Context, i *Instance) error {
+		_, err := s.CreateSnapshot(ctx, i.Project, i.Name, NewSnapshot{}, nil)
+		return err
+	})
+}
+
+func (s *Service) due(i *Instance, after, now time.Time) bool {
+	cfg := i.ExpandedConfig()
+	all, _, err := schedules(SnapshotSchedule.Get(cfg), i.ID)
+	if err != nil || !s.State(i.ID).alive() && !SnapshotStopped.Get(cfg) {
+		return false
+	}
+	for _, c := range all {
+		if t := c.Next(after); !t.IsZero() && !t.After(now) {
+			return true
+		}
+	}
+	return false
+}
+
+// snapAtStartup takes the snapshot that @startup asks for. The start does not fail with
+// it.
+func (s *Service) snapAtStartup(ctx context.Context, i *Instance) {
+	_, startup, err := schedules(SnapshotSchedule.Get(i.ExpandedConfig()), i.ID)
+	if err != nil || !startup {
+		return
+	}
+	if _, err := s.takeSnapshot(ctx, i, NewSnapshot{}, nil); err != nil {
+		log.From(ctx).Warn("Could not take a snapshot before the start of an instance", "instance", i.Name, "err", err)
+	}
+}
+
+// dropExpired deletes the snapshots whose time is over.
+func (s *Service) dropExpired(ctx context.Context, now time.Time) error {
+	all, err := s.these(ctx, stmtWithExpiry)
+	if err != nil || len(all) == 0 {
+		return err
+	}
+	snaps, err := s.loadSnapshots(ctx, s.DB, all...)
+	if err != nil {
+		return err
+	}
+	over := map[int64][]*Snapshot{}
+	for id, list := range snaps {
+		for _, sn := range list {
+			if sn.Expires.Unix() > 0 && !sn.Expires.After(now) { // clients write "never" as the epoch, too
+				over[id] = append(over[id], sn)
+			}
+		}
+	}
+	all = slices.DeleteFunc(all, func(i *Instance) bool { return len(over[i.ID]) == 0 })
+	return s.together(ctx, "Cleaning up expired instance snapshots", all, func(ctx context.Context, i *Instance) error {
+		for _, sn := range over[i.ID] {
+			if err := s.DeleteSnapshot(ctx, i.Project, i.Name, sn.Name, nil); err != nil && !errs.Is(err, errs.KindNotFound) {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// these loads the instances whose ids a statement gives for this member.
+func (s *Service) these(ctx context.Context, stmt db.Stmt) ([]*Instance, error) {
+	ids, err := db.Select[int64](ctx, s.DB, stmt, s.Here.ID())
+	if err != nil || len(ids) == 0 {
+		return nil, err
+	}
+	var w db.Where
+	return s.load(ctx, s.DB, db.In(&w, "i.id", ids))
+}
+
+// together does something to instances as one operation of the daemon's own. What is
+// busy has its turn at the next run.
+func (s *Service) together(ctx context.Context, what string, all []*Instance, do func(context.Context, *Instance) error) error {
+	if len(all) == 0 {
+		return nil
+	}
+	o, err := s.Ops.Start(ctx, op.Spec{Description: what, Run: func(ctx context.Context, _ *op.Operation) error {
+		for _, i := range all {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if err := do(ctx, i); err != nil {
+				log.From(ctx).Warn(what+" did not work for one", "instance", i.Name, "project", i.Project, "err", err)
+			}
+		}
+		return nil
+	}})
+	if err != nil {
+		return err
+	}
+	return o.Wait(ctx)
+}
