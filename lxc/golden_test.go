@@ -220,6 +220,8 @@ func fixture(t *testing.T, s *clienttest.Server) {
 	s.Sync("GET /1.0/instances/c1/snapshots/s0", snap)
 	s.Async("DELETE /1.0/instances/c1/snapshots/s0", ok)
 	s.Async("POST /1.0/instances/c1/snapshots/s0", ok)
+	s.Async("POST /1.0/instances/c1/snapshots", ok)
+	s.Fail("GET /1.0/instances/c1/snapshots/fresh", 404, "Snapshot not found")
 	for _, p := range []string{"/1.0/instances/nope", "/1.0/instances/nope?recursion=1"} {
 		s.Fail("GET "+p, 404, "Instance not found")
 	}

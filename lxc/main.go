@@ -39,6 +39,8 @@ func commands() []func(*cli.App) *cobra.Command {
 		instance.Pause,
 		instance.Rename,
 		instance.Restart,
+		instance.Restore,
+		instance.Snapshot,
 		instance.Start,
 		instance.Stop,
 		network.Command,

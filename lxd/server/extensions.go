@@ -27,6 +27,8 @@ var extensions = []string{
 	"resources_infiniband", "resources_disk_sata", "resources_network_firmware", "resources_disk_id",
 	"resources_gpu_mdev", "resources_pci_vpd",
 	"certificate_update", "certificate_project", "certificate_self_renewal", "certificate_token", "remote_token_expiry",
+	"snapshot_scheduling", "snapshot_schedule_aliases", "snapshot_expiry", "snapshot_expiry_creation", "snapshot_disk_usage",
+	"instance_snapshot_never",
 	"console_vga_type", "console_force",
 	"clustering", "clustering_join", "clustering_server_address", "clustering_roles", "clustering_edit_roles",
 	"clustering_architecture", "clustering_sizing", "clustering_failure_domains", "clustering_join_token",
