@@ -37,12 +37,34 @@ const maxAnswer = 64 << 20
 
 // Render returns the text of each file of a job.
 func (j Jail) Render(ctx context.Context, job Job) ([]string, error) {
-	if len(job.Files) == 0 {
-		return nil, nil
-	}
 	if len(job.Files) > MaxFiles {
 		return nil, &Error{Text: fmt.Sprintf("there are more than %d", MaxFiles)}
 	}
+	out := make([]string, len(job.Files))
+	var hard []File
+	var where []int
+	for n, f := range job.Files {
+		text, ok := plain(job, f)
+		if out[n] = text; !ok {
+			hard, where = append(hard, f), append(where, n)
+		}
+	}
+	if len(hard) == 0 {
+		return out, nil
+	}
+	job.Files = hard
+	texts, err := j.child(ctx, job)
+	if err != nil {
+		return nil, err
+	}
+	for n, text := range texts {
+		out[where[n]] = text
+	}
+	return out, nil
+}
+
+// child renders in the child.
+func (j Jail) child(ctx context.Context, job Job) ([]string, error) {
 	b, err := json.Marshal(job)
 	if err != nil {
 		return nil, err

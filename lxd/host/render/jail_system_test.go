@@ -12,7 +12,7 @@ import (
 
 func TestJailRendersAndReportsErrors(t *testing.T) {
 	t.Parallel()
-	out, err := render.Jail{}.Render(t.Context(), job("{{ instance.name }}\n", "{{ properties.k }}"))
+	out, err := render.Jail{}.Render(t.Context(), job("{{ instance.name }}\n", "{{ properties.k }}{# hard #}"))
 	if err != nil || len(out) != 2 || out[0] != "c1\n" || out[1] != "<v>" {
 		t.Fatalf("%q %v", out, err)
 	}
@@ -20,7 +20,7 @@ func TestJailRendersAndReportsErrors(t *testing.T) {
 	if _, err = (render.Jail{}).Render(t.Context(), job("{{ ")); !errors.As(err, &e) || e.Path != "/etc/hostname" {
 		t.Errorf("a template that is not right: %v", err)
 	}
-	if out, err := (render.Jail{}).Render(t.Context(), job()); err != nil || out != nil {
+	if out, err := (render.Jail{}).Render(t.Context(), job()); err != nil || len(out) != 0 {
 		t.Errorf("nothing to do: %v %v", out, err)
 	}
 }

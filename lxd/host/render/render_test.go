@@ -50,6 +50,33 @@ func TestTemplatesReadWhatTheyAreGiven(t *testing.T) {
 	}
 }
 
+// What is rendered without the language comes out as with it.
+func TestPlainTemplatesNeedNoChild(t *testing.T) {
+	t.Parallel()
+	none := render.Jail{Command: []string{"/bin/false"}}
+	for _, source := range []string{
+		"", "text\n", "{{ container.name }}\n", "127.0.1.1\t{{instance.name}} {{  container.name  }}\n", "{{ trigger }}:{{ path }}", "{{ properties.k }}",
+		"{{ properties.none }}|{{ instance.none }}", "}} { ", "a { b } c",
+	} {
+		want, err := render.Direct{}.Render(t.Context(), job(source))
+		if err != nil {
+			t.Fatalf("%q: %v", source, err)
+		}
+		if got, err := none.Render(t.Context(), job(source)); err != nil || got[0] != want[0] {
+			t.Errorf("%q: %q %v, want %q", source, got, err, want[0])
+		}
+	}
+	// The rest is the child's, and this one fails.
+	for _, source := range []string{
+		"{{ container.name|upper }}", "{{ 1 }}", "{{ container }}", "{{ devices.eth0.type }}", "{{ config_get(\"a\", \"b\") }}",
+		"{# a #}", "{% if a %}{% endif %}", "{{ container.name", "{{- container.name -}}", "{{}}", "{{ \"a\" }}", "{{ properties.k.x }}", "{{ container . name }}",
+	} {
+		if got, err := none.Render(t.Context(), job(source)); err == nil {
+			t.Errorf("%q became %q", source, got)
+		}
+	}
+}
+
 func TestTemplatesReadNothingElse(t *testing.T) {
 	t.Parallel()
 	for _, source := range []string{
