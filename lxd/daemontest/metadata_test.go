@@ -53,6 +53,14 @@ func TestTemplatesAreRenderedWhenSomethingHappens(t *testing.T) {
 	s.Must(err)
 	was := inst.Config["volatile.cloud-init.instance-id"]
 	put := inst.Writable()
+	put.Config["cloud-init.network-config"] = "text"
+	if op, err := s.UpdateInstance("c1", put, etag); err == nil {
+		err = op.Wait()
+		if err == nil || !strings.Contains(err.Error(), "cloud-init.network-config") {
+			t.Errorf("a network configuration that is none: %v", err)
+		}
+	}
+	put.Config["cloud-init.network-config"] = "version: 1\n"
 	put.Config["cloud-init.user-data"] = "#cloud-config"
 	op, err := s.UpdateInstance("c1", put, etag)
 	s.Wait(op, err)

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"time"
 
+	"gopkg.in/yaml.v2"
+
 	"sett/lxd/config"
 	"sett/shared/errs"
 	"sett/shared/units"
@@ -25,7 +27,7 @@ var (
 
 	UserData      = config.String("cloud-init.user-data", "", config.Live(), config.Group("cloud-init"), config.Doc("What cloud-init does for the user of the instance, as cloud-config or script"))
 	VendorData    = config.String("cloud-init.vendor-data", "", config.Live(), config.Group("cloud-init"), config.Doc("What cloud-init does for whoever provides the instance; user data wins over it"))
-	NetworkConfig = config.String("cloud-init.network-config", "", config.Live(), config.Group("cloud-init"), config.Doc("How cloud-init sets up the network, as its network configuration"))
+	NetworkConfig = config.String("cloud-init.network-config", "", config.Live(), config.Check(checkMapping), config.Group("cloud-init"), config.Doc("How cloud-init sets up the network, as its network configuration"))
 
 	GuestAPI         = config.Bool("security.devlxd", true, config.Live(), config.Group("security"), config.Doc("Whether the instance has /dev/lxd, by which it learns about itself"))
 	GuestImages      = config.Bool("security.devlxd.images", false, config.Live(), config.Group("security"), config.Doc("Whether the instance may read public and cached images over /dev/lxd"))
@@ -90,6 +92,15 @@ func Keys() config.Table {
 func checkBool(v string) error {
 	_, err := config.ParseBool(v)
 	return err
+}
+
+// checkMapping refuses what is no YAML with keys.
+func checkMapping(v string) error {
+	var m map[string]any
+	if err := yaml.Unmarshal([]byte(v), &m); err != nil {
+		return errs.Invalid("it is no YAML with keys: %v", err)
+	}
+	return nil
 }
 
 func checkPositive(v string) error {

@@ -78,7 +78,7 @@ func newGuest(old, new *Instance) bool {
 		switch rest, _ := strings.CutPrefix(k, "user."); {
 		case strings.HasPrefix(k, "cloud-init."):
 			return true
-		case rest != k && slices.Contains([]string{"meta-data", "user-data", "vendor-data", "network-config"}, rest):
+		case rest != k && slices.Contains([]string{"user-data", "vendor-data", "network-config"}, rest):
 			return true
 		}
 	}

@@ -155,6 +155,7 @@ func (h *Handler) templates(ctx context.Context, r *rest.Request) (rest.Response
 	}
 	return rest.Raw(func(w http.ResponseWriter, hr *http.Request) error {
 		w.Header().Set("Content-Type", "application/octet-stream")
+		w.Header().Set("Content-Disposition", "inline;filename="+name)
 		http.ServeContent(w, hr, "", time.Time{}, bytes.NewReader(text))
 		return nil
 	}), nil
