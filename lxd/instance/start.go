@@ -9,11 +9,15 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"sett/lxd/container"
 	"sett/lxd/db"
 	"sett/lxd/device"
 	"sett/lxd/event"
+	"sett/lxd/host/btrfs"
 	"sett/lxd/host/idmap"
+	"sett/lxd/host/seccomp"
 	"sett/shared/errs"
 	"sett/shared/log"
 	"sett/shared/undo"
@@ -142,7 +146,8 @@ func (st *starting) prepare(ctx context.Context) error {
 
 func (st *starting) mount(ctx context.Context) error {
 	var err error
-	if st.volume, _, err = volume(st.i); err != nil {
+	var root map[string]string
+	if st.volume, root, err = volume(st.i); err != nil {
 		return err
 	}
 	dir, err := st.s.Storage.Mount(ctx, st.volume)
@@ -160,6 +165,28 @@ func (st *starting) mount(ctx context.Context) error {
 	st.spec.Rootfs.Path = dir + "/rootfs"
 	if _, err := os.Lstat(st.spec.Rootfs.Path); err != nil {
 		return errs.Invalid("The instance has no root file system; it was made without an image")
+	}
+	return st.keepInVolume(root)
+}
+
+// keepInVolume takes the means from a guest to make btrfs subvolumes, whose contents
+// no size limit of its volume would count. The answer is that of a file system that
+// knows none, with which programs cope. Guests that may nest others keep them as long
+// as they have no limit: tools for containers like to use them.
+func (st *starting) keepInVolume(root map[string]string) error {
+	if root["size"] == "" && st.spec.Nesting {
+		return nil
+	}
+	d, err := btrfs.Open(st.spec.Rootfs.Path)
+	if err != nil {
+		return nil // no folder of ours to say anything about
+	}
+	defer d.Close()
+	if ok, err := d.IsBtrfs(); err != nil || !ok {
+		return err
+	}
+	for _, call := range btrfs.SubvolumeCalls() {
+		st.spec.Seccomp.Rules = append(st.spec.Seccomp.Rules, seccomp.DenyIoctl(call, int(unix.ENOTTY)))
 	}
 	return nil
 }

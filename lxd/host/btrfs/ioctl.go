@@ -5,18 +5,22 @@
 package btrfs
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
 	"runtime"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
 const (
+	iocSnapCreate    = 0x50009401
 	iocResize        = 0x50009403
+	iocSubvolCreate  = 0x5000940e
 	iocSync          = 0x9408
 	iocTreeSearchV2  = 0xc0709411
 	iocInoLookup     = 0xd0009412
@@ -27,7 +31,7 @@ const (
 	iocQuotaCtl      = 0xc0109428
 	iocQgroupCreate  = 0x4010942a
 	iocQgroupLimit   = 0x8030942b
-	iocRescanWait    = 0x942e
+	iocRescanStatus  = 0x8040942d
 	iocSnapDestroy2  = 0x5000943f
 )
 
@@ -45,6 +49,11 @@ const (
 	quotaEnable    = 1
 	quotaSimple    = 4
 )
+
+// SubvolumeCalls are the ioctls by which subvolumes come to be, old and new.
+func SubvolumeCalls() []uint32 {
+	return []uint32{iocSnapCreate, iocSubvolCreate, iocSnapCreateV2, iocSubvolCreate2}
+}
 
 // args is struct btrfs_ioctl_vol_args_v2 with a name in it.
 type args struct {
@@ -177,18 +186,6 @@ func (d Dir) ID() (uint64, error) {
 	l := inoLookup{objectid: firstFree}
 	err := d.do("look up subvolume", iocInoLookup, unsafe.Pointer(&l))
 	return l.treeid, err
-}
-
-// pathOf is the path of a folder's inode inside a subvolume, ending in a slash or empty.
-func (d Dir) pathOf(subvol, inode uint64) (string, error) {
-	if inode == firstFree {
-		return "", nil
-	}
-	l := inoLookup{treeid: subvol, objectid: inode}
-	if err := d.do("look up folder", iocInoLookup, unsafe.Pointer(&l)); err != nil {
-		return "", err
-	}
-	return unix.ByteSliceToString(l.name[:]), nil
 }
 
 // Grow makes the file system as large as its device.
@@ -381,16 +378,37 @@ func (d Dir) EnableSimpleQuota() error {
 	return d.do("enable simple quotas", iocQuotaCtl, unsafe.Pointer(&a))
 }
 
-// EnableQuota switches quotas on and waits until what is there has been counted.
-func (d Dir) EnableQuota() error {
+// EnableQuota switches quotas on and waits until what is there has been counted, which
+// on a large file system takes longer than anybody wants to wait: ctx bounds it, and
+// the counting goes on behind.
+func (d Dir) EnableQuota(ctx context.Context) error {
 	a := struct{ cmd, status uint64 }{cmd: quotaEnable}
 	if err := d.do("enable quotas", iocQuotaCtl, unsafe.Pointer(&a)); err != nil && !errors.Is(err, unix.EEXIST) {
 		return err
 	}
-	if err := d.do("count usage", iocRescanWait, nil); err != nil {
-		return fmt.Errorf("wait for the count of usage: %w", err)
+	for wait := time.Millisecond; ; wait = min(2*wait, time.Second) {
+		counting, err := d.Counting()
+		if err != nil || !counting {
+			return err
+		}
+		t := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return fmt.Errorf("wait for the count of usage: %w", ctx.Err())
+		case <-t.C:
+		}
 	}
-	return nil
+}
+
+// Counting reports whether the file system is being counted for its quotas.
+func (d Dir) Counting() (bool, error) {
+	var a struct {
+		flags, progress uint64
+		_               [6]uint64
+	}
+	err := d.do("look at the count of usage", iocRescanStatus, unsafe.Pointer(&a))
+	return a.flags != 0, err
 }
 
 // DropStaleLimits removes the accounts of subvolumes that are gone, which kernels

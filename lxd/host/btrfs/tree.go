@@ -2,43 +2,50 @@ package btrfs
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
 // Guests may make subvolumes inside of theirs. They are found by one search in the
 // tree of roots, without looking at a single file; nearly always there is none.
+//
+// Those that are there lie as deep as the guest likes, deeper than a path can name
+// and than this process may have files open, and the guest may move them while they
+// are looked at. So nothing here goes by path: a folder is opened by the number of
+// its subvolume and its own, one at a time.
 
-// nested is a subvolume inside of another, by its path from there.
+// nested is a subvolume inside of another.
 type nested struct {
-	id   uint64
-	path string
+	id     uint64
+	parent uint64 // the subvolume that it lies in
+	inode  uint64 // of the folder there
+	name   string
 }
 
-func (d Dir) nested() ([]nested, error) {
-	id, err := d.ID()
-	if err != nil {
-		return nil, err
-	}
-	cs, err := d.Children(id)
+// nested lists all subvolumes inside, in any depth; each comes after the one that it
+// lies in.
+func (d Dir) nested(ctx context.Context) ([]nested, error) {
+	top, err := d.ID()
 	if err != nil {
 		return nil, err
 	}
 	var out []nested
-	for _, c := range cs {
-		p, err := d.pathOf(id, c.Inode)
-		if errors.Is(err, unix.ENOENT) {
-			continue // its folder is being removed
+	for todo := []uint64{top}; len(todo) > 0; todo = todo[1:] {
+		if err := ctx.Err(); err != nil {
+			return nil, err
 		}
+		cs, err := d.Children(todo[0])
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, nested{c.ID, p + c.Name})
+		for _, c := range cs {
+			out = append(out, nested{c.ID, todo[0], c.Inode, c.Name})
+			todo = append(todo, c.ID)
+		}
 	}
 	return out, nil
 }
@@ -53,22 +60,45 @@ func (d Dir) HasNested() (bool, error) {
 	return len(cs) > 0, err
 }
 
-// beneath opens a folder below d without leaving it and without following links.
-func (d Dir) beneath(path string) (Dir, error) {
-	fd, err := unix.Openat2(d.FD(), path, &unix.OpenHow{
-		Flags:   unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC | unix.O_NOFOLLOW,
-		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
+const (
+	typeInodeItem = 1
+	fileID        = 0x4d // FILEID_BTRFS_WITHOUT_PARENT
+)
+
+// inode opens a folder of the file system by its numbers.
+func (d Dir) inode(subvol, inode uint64) (Dir, error) {
+	// A handle is good for one life of a number, the generation.
+	var generation uint64
+	found := false
+	err := d.one(subvol, inode, typeInodeItem, 0, func(i item) {
+		if len(i.data) >= 8 {
+			generation, found = binary.LittleEndian.Uint64(i.data), true
+		}
 	})
-	if err != nil {
-		return Dir{}, &os.PathError{Op: "open", Path: path, Err: err}
+	if err == nil && !found {
+		err = unix.ENOENT
 	}
-	return Dir{os.NewFile(uintptr(fd), path)}, nil
+	if err == nil {
+		h := make([]byte, 20) // the beginning of struct btrfs_fid
+		binary.NativeEndian.PutUint64(h, inode)
+		binary.NativeEndian.PutUint64(h[8:], subvol)
+		binary.NativeEndian.PutUint32(h[16:], uint32(generation))
+		var fd int
+		fd, err = unix.OpenByHandleAt(d.FD(), unix.NewFileHandle(fileID, h), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC)
+		if err == nil {
+			return Dir{os.NewFile(uintptr(fd), fmt.Sprintf("folder %d of subvolume %d", inode, subvol))}, nil
+		}
+	}
+	return Dir{}, &os.PathError{Op: "open", Path: fmt.Sprintf("folder %d of subvolume %d", inode, subvol), Err: err}
 }
+
+// gone is how the kernel answers for what has been removed.
+func gone(err error) bool { return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESTALE) }
 
 // CopySubvolume snapshots src and all subvolumes inside as name in the folder dst. If
 // it fails part of the copy may be there.
 func CopySubvolume(ctx context.Context, dst Dir, name string, src Dir) error {
-	in, err := src.nested()
+	in, err := src.nested(ctx)
 	if err != nil {
 		return err
 	}
@@ -78,60 +108,63 @@ func CopySubvolume(ctx context.Context, dst Dir, name string, src Dir) error {
 	if len(in) == 0 {
 		return nil
 	}
-	top, err := OpenAt(dst.FD(), name)
+	copies := map[uint64]uint64{} // subvolume -> its copy
+	from, err := src.ID()
 	if err != nil {
 		return err
 	}
-	defer top.Close()
+	if copies[from], err = idOf(dst, name); err != nil {
+		return err
+	}
 	for _, n := range in {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := copyNested(ctx, top, src, n); err != nil {
-			return fmt.Errorf("copy nested subvolume %s: %w", n.path, err)
+		parent, ok := copies[n.parent]
+		if !ok {
+			continue // went while it was copied
 		}
+		id, err := copyNested(src, n, parent)
+		if gone(err) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("copy nested subvolume %s: %w", n.name, err)
+		}
+		copies[n.id] = id
 	}
 	return nil
 }
 
-func copyNested(ctx context.Context, top, src Dir, n nested) error {
-	child, err := src.beneath(n.path)
-	if errors.Is(err, unix.ENOENT) {
-		return nil // gone meanwhile
-	}
+func idOf(dir Dir, name string) (uint64, error) {
+	d, err := OpenAt(dir.FD(), name)
 	if err != nil {
-		return err
+		return 0, err
+	}
+	defer d.Close()
+	return d.ID()
+}
+
+// copyNested puts a copy of a subvolume into the copy of the one that it lies in.
+func copyNested(src Dir, n nested, parent uint64) (uint64, error) {
+	child, err := src.inode(n.id, firstFree)
+	if err != nil {
+		return 0, err
 	}
 	defer child.Close()
-	// The guest may have put something else there.
-	if id, err := child.ID(); err != nil || id != n.id {
-		return err
-	}
-	if ok, err := child.IsSubvolume(); err != nil || !ok {
-		return err
-	}
-	holder, base, err := holderOf(top, n.path)
-	if errors.Is(err, unix.ENOENT) {
-		return nil
-	}
+	holder, err := src.inode(parent, n.inode)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer holder.Close()
 	// A snapshot shows an empty folder in place of a subvolume.
-	if err := unix.Unlinkat(holder.FD(), base, unix.AT_REMOVEDIR); err != nil && err != unix.ENOENT {
-		return err
+	if err := unix.Unlinkat(holder.FD(), n.name, unix.AT_REMOVEDIR); err != nil && err != unix.ENOENT {
+		return 0, err
 	}
-	return CopySubvolume(ctx, holder, base, child)
-}
-
-func holderOf(top Dir, path string) (Dir, string, error) {
-	dir, base := filepath.Split(path)
-	if dir = strings.TrimSuffix(dir, "/"); dir == "" {
-		dir = "."
+	if err := holder.Snapshot(n.name, child, false); err != nil {
+		return 0, err
 	}
-	h, err := top.beneath(dir)
-	return h, base, err
+	return idOf(holder, n.name)
 }
 
 // RemoveSubvolume removes name from the folder with all subvolumes inside. What is
@@ -145,32 +178,37 @@ func RemoveSubvolume(ctx context.Context, dir Dir, name string) error {
 		return err
 	}
 	defer d.Close()
-	in, err := d.nested()
+	in, err := d.nested(ctx)
 	if err != nil {
 		return err
 	}
-	if len(in) > 0 {
-		// Entries cannot be removed from what is sealed.
-		if err := d.SetReadOnly(false); err != nil {
-			return err
-		}
-	}
-	for _, n := range in {
+	// The innermost come last and go first.
+	for i := len(in) - 1; i >= 0; i-- {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		holder, base, err := holderOf(d, n.path)
-		if errors.Is(err, unix.ENOENT) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		err = RemoveSubvolume(ctx, holder, base)
-		holder.Close()
-		if err != nil {
-			return err
+		if err := d.destroyNested(in[i]); err != nil && !gone(err) {
+			return fmt.Errorf("delete nested subvolume %s: %w", in[i].name, err)
 		}
 	}
 	return dir.Destroy(name)
+}
+
+func (d Dir) destroyNested(n nested) error {
+	// Entries cannot be removed from what is sealed, and the guest seals too.
+	parent, err := d.inode(n.parent, firstFree)
+	if err != nil {
+		return err
+	}
+	err = parent.SetReadOnly(false)
+	parent.Close()
+	if err != nil {
+		return err
+	}
+	holder, err := d.inode(n.parent, n.inode)
+	if err != nil {
+		return err
+	}
+	defer holder.Close()
+	return holder.Destroy(n.name)
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -72,8 +73,12 @@ func unescape(s string) string {
 	return b.String()
 }
 
-// At returns what is mounted on target, the topmost if there are several.
+// At returns what is mounted on target, the topmost if there are several. The kernel's
+// table has no links in its paths, and so those on the way to target are followed.
 func At(target string) (Mount, bool, error) {
+	if way, err := filepath.EvalSymlinks(filepath.Dir(target)); err == nil {
+		target = filepath.Join(way, filepath.Base(target))
+	}
 	all, err := List()
 	if err != nil {
 		return Mount{}, false, err

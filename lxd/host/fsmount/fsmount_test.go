@@ -1,6 +1,8 @@
 package fsmount
 
 import (
+	"os"
+	"path/filepath"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -32,5 +34,20 @@ func TestFlags(t *testing.T) {
 	f, rest := Flags("noatime,compress=zstd,, ro,user_subvol_rm_allowed")
 	if f != unix.MS_NOATIME|unix.MS_RDONLY || rest != "compress=zstd,user_subvol_rm_allowed" {
 		t.Errorf("%x %q", f, rest)
+	}
+}
+
+func TestMountIsFoundThroughALink(t *testing.T) {
+	t.Parallel()
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink("/", link); err != nil {
+		t.Fatal(err)
+	}
+	want, ok, err := At("/proc")
+	if err != nil || !ok {
+		t.Skip("no proc is mounted here")
+	}
+	if got, ok, err := At(link + "/proc"); err != nil || !ok || got != want {
+		t.Errorf("got %+v, %v, %v", got, ok, err)
 	}
 }

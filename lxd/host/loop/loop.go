@@ -18,18 +18,67 @@ const (
 	flagDirectIO  = 16
 )
 
-// Create makes a file of a size that takes no room until it is written.
+// mark is an attribute of files that nobody has called Finish for.
+const mark = "trusted.sett.unfinished"
+
+// Create makes a file of a size that takes no room until it is written. It bears a
+// mark until Finish, with which it appears: whoever finds a file without one has not
+// made it in an attempt that broke off.
 func Create(path string, size int64) error {
+	fd, err := unix.Open(filepath.Dir(path), unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		return createSlow(path, size)
+	}
+	if err != nil {
+		return &os.PathError{Op: "create", Path: path, Err: err}
+	}
+	defer unix.Close(fd)
+	if err := prepare(fd, size); err != nil {
+		return &os.PathError{Op: "prepare", Path: path, Err: err}
+	}
+	if err := unix.Linkat(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", fd), unix.AT_FDCWD, path, unix.AT_SYMLINK_FOLLOW); err != nil {
+		return &os.PathError{Op: "create", Path: path, Err: err}
+	}
+	return nil
+}
+
+// createSlow is for file systems that know no files without a name.
+func createSlow(path string, size int64) error {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
-	if err := f.Truncate(size); err != nil {
+	if err := prepare(int(f.Fd()), size); err != nil {
 		f.Close()
 		os.Remove(path)
 		return err
 	}
 	return f.Close()
+}
+
+func prepare(fd int, size int64) error {
+	if err := unix.Ftruncate(fd, size); err != nil {
+		return err
+	}
+	if err := unix.Fsetxattr(fd, mark, []byte("1"), 0); err != nil && !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.EPERM) {
+		return err
+	}
+	return nil
+}
+
+// Finish takes the mark away.
+func Finish(path string) error {
+	err := unix.Lremovexattr(path, mark)
+	if err == nil || errors.Is(err, unix.ENODATA) || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EPERM) {
+		return nil
+	}
+	return &os.PathError{Op: "unmark", Path: path, Err: err}
+}
+
+// Unfinished reports whether a file bears the mark.
+func Unfinished(path string) bool {
+	n, err := unix.Lgetxattr(path, mark, nil)
+	return err == nil && n > 0
 }
 
 // Attach gives a file a device. The device lives as long as it is in use: it goes by

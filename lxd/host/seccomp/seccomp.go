@@ -57,3 +57,9 @@ func (p Policy) Text() string {
 	}
 	return b.String()
 }
+
+// DenyIoctl is a rule by which an ioctl answers with an errno. The kernel looks at 32
+// bits of the request and a filter sees 64, so the others are masked out.
+func DenyIoctl(request uint32, errno int) string {
+	return fmt.Sprintf("ioctl errno %d [1,%d,SCMP_CMP_MASKED_EQ,4294967295]", errno, request)
+}

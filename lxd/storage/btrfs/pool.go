@@ -180,6 +180,14 @@ func (p *pool) MountPool(ctx context.Context) error {
 	if err := p.PrepareRoot(ctx); err != nil {
 		return err
 	}
+	if homeOf(p.env) == inFolder {
+		return nil // who has a file system of his own has accounts there of his own
+	}
+	if there && homeOf(p.env) == onLoop {
+		if err := loop.Finish(p.env.LoopFile()); err != nil {
+			return err
+		}
+	}
 	p.Background(func() {
 		d, err := btrfs.Open(p.Root)
 		if err != nil {
@@ -269,10 +277,18 @@ func removeFolder(path string) error {
 func (p *pool) deleteHome() error {
 	switch homeOf(p.env) {
 	case onLoop:
+		// A record without a source is that of a pool whose making broke off, perhaps
+		// because a file of somebody else's was in the way.
+		if driver.Source.Get(p.env.Config) == "" && !loop.Unfinished(p.env.LoopFile()) {
+			return nil
+		}
 		if err := os.Remove(p.env.LoopFile()); err != nil && !os.IsNotExist(err) {
 			return err
 		}
 	case onDevice:
+		if driver.InitialSource.Get(p.env.Config) == "" {
+			return nil // the same: what is on the device may have been there before
+		}
 		src := driver.Source.Get(p.env.Config)
 		dev, err := btrfs.FindDevice(src, driver.InitialSource.Get(p.env.Config))
 		if err != nil {

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"sett/lxd/host/btrfs"
 	"sett/lxd/storage/driver"
+	"sett/shared/errs"
 )
 
 // Quota implements driver.Driver: limits hold, and are switched on by the first one.
@@ -153,7 +155,10 @@ func (subvolumes) Remove(ctx context.Context, path string) error {
 	return at(path, func(d btrfs.Dir, name string) error { return btrfs.RemoveSubvolume(ctx, d, name) })
 }
 
-func (subvolumes) SetQuota(_ context.Context, path string, bytes int64) error {
+// countTime is how long a limit may wait for the first count of what is there.
+const countTime = 10 * time.Minute
+
+func (subvolumes) SetQuota(ctx context.Context, path string, bytes int64) error {
 	d, err := btrfs.Open(path)
 	if err != nil {
 		return err
@@ -163,6 +168,13 @@ func (subvolumes) SetQuota(_ context.Context, path string, bytes int64) error {
 	if err != nil {
 		return err
 	}
+	if bytes > 0 {
+		// An account is one subvolume's. Those below have accounts of their own, which
+		// nothing limits.
+		if more, err := d.HasNested(); err != nil || more {
+			return errors.Join(err, errs.Invalid("The volume holds btrfs subvolumes that were made inside the instance, which a size limit would not count; delete them there first"))
+		}
+	}
 	err = d.SetLimit(id, uint64(bytes))
 	if !errors.Is(err, btrfs.ErrNoQuota) {
 		return err
@@ -170,7 +182,12 @@ func (subvolumes) SetQuota(_ context.Context, path string, bytes int64) error {
 	if bytes == 0 {
 		return nil
 	}
-	if err := d.EnableQuota(); err != nil {
+	count, cancel := context.WithTimeout(ctx, countTime)
+	defer cancel()
+	if err := d.EnableQuota(count); err != nil {
+		if ctx.Err() == nil && count.Err() != nil {
+			return errs.Unavailable("The file system is being counted for its first size limit, which takes long; try again later")
+		}
 		return err
 	}
 	return d.SetLimit(id, uint64(bytes))
