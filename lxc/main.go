@@ -10,6 +10,7 @@ import (
 
 	"sett/lxc/alias"
 	"sett/lxc/cli"
+	"sett/lxc/cluster"
 	"sett/lxc/completion"
 	"sett/lxc/image"
 	"sett/lxc/instance"
@@ -27,6 +28,7 @@ import (
 func commands() []func(*cli.App) *cobra.Command {
 	return []func(*cli.App) *cobra.Command{
 		alias.Command,
+		cluster.Command,
 		completion.Command,
 		image.Command,
 		instance.Console,

@@ -25,6 +25,7 @@ func listers() map[string]lister {
 		"<network>":  func(s client.InstanceServer) ([]string, error) { return s.GetNetworkNames() },
 		"<pool>":     func(s client.InstanceServer) ([]string, error) { return s.GetStoragePoolNames() },
 		"<image>":    func(s client.InstanceServer) ([]string, error) { return s.GetImageAliasNames() },
+		"<member>":   func(s client.InstanceServer) ([]string, error) { return s.GetClusterMemberNames() },
 		"<alias>":    func(s client.InstanceServer) ([]string, error) { return s.GetImageAliasNames() },
 	}
 }

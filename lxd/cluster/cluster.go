@@ -56,7 +56,6 @@ type Cluster struct {
 	mu        sync.Mutex
 	peers     []Peer
 	seen      map[int64]time.Time
-	born      time.Time // members never seen count from here
 	threshold time.Duration
 	clients   map[string]*http.Client // by address and certificate
 	held      map[io.Closer]string    // connections of members to this one, by certificate
@@ -67,7 +66,7 @@ func New(o Options) *Cluster {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Cluster{o: o, seen: map[int64]time.Time{}, born: time.Now(), threshold: DefaultOfflineThreshold,
+	return &Cluster{o: o, seen: map[int64]time.Time{}, threshold: DefaultOfflineThreshold,
 		clients: map[string]*http.Client{}, held: map[io.Closer]string{}}
 }
 
@@ -135,14 +134,16 @@ func (c *Cluster) Online(m Member) bool {
 }
 
 func (c *Cluster) lastSeen(id int64) time.Time {
-	if t, ok := c.seen[id]; ok {
-		return t
+	t, ok := c.seen[id]
+	if !ok {
+		t = time.Now()
+		c.seen[id] = t
 	}
-	return c.born
+	return t
 }
 
 // LastSeen is when a member was heard of last. One that nobody has heard of yet
-// counts from the start of this daemon.
+// counts from when it was first asked for.
 func (c *Cluster) LastSeen(id int64) time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -196,6 +196,15 @@ func (d *Daemon) membersAddress(c map[string]string) string {
 	return d.here.Address()
 }
 
+// waiting is for what a start waits.
+type waiting struct {
+	text string
+	vain bool // nothing will come of it
+}
+
+// databaseWait is how long a request waits with a daemon that waits for other members.
+const databaseWait = 10 * time.Second
+
 // waitDatabase waits until the database serves, which on a member of a cluster needs
 // others. It gives up when the daemon ends.
 func (d *Daemon) waitDatabase() bool {
@@ -215,10 +224,9 @@ func (d *Daemon) waitDatabase() bool {
 		}
 		// The others may have changed while this one was away.
 		if rerr := d.own.members.Refresh(d.ctx); rerr != nil {
-			err = errs.Unavailable("%w; %v", err, rerr)
+			err = errs.Unavailable("%w; %w", err, rerr)
 		}
-		text := err.Error()
-		d.waiting.Store(&text)
+		d.waiting.Store(&waiting{text: err.Error(), vain: errors.Is(err, member.ErrRemoved)})
 		if time.Since(told) > 30*time.Second {
 			d.log.Warn("Waiting for the database of the cluster", "err", err)
 			told = time.Now()

@@ -90,8 +90,8 @@ type Daemon struct {
 	how      struct{ instances bool }
 	hurry    chan struct{} // closed when nothing is to be waited for
 	hurried  sync.Once
-	waiting  atomic.Pointer[string] // for what a start waits
-	off      bool                   // instances were stopped, so pools and networks go too
+	waiting  atomic.Pointer[waiting] // for what a start waits
+	off      bool                    // instances were stopped, so pools and networks go too
 	wg       sync.WaitGroup
 }
 
@@ -360,7 +360,14 @@ func (d *Daemon) gate(ctx context.Context, r *rest.Route) error {
 		return nil
 	default:
 	}
-	t := time.NewTimer(time.Minute)
+	patience := time.Minute
+	if w := d.waiting.Load(); w != nil {
+		patience = databaseWait
+		if w.vain {
+			return errs.Unavailable("LXD daemon not ready: %s", w.text)
+		}
+	}
+	t := time.NewTimer(patience)
 	defer t.Stop()
 	select {
 	case <-d.ready:
@@ -370,7 +377,7 @@ func (d *Daemon) gate(ctx context.Context, r *rest.Route) error {
 	case <-ctx.Done():
 	}
 	if why := d.waiting.Load(); why != nil {
-		return errs.Unavailable("LXD daemon not ready yet: %s", *why)
+		return errs.Unavailable("LXD daemon not ready yet: %s", why.text)
 	}
 	return errs.Unavailable("LXD daemon not ready yet")
 }

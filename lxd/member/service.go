@@ -172,7 +172,7 @@ func (s *Service) render(m cluster.Member, d details, raft []dqlite.Member, lead
 	slices.Sort(o.Roles[len(o.Roles)-len(d.roles):])
 	switch {
 	case !s.Cluster.Online(m):
-		seen := s.Cluster.LastSeen(m.ID)
+		seen := s.Cluster.LastSeen(m.ID).Round(0).UTC()
 		o.Status, o.Message = "Offline", fmt.Sprintf("No heartbeat for %s (%s)", time.Since(seen), seen)
 	case m.State == cluster.StateEvacuated:
 		o.Status, o.Message = "Evacuated", "Unavailable due to maintenance"

@@ -86,8 +86,11 @@ func (s *Service) follow(ctx context.Context) error {
 		}
 		return nil
 	}
-	return errs.Unavailable("The cluster does not know this server any more: it was removed")
+	return ErrRemoved
 }
+
+// ErrRemoved is what a member finds that was removed while it was away.
+var ErrRemoved = errs.Unavailable("The cluster does not know this server any more: it was removed. To use the server again, stop it, move its LXD_DIR away and start it anew")
 
 // askPeers asks those who were known for those who are.
 func (s *Service) askPeers(ctx context.Context) ([]cluster.Peer, error) {
@@ -118,6 +121,9 @@ func (s *Service) askPeers(ctx context.Context) ([]cluster.Peer, error) {
 		a := <-answers
 		if a.err == nil && len(a.peers) > 0 {
 			return a.peers, nil
+		}
+		if errs.Is(a.err, errs.KindForbidden) {
+			err = ErrRemoved
 		}
 	}
 	return nil, err

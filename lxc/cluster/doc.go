@@ -1,0 +1,2 @@
+// Package cluster is "lxc cluster".
+package cluster
