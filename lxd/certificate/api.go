@@ -140,6 +140,19 @@ func leafOf(r *rest.Request, p api.CertificatesPost) (*x509.Certificate, error) 
 	return leaf, current(leaf)
 }
 
+// useToken answers a member to whom somebody has brought a token of this one.
+func (s *Service) useToken(_ context.Context, r *rest.Request) (rest.Response, error) {
+	u, err := rest.Decode[TokenUse](r)
+	if err != nil {
+		return nil, err
+	}
+	request, ok := s.UseToken(u.Secret)
+	if !ok {
+		return nil, errs.NotFound("There is no such token here")
+	}
+	return rest.Sync(request), nil
+}
+
 func (s *Service) put(ctx context.Context, r *rest.Request) (rest.Response, error) {
 	return s.change(ctx, r, func(Certificate) (api.CertificatePut, error) { return rest.Decode[api.CertificatePut](r) })
 }

@@ -9,6 +9,14 @@ import (
 	"sett/shared/api"
 )
 
+// PathToken is where members ask each other for tokens.
+const PathToken = "/internal/certificates/token"
+
+// TokenUse is what they ask.
+type TokenUse struct {
+	Secret string `json:"secret"`
+}
+
 // bodyLimit is more than any certificate needs; strangers may send one.
 const bodyLimit = 256 << 10
 
@@ -28,5 +36,6 @@ func (s *Service) Routes() []rest.Route {
 		one.As(http.MethodPut, "Replace what is known of a certificate", auth.Trusted, s.put, etag, body(api.CertificatePut{})),
 		one.As(http.MethodPatch, "Change what is known of a certificate", auth.Trusted, s.patch, etag, body(api.CertificatePut{})),
 		one.As(http.MethodDelete, "Trust a certificate no more", auth.Trusted, s.delete),
+		rest.Route{Path: PathToken}.As(http.MethodPost, "Use up a token that this member has given out", auth.Member, s.useToken, body(TokenUse{})),
 	}
 }

@@ -97,8 +97,14 @@ func (s *Service) admit(ctx context.Context, caller auth.Caller, p api.Certifica
 	}
 	secret := secretOf(p.Password)
 	request, ok := s.UseToken(secret)
-	if !ok && s.Elsewhere != nil && len(secret) == 64 {
-		request, ok = s.Elsewhere(ctx, secret)
+	if from := origin(caller.Address); !ok && s.Elsewhere != nil && len(secret) == 64 {
+		// Asking all members is work that strangers can make; they get as much as they have guesses.
+		if !s.guard.allow(from) {
+			return p, errs.Forbidden("Too many wrong passwords; wait a minute and use the token again")
+		}
+		if request, ok = s.Elsewhere(ctx, secret); ok {
+			s.guard.forgive(from)
+		}
 	}
 	if ok {
 		// The one who gave the token out has said what it is good for.

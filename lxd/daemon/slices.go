@@ -28,6 +28,7 @@ import (
 	"sett/lxd/rest"
 	"sett/lxd/server"
 	"sett/lxd/storage"
+	"sett/lxd/task"
 	"sett/lxd/ui"
 	"sett/shared/log"
 )
@@ -68,7 +69,8 @@ func (d *Daemon) build(context.Context) error {
 	s.forward = &forwarder{db: global, relay: s.relay, ops: d.ops, leader: d.leader}
 	s.projects = project.New(global)
 	s.certificates = certificate.New(certificate.Deps{DB: global, Bus: d.bus, Ops: d.ops, Identity: s.identity, Addresses: d.addresses,
-		Config: func(ctx context.Context) (map[string]string, error) { return s.server.Config(ctx) }})
+		Config:    func(ctx context.Context) (map[string]string, error) { return s.server.Config(ctx) },
+		Elsewhere: d.tokenElsewhere, Changed: d.tell})
 	s.profiles = profile.New(global, d.bus)
 	locks := lock.New()
 	s.storage = storage.New(storage.Deps{DB: global, Bus: d.bus, Locks: locks, Drivers: d.o.StorageDrivers, Log: d.log,
@@ -108,6 +110,7 @@ func (d *Daemon) build(context.Context) error {
 		Location: d.here.Location, Who: d.o.Guests}); err != nil {
 		return err
 	}
+	d.jobs.Add(task.Job{Name: "refresh trust", Every: refreshTrust, Jitter: refreshTrust / 4, Run: d.refreshTrust})
 	for _, j := range append(s.exec.Jobs(), s.instances.Jobs()...) {
 		d.jobs.Add(j)
 	}

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 
 	"sett/lxd/db/node"
+	"sett/lxd/server"
 )
 
 // A service manager may start the daemon with the first request only. Whether it is
@@ -58,6 +59,9 @@ func (d *Daemon) noteWake(ctx context.Context) {
 	}
 	if err == nil && start {
 		n.Reasons = append(n.Reasons, "instances are to be started")
+	}
+	if c, cerr := d.own.server.Config(ctx); cerr != nil || server.HTTPSAddress.Get(c) != "" {
+		n.Reasons = append(n.Reasons, "the API is to be on the network")
 	}
 	var b []byte
 	if err == nil {

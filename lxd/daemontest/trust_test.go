@@ -271,3 +271,51 @@ func TestCertificatesComeAndGo(t *testing.T) {
 		t.Errorf("left: %q %v", prints, err)
 	}
 }
+
+// TestMembersTrustAlike: a token works at any member, once; who is trusted or removed at
+// one member is at all; and what all share they know at once.
+func TestMembersTrustAlike(t *testing.T) {
+	t.Parallel()
+	ms := daemontest.Cluster(t, 3)
+	url := func(s *daemontest.Server) string {
+		srv, _, err := s.GetServer()
+		s.Must(err)
+		return "https://" + srv.Environment.Addresses[0]
+	}
+	p := pair(t)
+	_, secret := token(t, ms[0], api.CertificatePut{Name: "anywhere", Restricted: true, Projects: []string{"default"}})
+	post := func(s *daemontest.Server, c *http.Client, password string) int {
+		resp, a := s.Ask(c, http.MethodPost, url(s)+"/1.0/certificates", api.CertificatesPost{CertificatePut: api.CertificatePut{Type: "client"}, Password: password})
+		if resp.StatusCode != http.StatusCreated {
+			t.Logf("%d %s", resp.StatusCode, a.Error)
+		}
+		return resp.StatusCode
+	}
+	c := ms[1].Browser(p)
+	if code := post(ms[1], c, secret); code != http.StatusCreated {
+		t.Fatalf("a token of another member: %d", code)
+	}
+	if code := post(ms[2], ms[2].Browser(pair(t)), secret); code != http.StatusForbidden {
+		t.Errorf("its second use: %d", code)
+	}
+	for _, m := range ms {
+		if resp, a := m.Ask(c, http.MethodGet, url(m)+"/1.0/instances", nil); resp.StatusCode != http.StatusOK {
+			t.Errorf("a member does not know the client: %d %s", resp.StatusCode, a.Error)
+		}
+	}
+	ms[2].Must(ms[2].DeleteCertificate(p.Fingerprint()))
+	for _, m := range ms {
+		if resp, _ := m.Ask(c, http.MethodGet, url(m)+"/1.0/instances", nil); resp.StatusCode != http.StatusForbidden {
+			t.Errorf("a member still knows the client: %d", resp.StatusCode)
+		}
+	}
+	if code, a := ms[0].Do(http.MethodPatch, "/1.0", map[string]any{"config": map[string]any{"core.trust_password": "sesame"}}); code != http.StatusOK {
+		t.Fatal(code, a.Error)
+	}
+	if code, a := ms[1].Do(http.MethodPatch, "/1.0", map[string]any{"config": map[string]any{"user.b": "1"}}); code != http.StatusOK {
+		t.Fatal(code, a.Error)
+	}
+	if code := post(ms[2], ms[2].Browser(p), "sesame"); code != http.StatusCreated {
+		t.Errorf("the password that another member has set: %d", code)
+	}
+}

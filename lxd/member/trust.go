@@ -162,6 +162,14 @@ func (s *Service) Recognise(ctx context.Context, fingerprint string) (cluster.Pe
 
 func (s *Service) relay() *relay.Relay { return relay.New(s.Cluster) }
 
+// Tell is tell for others that have changed what members remember: trusted
+// certificates, the shared configuration. Alone there is nobody to be told.
+func (s *Service) Tell(ctx context.Context) {
+	if s.here.Clustered() {
+		s.tell(ctx)
+	}
+}
+
 // tell makes all other members look into the database again. Those that cannot be
 // reached learn it from the next heartbeat.
 func (s *Service) tell(ctx context.Context) {

@@ -72,6 +72,7 @@ func (s *Service) handlePatch(ctx context.Context, r *rest.Request) (rest.Respon
 func (s *Service) update(ctx context.Context, r *rest.Request, merge bool) (rest.Response, error) {
 	s.change.Lock()
 	defer s.change.Unlock()
+	s.Forget() // a change begins from what is stored, not from what is remembered
 	old, err := s.Config(ctx)
 	if err != nil {
 		return nil, err

@@ -16,9 +16,9 @@ import (
 )
 
 var (
-	stmtConfig      db.Stmt = `SELECT key, value FROM config`
-	stmtConfigClear db.Stmt = `DELETE FROM config`
-	stmtConfigAdd   db.Stmt = `INSERT INTO config (key, value) SELECT key, value FROM json_each(?)`
+	stmtConfig     db.Stmt = `SELECT key, value FROM config`
+	stmtConfigDrop db.Stmt = `DELETE FROM config WHERE key IN (SELECT value FROM json_each(?))`
+	stmtConfigAdd  db.Stmt = `INSERT INTO config (key, value) SELECT key, value FROM json_each(?)`
 )
 
 type configRow struct {
@@ -154,10 +154,10 @@ func (s *Service) SetConfig(ctx context.Context, c map[string]string, by *event.
 		if maps.Equal(part.was, part.now) {
 			continue
 		}
-		if err := store(ctx, part.db, part.now); err != nil {
+		if err := store(ctx, part.db, part.was, part.now); err != nil {
 			return err
 		}
-		u.Push(func() error { return store(context.WithoutCancel(ctx), part.db, part.was) })
+		u.Push(func() error { return store(context.WithoutCancel(ctx), part.db, part.now, part.was) })
 	}
 	u.Commit()
 	s.mu.Lock()
@@ -183,15 +183,20 @@ func (s *Service) split(c map[string]string) (shared, own map[string]string) {
 	return shared, own
 }
 
-func store(ctx context.Context, d *db.DB, c map[string]string) error {
+// store writes the keys that have changed and leaves the others alone: another member
+// may be changing them at the same time.
+func store(ctx context.Context, d *db.DB, was, now map[string]string) error {
+	drop, add := config.Changed(was, now), map[string]string{}
+	for _, k := range drop {
+		if v, ok := now[k]; ok {
+			add[k] = v
+		}
+	}
 	return d.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
-		if _, err := db.Exec(ctx, tx, stmtConfigClear); err != nil {
+		if _, err := db.Exec(ctx, tx, stmtConfigDrop, db.JSON(drop)); err != nil || len(add) == 0 {
 			return err
 		}
-		if len(c) == 0 {
-			return nil
-		}
-		_, err := db.Exec(ctx, tx, stmtConfigAdd, db.JSONMap(c))
+		_, err := db.Exec(ctx, tx, stmtConfigAdd, db.JSONMap(add))
 		return err
 	})
 }
