@@ -75,6 +75,7 @@ func shown(string) proof { return func(*built) bool { return true } }
 var proofs = map[string]proof{
 	"cloud_init":                          instanceKey("cloud-init.user-data", "cloud-init.vendor-data", "cloud-init.network-config"),
 	"restrict_devlxd":                     instanceKey("security.devlxd"),
+	"container_protection_shift":          instanceKey("security.protection.shift"),
 	"devlxd_events":                       shown("TestGuestHearsOfChanges"),
 	"devlxd_images":                       instanceKey("security.devlxd.images"),
 	"instance_ready_state":                field(api.DevLXDPut{}, "state"),

@@ -31,6 +31,14 @@ func (w *world) starts() []string {
 	return out
 }
 
+// idle waits until nobody is at work on an instance.
+func (w *world) idle(name string) {
+	w.t.Helper()
+	unlock, err := w.s.Locks.Lock(w.t.Context(), "test", w.load(name).Ref())
+	w.ok(err)
+	unlock()
+}
+
 func TestAutostartGoesByPriority(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
@@ -98,6 +106,7 @@ func TestFallenInstanceRises(t *testing.T) {
 	}
 	w.is("c1", instance.Running)
 	// What somebody asks for is no fall.
+	w.idle("c1")
 	w.ok(w.stop("c1", instance.StopOptions{Force: true}))
 	w.is("c1", instance.Stopped)
 	if w.load("c1").Config["volatile.last_state.power"] != "STOPPED" || len(pauses) != 0 {

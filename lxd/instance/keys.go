@@ -8,6 +8,7 @@ import (
 	"gopkg.in/yaml.v2"
 
 	"sett/lxd/config"
+	"sett/lxd/host/module"
 	"sett/shared/errs"
 	"sett/shared/units"
 )
@@ -36,8 +37,11 @@ var (
 	SnapshotPattern  = config.String("snapshots.pattern", "snap%d", config.Live(), config.Check(checkPattern), config.Group("snapshots"), config.Doc("Names of snapshots that were given none; %d counts, and {{ creation_date|date:'2006-01-02' }} is the time in this shape"))
 	SnapshotExpiry   = config.String("snapshots.expiry", "", config.Live(), config.Check(checkExpiry), config.Group("snapshots"), config.Doc("Age at which snapshots are deleted, such as 1M 2H 3d 4w 5m 6y (minutes, hours, days, weeks, months, years)"))
 
+	KernelModules = config.String("linux.kernel_modules", "", config.Live(), config.Check(checkModules), config.Group("linux"), config.Doc("Modules that the kernel must have before the instance starts, with commas between them; they are loaded where that is possible"))
+
 	Privileged = config.Bool("security.privileged", false, config.Group("security"), config.Doc("Run without a user namespace; root in the instance is root on the host"))
 	Nesting    = config.Bool("security.nesting", false, config.Group("security"), config.Doc("Allow containers inside of the instance"))
+	Unshifted  = config.Bool("security.protection.shift", false, config.Live(), config.Group("security"), config.Doc("Refuse to start the instance where the ids of its files on disk would have to be changed for it"))
 	Protected  = config.Bool("security.protection.delete", false, config.Live(), config.Group("security"), config.Doc("Refuse to delete the instance"))
 )
 
@@ -67,9 +71,9 @@ var unbuilt = []string{
 	"cluster.evacuate",
 	"limits.cpu.allowance", "limits.cpu.priority", "limits.disk.priority", "limits.hugepages.*", "limits.kernel.*",
 	"limits.memory.enforce", "limits.memory.hugepages", "limits.memory.swap", "limits.memory.swap.priority", "limits.network.priority",
-	"linux.kernel_modules", "linux.sysctl.*", "migration.*", "nvidia.*", "raw.*",
+	"linux.sysctl.*", "migration.*", "nvidia.*", "raw.*",
 	"security.agent.metrics", "security.csm", "security.idmap.*",
-	"security.protection.shift", "security.secureboot", "security.sev*", "security.syscalls.*",
+	"security.secureboot", "security.sev*", "security.syscalls.*",
 }
 
 // Keys is the table of all keys that an instance or a profile may hold.
@@ -77,7 +81,7 @@ func Keys() config.Table {
 	ks := []config.Declared{
 		Autostart, AutostartDelay, AutostartPriority, AutoRestart, ShutdownTimeout, StopPriority,
 		LimitCPU, LimitMemory, LimitProcesses, UserData, VendorData, NetworkConfig, GuestAPI, GuestImages,
-		SnapshotSchedule, SnapshotStopped, SnapshotPattern, SnapshotExpiry, Privileged, Nesting, Protected,
+		SnapshotSchedule, SnapshotStopped, SnapshotPattern, SnapshotExpiry, Privileged, Nesting, Unshifted, Protected, KernelModules,
 		config.Any("environment.*", config.Live(), config.Group("environment"), config.Doc("Environment variables of init and of commands that are run inside")),
 		config.Any("user.*", config.Live(), config.Group("user"), config.Doc("Free text of the user's")),
 		config.Any("image.*", config.Live(), config.Group("image"), config.Doc("Properties of the image that the instance was made from")),
@@ -91,6 +95,11 @@ func Keys() config.Table {
 
 func checkBool(v string) error {
 	_, err := config.ParseBool(v)
+	return err
+}
+
+func checkModules(v string) error {
+	_, err := module.Parse(v)
 	return err
 }
 

@@ -17,6 +17,7 @@ import (
 	"sett/lxd/event"
 	"sett/lxd/host/btrfs"
 	"sett/lxd/host/idmap"
+	"sett/lxd/host/module"
 	"sett/lxd/host/seccomp"
 	"sett/shared/errs"
 	"sett/shared/log"
@@ -90,7 +91,7 @@ func (s *Service) start(ctx context.Context, i *Instance) (err error) {
 		name string
 		run  func(context.Context) error
 	}{
-		{"prepare", do.prepare}, {"mount the root volume", do.mount}, {"map ids", do.mapIDs}, {"render templates", do.templates},
+		{"prepare", do.prepare}, {"load kernel modules", do.modules}, {"mount the root volume", do.mount}, {"map ids", do.mapIDs}, {"render templates", do.templates},
 		{"start devices", do.devices}, {"set limits", do.limits}, {"store what was decided", do.store},
 		{"start the container", do.run},
 	} {
@@ -142,6 +143,17 @@ func (st *starting) prepare(ctx context.Context) error {
 	}
 	st.changes[volPending] = "" // the lock is ours, so a create has ended
 	return nil
+}
+
+func (st *starting) modules(ctx context.Context) error { return needModules(ctx, st.i) }
+
+// needModules has the kernel load what an instance asks for.
+func needModules(ctx context.Context, i *Instance) error {
+	names, err := module.Parse(KernelModules.Get(i.ExpandedConfig()))
+	if err != nil {
+		return err
+	}
+	return module.Kernel{}.Need(ctx, names)
 }
 
 func (st *starting) mount(ctx context.Context) error {
@@ -214,6 +226,9 @@ func (st *starting) mapIDs(ctx context.Context) error {
 		st.spec.Rootfs.Idmapped = true
 	}
 	if !onDisk.Equal(target) {
+		if Unshifted.Get(i.ExpandedConfig()) {
+			return errs.Invalid("The ids of the instance's files would have to be changed, which %s forbids", Unshifted.Name())
+		}
 		if err := st.s.IDs.Shift(ctx, root, onDisk, target); err != nil {
 			return err
 		}

@@ -200,6 +200,11 @@ func (s *Service) follow(ctx context.Context, old, new *Instance) error {
 		if err := s.followLimits(ctx, l, p, old, new, &u); err != nil {
 			return err
 		}
+		if KernelModules.Get(old.ExpandedConfig()) != KernelModules.Get(new.ExpandedConfig()) {
+			if err := needModules(ctx, new); err != nil {
+				return err
+			}
+		}
 		if err := s.followGuestAPI(ctx, p, old, new, &u); err != nil {
 			return err
 		}

@@ -4,7 +4,7 @@ package server
 // in when what it stands for has been built; TestExtensionsAreBuilt holds the list
 // against routes and keys.
 var extensions = []string{
-	"container_edit_metadata", "cloud_init", "restrict_devlxd", "devlxd_events", "devlxd_images", "instance_ready_state",
+	"container_edit_metadata", "cloud_init", "restrict_devlxd", "devlxd_events", "devlxd_images", "instance_ready_state", "container_protection_shift",
 	"container_host_shutdown_timeout", "container_stop_priority", "container_last_used_at", "etag", "patch",
 	"image_compression_algorithm", "container_cpu_time", "network", "profile_usedby",
 	"container_exec_recording", "container_exec_signal_handling", "container_image_properties", "id_map",
