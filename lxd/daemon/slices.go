@@ -105,6 +105,7 @@ func (d *Daemon) build(context.Context) error {
 		return err
 	}
 	s.ui = d.newUI(global)
+	d.jobs.Add(task.Job{Name: "web sessions", Every: ui.CheckEvery, Run: s.ui.Check})
 	// Guests that run may be waiting for it already.
 	if s.guests, err = devlxd.New(devlxd.Deps{Instances: s.instances, Images: s.images, Log: d.log, Dir: d.o.Dir,
 		Location: d.here.Location, Who: d.o.Guests}); err != nil {

@@ -222,6 +222,44 @@ func TestSessionsOnLoopbackEndWithTheirListener(t *testing.T) {
 	}
 }
 
+// TestWebsocketsEndWithTheirSession: they outlast the request that opened them.
+func TestWebsocketsEndWithTheirSession(t *testing.T) {
+	t.Parallel()
+	s := daemontest.New(t)
+	a, b := loggedIn(t, s), loggedIn(t, s)
+	mine, others := a.events(), b.events()
+	all, err := s.GetWebUISessions()
+	s.Must(err)
+	s.Must(s.DeleteWebUISession(all[0].ID))
+	if _, _, err := mine.ReadMessage(); err == nil {
+		t.Error("a websocket outlives its session")
+	}
+	s.Must(s.CreateProfile(api.ProfilesPost{Name: "p1"}))
+	if _, m, err := others.ReadMessage(); err != nil || !strings.Contains(string(m), "profile-created") {
+		t.Errorf("another session's websocket says %s, %v", m, err)
+	}
+}
+
+// events listens to the lifecycle events.
+func (b *browser) events() *websocket.Conn {
+	b.t.Helper()
+	head := http.Header{"Origin": {b.base}}
+	u, err := url.Parse(b.base)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	for _, k := range b.c.Jar.Cookies(u) {
+		head.Add("Cookie", k.String())
+	}
+	conn, _, err := websocket.DefaultDialer.DialContext(b.t.Context(), "ws"+strings.TrimPrefix(b.base, "http")+"/1.0/events?type=lifecycle", head)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.t.Cleanup(func() { _ = conn.Close() })
+	_ = conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+	return conn
+}
+
 func TestOtherSitesCannotUseASession(t *testing.T) {
 	t.Parallel()
 	s := daemontest.New(t)

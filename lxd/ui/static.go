@@ -98,7 +98,7 @@ func (s *Service) Wrap(next http.Handler) http.Handler {
 		case r.URL.Path == "/ui", r.URL.Path == "/" && r.Method == http.MethodGet && strings.Contains(r.Header.Get("Accept"), "text/html"):
 			http.Redirect(w, r, "/ui/", http.StatusFound)
 		default:
-			next.ServeHTTP(w, r)
+			next.ServeHTTP(s.watch(w, r), r)
 		}
 	})
 }

@@ -54,6 +54,7 @@ type Service struct {
 	deps   Deps
 	now    func() time.Time
 	assets *assets
+	live   live
 
 	mu     sync.Mutex
 	api    http.Handler // what the listener on loopback serves
@@ -200,12 +201,16 @@ func (s *Service) Sessions(ctx context.Context, c auth.Caller) ([]Session, error
 	return out, err
 }
 
-// Revoke ends a session.
+// Revoke ends a session, and what it has open on this member.
 func (s *Service) Revoke(ctx context.Context, x Session) error {
-	return s.deps.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
+	err := s.deps.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
 		_, err := db.Exec(ctx, tx, stmtSessionDrop, x.ID)
 		return err
 	})
+	if err == nil {
+		s.live.end(x.Hash)
+	}
+	return err
 }
 
 // find loads the session of a secret.

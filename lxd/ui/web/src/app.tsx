@@ -63,6 +63,10 @@ export function LiveData(props: { children: ReactNode }) {
         if (due.size > 0) timer ??= setTimeout(flush, 150);
       }),
       events.returned(() => void client.invalidateQueries()),
+      // The server also ends the connection of a session that is over.
+      events.watch(() => {
+        if (events.connection() === "lost") void client.invalidateQueries({ queryKey: ["server"] });
+      }),
     ];
     events.start();
     return () => {

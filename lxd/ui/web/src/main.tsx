@@ -7,7 +7,7 @@ import { QueryClient, QueryClientProvider } from "@tanstack/react-query";
 import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";
 import { BrowserRouter } from "react-router";
-import { ApiError } from "./api/request.ts";
+import { ApiError, whenForbidden } from "./api/request.ts";
 import { startI18n } from "./i18n/index.ts";
 import { Gate } from "./layout/gate.tsx";
 import { ErrorBoundary } from "./layout/boundary.tsx";
@@ -32,6 +32,9 @@ const queries = new QueryClient({
     },
   },
 });
+
+// Who is not logged in any more is told so, on whatever page that shows.
+whenForbidden(() => void queries.invalidateQueries({ queryKey: ["server"] }));
 
 const root = document.getElementById("root");
 if (root === null) throw new Error("the page has no root");

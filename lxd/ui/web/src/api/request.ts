@@ -24,6 +24,13 @@ export interface Options {
   signal?: AbortSignal;
 }
 
+let onForbidden: () => void = () => {};
+
+/** Names what to call when the server refuses something: the session may be over. */
+export function whenForbidden(f: () => void): void {
+  onForbidden = f;
+}
+
 /** Joins path elements and parameters; each element is escaped. */
 export function path(elements: string[], params: Record<string, string | undefined> = {}): string {
   const query = Object.entries(params)
@@ -55,6 +62,7 @@ export async function request<T>(method: string, url: string, options: Options =
     throw new ApiError(response.status, text.slice(0, 300) || response.statusText);
   }
   if (envelope.type === "error" || !response.ok) {
+    if (response.status === 401 || response.status === 403) onForbidden();
     throw new ApiError(envelope.error_code || response.status, envelope.error || response.statusText);
   }
   return {
