@@ -41,7 +41,7 @@ if (root === null) throw new Error("the page has no root");
 createRoot(root).render(
   <StrictMode>
     <MantineProvider theme={theme} defaultColorScheme="auto">
-      <Notifications position="bottom-right" limit={5} />
+      <Notifications position="top-center" limit={4} />
       <ErrorBoundary>
         <QueryClientProvider client={queries}>
           <BrowserRouter basename="/ui">

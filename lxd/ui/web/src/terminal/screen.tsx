@@ -109,6 +109,7 @@ export function Screen(props: Props) {
     if (term === undefined || connect === undefined) return;
     let over = false;
     let wires: Wires | undefined;
+    let again: { dispose: () => void } | undefined; // Enter connects again, once it is over
     const leave: { dispose: () => void }[] = [];
     const close = () => {
       over = true;
@@ -120,10 +121,8 @@ export function Screen(props: Props) {
       if (over) return;
       close();
       setPhase(p);
-      const again = term.onKey(({ key }) => {
-        if (key !== "\r") return;
-        again.dispose();
-        setAttempt((n) => n + 1);
+      again = term.onKey(({ key }) => {
+        if (key === "\r") setAttempt((n) => n + 1);
       });
     };
     void (async () => {
@@ -185,7 +184,10 @@ export function Screen(props: Props) {
         end({ is: "lost", why: sentence(e) });
       }
     })();
-    return close;
+    return () => {
+      again?.dispose();
+      close();
+    };
   }, [connect, events, attempt, t]);
 
   // The events' connection coming back says that the server is there again.
@@ -205,6 +207,7 @@ export function Screen(props: Props) {
       return;
     }
     await navigator.clipboard.writeText(text);
+    terminal.current?.term.focus();
     tell.done(t("terminal.copied"));
   };
   const paste = async () => {

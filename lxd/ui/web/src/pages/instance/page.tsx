@@ -122,6 +122,7 @@ function OneInstance({ name }: { name: string }) {
             value={tab}
             onChange={(v) => void navigate(href(`/instances/${encodeURIComponent(name)}${v === "overview" ? "" : `/${v}`}`), { replace: true })}
             keepMounted
+            keepMountedMode="display-none" // terminals go on while another tab is shown
           >
             <Tabs.List style={{ flexWrap: "nowrap", overflowX: "auto", overflowY: "hidden" }}>
               {tabs.map((x) => (

@@ -42,7 +42,7 @@ export default function Terminals(props: { name: string; status: string; shown: 
     if (current === n) setCurrent(rest[rest.length - 1] ?? 0);
   };
   return (
-    <Tabs value={String(current)} onChange={(v) => setCurrent(Number(v))} variant="outline" keepMounted>
+    <Tabs value={String(current)} onChange={(v) => setCurrent(Number(v))} variant="outline" keepMounted keepMountedMode="display-none">
       <Group gap={4} wrap="nowrap" align="center" mb="xs">
         <Tabs.List aria-label={t("terminal.tabs")} style={{ flexWrap: "nowrap", overflowX: "auto" }}>
           {open.map((n) => (

@@ -1,0 +1,51 @@
+//go:build system
+
+package system
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestWebInterface runs the tests of test/ui in a browser against a daemon and
+// containers of their own.
+func TestWebInterface(t *testing.T) {
+	node, err := exec.LookPath("node")
+	if err != nil {
+		t.Skip("node is not installed, so the web interface is neither built nor tested")
+	}
+	if _, err := os.Stat(filepath.Join(top(), "lxd/ui/web/node_modules/playwright-core")); err != nil {
+		t.Skip("the packages of the web interface were not fetched; 'make deps' does that")
+	}
+	chromium, err := exec.LookPath("chromium")
+	if err != nil {
+		t.Skip("chromium is not installed; 'make deps' does that")
+	}
+	h := newHost(t)
+	h.setUp("dir")
+	tests, err := filepath.Glob(filepath.Join(top(), "test/ui/*.test.mjs"))
+	if err != nil || len(tests) == 0 {
+		t.Fatal("no tests of the web interface", err)
+	}
+	for _, file := range tests {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".test.mjs"), func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+			defer cancel()
+			cmd := exec.CommandContext(ctx, node, "--test", "--test-reporter=spec", file)
+			cmd.Env = append(h.environ(), "SETT_LXC="+h.bin.lxc(), "SETT_LXD="+h.bin.lxd(), "SETT_CHROMIUM="+chromium, "SETT_TOKEN="+h.token,
+				"HOME="+t.TempDir())
+			out, err := cmd.CombinedOutput()
+			if err != nil {
+				t.Errorf("%v\n%s\n%s", err, out, h.logTail())
+			} else {
+				t.Logf("%s", out)
+			}
+			h.seen()
+		})
+	}
+}
