@@ -45,6 +45,7 @@ type InstanceServer interface {
 	InstanceClient
 	InstanceStateClient
 	InstanceExecClient
+	InstanceFileClient
 	InstanceConsoleClient
 	InstanceLogClient
 	InstanceSnapshotClient

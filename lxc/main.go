@@ -12,6 +12,7 @@ import (
 	"sett/lxc/cli"
 	"sett/lxc/cluster"
 	"sett/lxc/completion"
+	"sett/lxc/file"
 	"sett/lxc/image"
 	"sett/lxc/instance"
 	"sett/lxc/network"
@@ -30,6 +31,7 @@ func commands() []func(*cli.App) *cobra.Command {
 		alias.Command,
 		cluster.Command,
 		completion.Command,
+		file.Command,
 		image.Command,
 		instance.Console,
 		instance.Delete,

@@ -18,6 +18,7 @@ import (
 	"sett/lxd/instance"
 	"sett/lxd/instance/console"
 	"sett/lxd/instance/exec"
+	"sett/lxd/instance/file"
 	"sett/lxd/instance/metadata"
 	"sett/lxd/lock"
 	"sett/lxd/member"
@@ -51,6 +52,7 @@ type parts struct {
 	exec         *exec.Handler
 	metadata     *metadata.Handler
 	console      *console.Handler
+	files        *file.Handler
 	guests       *devlxd.Service
 	server       *server.Service
 	ui           *ui.Service
@@ -98,6 +100,7 @@ func (d *Daemon) build(context.Context) error {
 	s.metadata = metadata.New(s.instances, d.bus)
 	s.console = console.New(s.instances, d.ops, d.bus)
 	s.server = server.New(server.Deps{DB: global, Local: d.st.Local.DB, Ops: d.ops, Bus: d.bus, Daemon: d, Relay: s.relay})
+	s.files = file.New(s.instances, d.bus)
 	s.members, err = member.New(member.Deps{DB: global, Store: d.st, Cluster: s.cluster, Bus: d.bus, Ops: d.ops, Identity: s.identity, Log: d.log,
 		Resources: d.resources(), Config: s.server.Config, Listen: d.listenMembers, Changed: d.forget,
 		Architecture: readHost().machine, Extensions: len(server.Extensions())})
@@ -133,6 +136,7 @@ func (s *parts) routes() []rest.Route {
 		s.instances.Routes(),
 		s.exec.Routes(),
 		s.console.Routes(),
+		s.files.Routes(),
 		s.metadata.Routes(),
 		s.ui.Routes(),
 	} {

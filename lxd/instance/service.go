@@ -103,6 +103,8 @@ type live struct {
 	// cannot take it back any more.
 	over bool
 	cpus []int // to which it is pinned
+	// files is who has access to its files.
+	files map[*Files]bool
 
 	begun time.Time // when the process was found or started
 	falls int       // how often it has ended by itself in short order

@@ -1,15 +1,19 @@
 package rest
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/gorilla/websocket"
 
@@ -266,6 +270,43 @@ func (r *Request) Upgrade() (*websocket.Conn, error) {
 	}
 	return c, nil
 }
+
+// Upgrades refuses a request that does not ask for a protocol to go on with.
+func (r *Request) Upgrades(protocol string) error {
+	if !strings.EqualFold(r.Header("Upgrade"), protocol) {
+		return errs.Invalid("Missing or invalid upgrade header")
+	}
+	if !sameOrigin(r.http) {
+		return errs.Forbidden("Pages of other servers may not connect")
+	}
+	return nil
+}
+
+// TakeOver turns the connection into one of another protocol, which the client has to
+// ask for. After it the handler must return Upgraded, and owns the connection.
+func (r *Request) TakeOver(protocol string) (io.ReadWriteCloser, error) {
+	if err := r.Upgrades(protocol); err != nil {
+		return nil, err
+	}
+	conn, rw, err := http.NewResponseController(r.w).Hijack()
+	if err != nil {
+		return nil, errs.Invalid("The connection cannot be upgraded: %v", err)
+	}
+	_ = conn.SetDeadline(time.Time{})
+	if _, err := fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: %s\r\nConnection: Upgrade\r\n\r\n", protocol); err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	// What the client sent right behind its request was read already.
+	return &taken{Conn: conn, r: rw.Reader}, nil
+}
+
+type taken struct {
+	net.Conn
+	r *bufio.Reader
+}
+
+func (t *taken) Read(b []byte) (int, error) { return t.r.Read(b) }
 
 // sameOrigin lets through programs, which send no Origin, and pages of our own.
 // Without it any web page could talk to a browser's logged-in session.

@@ -33,6 +33,7 @@ var extensions = []string{
 	"clustering", "clustering_join", "clustering_server_address", "clustering_roles", "clustering_edit_roles",
 	"clustering_architecture", "clustering_sizing", "clustering_failure_domains", "clustering_join_token",
 	"clustering_update_cert", "clustering_config", "cluster_join_token_expiry",
+	"directory_manipulation", "file_delete", "file_append", "file_symlinks", "file_get_symlink", "instance_file_head",
 	"sett_exec_flow", "sett_webui",
 }
 

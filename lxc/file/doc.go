@@ -1,0 +1,2 @@
+// Package file is "lxc file".
+package file
