@@ -76,6 +76,9 @@ func (a *asker) text(question, def string, check func(string) error) (string, er
 	}
 }
 
+// maybe asks for a word that may be empty.
+func (a *asker) maybe(question string) (string, error) { return a.line(question + ": ") }
+
 // yes asks a question of yes or no.
 func (a *asker) yes(question string, def bool) (bool, error) {
 	word := "no"

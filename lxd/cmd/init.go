@@ -115,7 +115,7 @@ func (e *env) init(ctx context.Context, f initFlags) error {
 	var err error
 	if f.preseed {
 		// Read before anything is asked of the daemon: a broken file is its own error.
-		if p, err = e.readPreseed(); err != nil {
+		if p, err = e.readPreseed(ctx); err != nil {
 			return err
 		}
 	}
@@ -130,7 +130,7 @@ func (e *env) init(ctx context.Context, f initFlags) error {
 	case f.auto || f.minimal:
 		p, err = e.autoPreseed(c, f)
 	case !f.preseed:
-		p, err = e.askPreseed(c)
+		p, err = e.askPreseed(ctx, c)
 	}
 	if err != nil {
 		return err

@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -33,11 +34,22 @@ type dialogue struct {
 	dir string // LXD_DIR
 
 	taken func(name string) bool
+	ctx   context.Context
 }
 
-func (e *env) askPreseed(c client.InstanceServer) (*api.InitPreseed, error) {
-	d := &dialogue{asker: asker{bufio.NewReader(e.in), e.in, e.out, e.err}, c: c, p: newPreseed(), dir: e.dir, taken: e.taken}
-	for _, ask := range []func() error{d.cluster, d.storage, d.maas, d.networking, d.server, d.images} {
+func (e *env) askPreseed(ctx context.Context, c client.InstanceServer) (*api.InitPreseed, error) {
+	d := &dialogue{asker: asker{bufio.NewReader(e.in), e.in, e.out, e.err}, c: c, p: newPreseed(), dir: e.dir, taken: e.taken, ctx: ctx}
+	if err := d.cluster(); err != nil {
+		return nil, err
+	}
+	rest := []func() error{d.storage, d.maas, d.networking, d.server, d.images}
+	switch c := d.p.Cluster; {
+	case c != nil && c.ClusterToken != "": // which says all the rest
+		rest = nil
+	case c != nil: // a bridge of one member is of no use to the others
+		rest = []func() error{d.storage, d.maas, d.hostInterface, d.images}
+	}
+	for _, ask := range rest {
 		if err := ask(); err != nil {
 			return nil, err
 		}
@@ -62,10 +74,6 @@ func (d *dialogue) refuse(question, what string) error {
 		return errs.NotImplemented(i18n.G("%s is not implemented in this version; nothing was changed"), what)
 	}
 	return err
-}
-
-func (d *dialogue) cluster() error {
-	return d.refuse(i18n.G("Should this server be part of a cluster?"), i18n.G("Clustering"))
 }
 
 func (d *dialogue) maas() error {
@@ -96,6 +104,11 @@ func (d *dialogue) server() error {
 		return err
 	}
 	d.p.Node.Config["core.https_address"] = networkAddress(address, port)
+	return d.password()
+}
+
+// password asks for the trust password.
+func (d *dialogue) password() error {
 	for {
 		password, err := d.secret(i18n.G("Trust password for new clients (empty: none, they bring tokens): "))
 		if err != nil || password == "" {

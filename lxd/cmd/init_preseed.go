@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -19,7 +20,7 @@ import (
 
 // readPreseed reads the set-up from standard input. Keys that nobody knows are told
 // and passed over: people paste what `lxc profile show` prints, with its used_by.
-func (e *env) readPreseed() (*api.InitPreseed, error) {
+func (e *env) readPreseed(ctx context.Context) (*api.InitPreseed, error) {
 	b, err := io.ReadAll(e.in)
 	if err != nil {
 		return nil, fmt.Errorf(i18n.G("read the preseed from standard input: %w"), err)
@@ -40,10 +41,13 @@ func (e *env) readPreseed() (*api.InitPreseed, error) {
 			}
 		}
 	}
-	if p.Cluster != nil && (p.Cluster.Enabled || p.Cluster.ServerName != "" || p.Cluster.ClusterToken != "") {
-		return nil, errs.NotImplemented(i18n.G("The section \"cluster\" of the preseed is not implemented in this version"))
+	if p.Cluster == nil {
+		return p, nil
 	}
-	return p, nil
+	if p.Cluster.ClusterToken != "" {
+		p.Cluster.Enabled = true
+	}
+	return p, resolveToken(ctx, p.Cluster)
 }
 
 // preseeder applies a set-up object by object and knows the way back.
@@ -55,6 +59,19 @@ type preseeder struct {
 // applyPreseed brings the server to what p says. Objects that are there are changed
 // and keep what p does not mention; when one fails, all before it are taken back.
 func applyPreseed(c client.InstanceServer, p *api.InitPreseed, talk io.Writer) error {
+	if p.Cluster != nil && p.Cluster.Enabled && p.Cluster.ClusterAddress != "" {
+		// The cluster has all the rest already.
+		if err := applyCluster(c, p.Cluster); err != nil {
+			return fmt.Errorf(i18n.G("Failed to join cluster: %w"), err)
+		}
+		return nil
+	}
+	if p.Cluster != nil && p.Cluster.Enabled && p.Cluster.ServerAddress != "" && p.Node.Config["core.https_address"] == nil {
+		if p.Node.Config == nil {
+			p.Node.Config = map[string]any{}
+		}
+		p.Node.Config["core.https_address"] = p.Cluster.ServerAddress
+	}
 	a := &preseeder{c: c}
 	a.undo.OnError = func(err error) { fmt.Fprintln(talk, i18n.G("Warning: could not take a step back:"), err) }
 	defer a.undo.Run()
@@ -81,6 +98,9 @@ func applyPreseed(c client.InstanceServer, p *api.InitPreseed, talk io.Writer) e
 		if err := a.profile(x); err != nil {
 			return fmt.Errorf(i18n.G("Failed to set up profile %q: %w"), x.Name, err)
 		}
+	}
+	if err := applyCluster(c, p.Cluster); err != nil {
+		return fmt.Errorf(i18n.G("Failed to enable clustering: %w"), err)
 	}
 	a.undo.Commit()
 	return nil

@@ -137,7 +137,7 @@ func (s *Service) reach(ctx context.Context, address, pem string) error {
 }
 
 // peek tells a server that has a token what it must bring.
-func (s *Service) peek(ctx context.Context, q tokenRequest) ([]api.ClusterMemberConfigKey, error) {
+func (s *Service) peek(ctx context.Context, q TokenRequest) ([]api.ClusterMemberConfigKey, error) {
 	if err := s.clustered(); err != nil {
 		return nil, err
 	}

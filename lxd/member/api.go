@@ -196,7 +196,7 @@ func (s *Service) postAccept(ctx context.Context, r *rest.Request) (rest.Respons
 }
 
 func (s *Service) postPeek(ctx context.Context, r *rest.Request) (rest.Response, error) {
-	q, err := rest.Decode[tokenRequest](r)
+	q, err := rest.Decode[TokenRequest](r)
 	if err != nil {
 		return nil, err
 	}
@@ -239,7 +239,7 @@ func (s *Service) postHeartbeat(ctx context.Context, r *rest.Request) (rest.Resp
 }
 
 func (s *Service) postToken(_ context.Context, r *rest.Request) (rest.Response, error) {
-	q, err := rest.Decode[tokenRequest](r)
+	q, err := rest.Decode[TokenRequest](r)
 	if err != nil {
 		return nil, err
 	}

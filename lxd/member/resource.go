@@ -10,11 +10,13 @@ import (
 	"sett/shared/api"
 )
 
+// PathPeek is where a server with a token asks what it must bring.
+const PathPeek = "/internal/cluster/peek"
+
 // What members say to each other.
 const (
 	pathDatabase    = "/internal/database"
 	pathAccept      = "/internal/cluster/accept"
-	pathPeek        = "/internal/cluster/peek"
 	pathWithdraw    = "/internal/cluster/withdraw"
 	pathPeers       = "/internal/cluster/peers"
 	pathRefresh     = "/internal/cluster/refresh"
@@ -69,12 +71,12 @@ func (s *Service) internal() []rest.Route {
 	return []rest.Route{
 		at(pathDatabase).As(http.MethodGet, "Talk to the database of this member", auth.Member, s.database),
 		at(pathAccept).As(http.MethodPost, "Let a server with a token in", auth.Public, s.postAccept, small(acceptRequest{})),
-		at(pathPeek).As(http.MethodPost, "Tell a server with a token what it must bring", auth.Public, s.postPeek, small(tokenRequest{})),
+		at(PathPeek).As(http.MethodPost, "Tell a server with a token what it must bring", auth.Public, s.postPeek, small(TokenRequest{})),
 		at(pathWithdraw).As(http.MethodPost, "Forget the server that asks: it could not join", auth.Member, s.postWithdraw),
 		at(pathPeers).As(http.MethodGet, "List the certificates of the members", auth.Member, s.getPeers, func(r *rest.Route) { r.Reply = []cluster.Peer{} }),
 		at(pathRefresh).As(http.MethodPost, "Look into the database again", auth.Member, s.postRefresh),
 		at(pathHeartbeat).As(http.MethodPost, "Hear from the leader", auth.Member, s.postHeartbeat, body(heartbeat{})),
-		at(pathToken).As(http.MethodPost, "Check or use a join token of this member", auth.Member, s.postToken, body(tokenRequest{})),
+		at(pathToken).As(http.MethodPost, "Check or use a join token of this member", auth.Member, s.postToken, body(TokenRequest{})),
 		at(pathLeave).As(http.MethodPost, "Put pools and networks away before this member is removed", auth.Member, s.postLeave),
 		at(pathReset).As(http.MethodPost, "Stand alone again, after the cluster has forgotten this member", auth.Member, s.postReset),
 		at(pathCertificate).As(http.MethodPut, "Take the certificate that all members show", auth.Member, s.putShared, body(api.ClusterCertificatePut{})),

@@ -94,7 +94,8 @@ func (s *Service) checkToken(name, secret string, use bool) bool {
 	return false
 }
 
-type tokenRequest struct {
+// TokenRequest asks about a join token.
+type TokenRequest struct {
 	Name   string `json:"name"`
 	Secret string `json:"secret"`
 	Use    bool   `json:"use"`
@@ -108,7 +109,7 @@ func (s *Service) anyToken(ctx context.Context, name, secret string, use bool) e
 	found := make(chan struct{}, 1)
 	s.Cluster.Notify(ctx, func(ctx context.Context, m cluster.Member) error {
 		err := s.relay().To(m).Call(ctx, relay.Request{Method: http.MethodPost, Path: pathToken,
-			Body: tokenRequest{Name: name, Secret: secret, Use: use}}, nil)
+			Body: TokenRequest{Name: name, Secret: secret, Use: use}}, nil)
 		if err == nil {
 			select {
 			case found <- struct{}{}:

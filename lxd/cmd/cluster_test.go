@@ -1,0 +1,38 @@
+package cmd
+
+import (
+	"strings"
+	"testing"
+
+	"sett/lxd/daemontest"
+)
+
+func TestInitMakesAClusterAndJoinsIt(t *testing.T) {
+	t.Parallel()
+	a, b, c := daemontest.New(t), daemontest.New(t), daemontest.New(t)
+	for _, s := range []*daemontest.Server{a, b, c} {
+		s.Address = daemontest.FreeAddress(t)
+	}
+	// cluster, address, joining, name, password, storage, MAAS, interface, images, print
+	want(t, a, 0, "", strings.Join([]string{"yes", a.Address, "no", "one", "no", "no", "no", "no", "", "no"}, "\n")+"\n", "init")
+	want(t, a, 0, "", "cluster:\n  server_name: one\n  enabled: true\n", "init", "--preseed") // a second time
+
+	// By the dialogue: cluster, address, joining, token, wipe, print.
+	tok := a.Token("two").String()
+	want(t, b, 1, "needs a join token", strings.Join([]string{"yes", b.Address, "yes", "no"}, "\n")+"\n", "init")
+	want(t, b, 1, "Nothing was changed", strings.Join([]string{"yes", b.Address, "yes", tok, "no"}, "\n")+"\n", "init")
+	want(t, b, 0, "", strings.Join([]string{"yes", b.Address, "yes", "yes", tok, "yes", "no"}, "\n")+"\n", "init")
+
+	// By a file.
+	tok = b.Token("three").String()
+	want(t, c, 1, "is for a server called", "cluster:\n  server_name: x\n  cluster_token: "+tok+"\n", "init", "--preseed")
+	want(t, c, 0, "", "cluster:\n  enabled: true\n  server_address: "+c.Address+"\n  cluster_token: "+tok+"\n", "init", "--preseed")
+	names, err := c.GetClusterMemberNames()
+	if err != nil || strings.Join(names, " ") != "one three two" {
+		t.Errorf("members %v, %v", names, err)
+	}
+	want(t, c, 1, "No member of the cluster answers", "cluster:\n  cluster_token: "+fakeToken+"\n", "init", "--preseed")
+}
+
+// fakeToken names a server that nobody knows and a port where nobody is.
+const fakeToken = "eyJzZXJ2ZXJfbmFtZSI6ImEiLCJmaW5nZXJwcmludCI6IjAwIiwiYWRkcmVzc2VzIjpbIjEyNy4wLjAuMToxIl0sInNlY3JldCI6IngiLCJleHBpcmVzX2F0IjoiMjAzMC0wMS0wMVQwMDowMDowMFoifQ=="
