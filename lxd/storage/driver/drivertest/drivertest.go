@@ -36,6 +36,7 @@ func Run(t *testing.T, o Options) {
 		{"CopyIsIndependent", copyIndependent},
 		{"CopyTakesSnapshotsAlong", copySnapshots},
 		{"SnapshotKeepsTheOldContent", snapshot},
+		{"SnapshotHoldsWritersStill", quiet},
 		{"RestoreBringsTheOldContentBack", restore},
 		{"RefreshReplacesTheContent", refresh},
 		{"RenameMovesSnapshotsAndMayBeRepeated", rename},
@@ -269,6 +270,37 @@ func snapshot(t *testing.T, p *pool) {
 	must(t, p.DeleteSnapshot(p.ctx, a.Snapshot("old")), p.DeleteSnapshot(p.ctx, a.Snapshot("old")),
 		p.DeleteSnapshot(p.ctx, a.Snapshot("s2")), p.Delete(p.ctx, a))
 	p.absent(t, a)
+}
+
+func quiet(t *testing.T, p *pool) {
+	a := vol("a")
+	must(t, p.Create(p.ctx, a, write("one")))
+	held, resumed := 0, 0
+	hold := func(context.Context) (func(), error) {
+		held++
+		p.put(t, a, "two") // the last that is written
+		return func() {
+			resumed++
+			p.put(t, a, "three")
+		}, nil
+	}
+	must(t, p.CreateSnapshot(p.ctx, a.Snapshot("s1"), hold))
+	p.want(t, a.Snapshot("s1"), "two")
+	p.want(t, a, "three")
+	// Where there is nothing to take they go on all the same.
+	if err := p.CreateSnapshot(p.ctx, a.Snapshot("s1"), hold); !errs.Is(err, errs.KindConflict) {
+		t.Errorf("second snapshot of a name: %v", err)
+	}
+	if held == 0 || held != resumed {
+		t.Errorf("held still %d times, resumed %d times", held, resumed)
+	}
+	busy := errs.Internal("they do not stop")
+	if err := p.CreateSnapshot(p.ctx, a.Snapshot("s2"), func(context.Context) (func(), error) { return nil, busy }); !errors.Is(err, busy) {
+		t.Errorf("got %v", err)
+	}
+	if got, err := p.ListSnapshots(p.ctx, a); err != nil || !slices.Equal(got, []string{"s1"}) {
+		t.Errorf("snapshots %v, %v", got, err)
+	}
 }
 
 func restore(t *testing.T, p *pool) {
