@@ -105,6 +105,8 @@ type live struct {
 	cpus []int // to which it is pinned
 	// files is who has access to its files.
 	files map[*Files]bool
+	// held is there while the guest stands still for a moment, and closed after it.
+	held chan struct{}
 
 	begun time.Time // when the process was found or started
 	falls int       // how often it has ended by itself in short order
@@ -169,9 +171,25 @@ func (s *Service) State(id int64) State {
 	return st
 }
 
+// heldTime is how long those wait who come while a guest is held still.
+const heldTime = 30 * time.Second
+
 // Process gives the process of an instance that runs, for exec and the like.
 func (s *Service) Process(i *Instance) (container.Process, error) {
-	st, p := s.liveOf(i.ID).get()
+	l := s.liveOf(i.ID)
+	l.mu.Lock()
+	held := l.held
+	l.mu.Unlock()
+	if held != nil {
+		t := time.NewTimer(heldTime)
+		defer t.Stop()
+		select {
+		case <-held:
+		case <-t.C:
+		case <-s.ctx.Done():
+		}
+	}
+	st, p := l.get()
 	switch {
 	case st == Frozen:
 		return nil, errs.Invalid("The instance is frozen")

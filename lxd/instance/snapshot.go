@@ -115,7 +115,18 @@ func (s *Service) holdStill(ctx context.Context, i *Instance, p container.Proces
 	if err := os.WriteFile(mark, nil, 0o600); err != nil {
 		return nil, err
 	}
+	l := s.liveOf(i.ID)
+	over := make(chan struct{})
+	l.mu.Lock()
+	l.held = over
+	l.mu.Unlock()
 	let := func() {
+		defer func() {
+			l.mu.Lock()
+			l.held = nil
+			l.mu.Unlock()
+			close(over)
+		}()
 		ctx, cancel := s.cleanup()
 		defer cancel()
 		if err := p.Unfreeze(ctx); err != nil && !errors.Is(err, container.ErrNotRunning) {

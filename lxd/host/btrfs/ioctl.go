@@ -223,8 +223,13 @@ type searchKey struct {
 // search walks a tree from key (obj, typ, 0) to (maxObj, typ, max) and calls f for
 // items of the type.
 func (d Dir) search(tree, obj, maxObj uint64, typ, maxType uint32, f func(item)) error {
+	return d.searchFrom(tree, obj, maxObj, typ, maxType, 0, f)
+}
+
+// searchFrom is search from an offset on.
+func (d Dir) searchFrom(tree, obj, maxObj uint64, typ, maxType uint32, offset uint64, f func(item)) error {
 	k := &searchKey{
-		tree: tree, minObj: obj, maxObj: maxObj, maxOff: ^uint64(0), maxTrans: ^uint64(0),
+		tree: tree, minObj: obj, maxObj: maxObj, minOff: offset, maxOff: ^uint64(0), maxTrans: ^uint64(0),
 		minType: typ, maxType: maxType,
 	}
 	for {
@@ -266,9 +271,12 @@ type Child struct {
 }
 
 // Children lists the subvolumes directly inside the subvolume id.
-func (d Dir) Children(id uint64) ([]Child, error) {
+func (d Dir) Children(id uint64) ([]Child, error) { return d.childrenFrom(id, 0) }
+
+// childrenFrom lists those whose ids are no less than from.
+func (d Dir) childrenFrom(id, from uint64) ([]Child, error) {
 	var out []Child
-	err := d.search(treeRoots, id, id, typeRootRef, typeRootRef, func(i item) {
+	err := d.searchFrom(treeRoots, id, id, typeRootRef, typeRootRef, from, func(i item) {
 		if len(i.data) < 18 {
 			return
 		}

@@ -109,7 +109,7 @@ func (subvolumes) Clone(ctx context.Context, dst, src string) error {
 	return at(dst, func(d btrfs.Dir, name string) error { return btrfs.CopySubvolume(ctx, d, name, s) })
 }
 
-func (subvolumes) SnapshotNow(dst, src string) (bool, error) {
+func (subvolumes) SnapshotNow(dst, src string, quiet func() (func(), error)) (bool, error) {
 	s, err := btrfs.Open(src)
 	if err != nil {
 		return false, err
@@ -118,7 +118,12 @@ func (subvolumes) SnapshotNow(dst, src string) (bool, error) {
 	if more, err := s.HasNested(); err != nil || more {
 		return false, err
 	}
-	err = at(dst, func(d btrfs.Dir, name string) error { return d.Snapshot(name, s, true) })
+	err = at(dst, func(d btrfs.Dir, name string) error {
+		if quiet == nil {
+			return d.Snapshot(name, s, true)
+		}
+		return d.SnapshotHeld(name, s, quiet)
+	})
 	return err == nil, err
 }
 

@@ -38,8 +38,9 @@ type Backend interface {
 // Instant is a Backend that does some things in one step that cannot be interrupted,
 // so that they need no hidden name. done is false when it cannot do it for this folder.
 type Instant interface {
-	// SnapshotNow makes dst a read-only clone of src.
-	SnapshotNow(dst, src string) (done bool, err error)
+	// SnapshotNow makes dst a read-only clone of src. quiet, which may be nil, holds still
+	// who writes to src, until what it returns is called.
+	SnapshotNow(dst, src string, quiet func() (resume func(), err error)) (done bool, err error)
 	// RemoveNow removes a folder. What is not there is no error.
 	RemoveNow(path string) (done bool, err error)
 }
@@ -426,19 +427,17 @@ func (t *Trees) snapshot(ctx context.Context, snap Volume, src string, quiet Qui
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if quiet == nil {
-		quiet = func(context.Context) (func(), error) { return func() {}, nil }
-	} else if err := flush(src); err != nil { // so that little is left to write while they wait
-		return err
+	hold := func() (func(), error) { return func() {}, nil }
+	var held func() (func(), error)
+	if quiet != nil {
+		if err := flush(src); err != nil { // so that little is left to write while they wait
+			return err
+		}
+		hold = func() (func(), error) { return quiet(ctx) }
+		held = hold
 	}
-	resume, err := quiet(ctx)
-	if err != nil {
-		return err
-	}
-	resume = sync.OnceFunc(resume)
-	defer resume()
 	if now, ok := t.Back.(Instant); ok {
-		done, err := now.SnapshotNow(t.Path(snap), src)
+		done, err := now.SnapshotNow(t.Path(snap), src, held)
 		if err != nil {
 			return fmt.Errorf("make snapshot %s: %w", snap.Name, Explain(err))
 		}
@@ -447,6 +446,12 @@ func (t *Trees) snapshot(ctx context.Context, snap Volume, src string, quiet Qui
 			return nil
 		}
 	}
+	resume, err := hold()
+	if err != nil {
+		return err
+	}
+	resume = sync.OnceFunc(resume)
+	defer resume()
 	tmp := t.begin(&u)
 	if err := t.Back.Clone(ctx, tmp, src); err != nil {
 		return fmt.Errorf("make snapshot %s: %w", snap.Name, Explain(err))
