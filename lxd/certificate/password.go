@@ -21,7 +21,7 @@ const (
 )
 
 func derive(password string, salt []byte) ([]byte, error) {
-	return scrypt.Key([]byte(password), salt, 1<<15, 8, 1, hashSize)
+	return scrypt.Key([]byte(password), salt, 1<<14, 8, 1, hashSize)
 }
 
 // hash is the form in which a password is stored.
