@@ -21,6 +21,7 @@ import (
 type Trust struct {
 	load func(ctx context.Context) ([]Certificate, error)
 	list atomic.Pointer[[]trusted]
+	lost func(fingerprints []string) // may be nil
 
 	mu   sync.Mutex // held while the table is read
 	last time.Time  // when a stranger was the reason of a read
@@ -43,6 +44,28 @@ func (t *Trust) Refresh(ctx context.Context) error {
 	return t.refresh(ctx)
 }
 
+// OnLoss is told of certificates that are trusted no more, or for something else than
+// before. It is set before the first refresh.
+func (t *Trust) OnLoss(f func(fingerprints []string)) { t.lost = f }
+
+// tell finds out who has lost something.
+func (t *Trust) tell(old, new []trusted) {
+	now := map[[sha256.Size]byte]Certificate{}
+	for _, e := range new {
+		now[e.sum] = e.cert
+	}
+	var gone []string
+	for _, e := range old {
+		c, ok := now[e.sum]
+		if !ok || c.Type != e.cert.Type || c.Restricted != e.cert.Restricted || !slices.Equal(c.Projects, e.cert.Projects) {
+			gone = append(gone, e.cert.Fingerprint)
+		}
+	}
+	if len(gone) > 0 && t.lost != nil {
+		t.lost(gone)
+	}
+}
+
 func (t *Trust) refresh(ctx context.Context) error {
 	cs, err := t.load(ctx)
 	if err != nil {
@@ -57,7 +80,9 @@ func (t *Trust) refresh(ctx context.Context) error {
 		}
 		list = append(list, trusted{[sha256.Size]byte(b), c})
 	}
-	t.list.Store(&list)
+	if old := t.list.Swap(&list); old != nil {
+		t.tell(*old, list)
+	}
 	return nil
 }
 

@@ -25,7 +25,7 @@ func (d *Daemon) authenticate(r *http.Request) (auth.Caller, error) {
 			return auth.Caller{}, err
 		}
 		if c.Protocol != "" {
-			proven(r.Context())
+			proven(r.Context(), c)
 			return c, nil
 		}
 	}

@@ -175,6 +175,10 @@ func Start(ctx context.Context, o Options) (_ *Daemon, err error) {
 	d.https = newHTTPS(d.ctx, d.log, handler, d.own.identity)
 	d.peers = newHTTPS(d.ctx, d.log, handler, d.own.identity)
 	d.own.server.Follow(d.followHTTPS)
+	d.own.certificates.Trust().OnLoss(func(fingerprints []string) {
+		d.https.gate.cut(fingerprints)
+		d.peers.gate.cut(fingerprints)
+	})
 	d.http = &http.Server{Handler: handler, ConnContext: withPeer, ErrorLog: slog.NewLogLogger(d.log.Handler(), slog.LevelDebug),
 		ReadHeaderTimeout: 30 * time.Second, BaseContext: func(net.Listener) context.Context { return d.ctx }}
 	d.wg.Add(2)

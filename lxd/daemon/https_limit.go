@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"sett/lxd/auth"
 )
 
 // Connections that have not shown yet that a known caller is behind them are
@@ -26,12 +28,37 @@ type gatekeeper struct {
 	mu     sync.Mutex
 	all    list.List // of *guarded, oldest first
 	by     map[netip.Addr]int
+	known  map[string]map[*guarded]bool // by the fingerprint that was trusted
 	warned time.Time
 }
 
 func newGatekeeper(log *slog.Logger) *gatekeeper {
-	return &gatekeeper{log: log, by: map[netip.Addr]int{}}
+	return &gatekeeper{log: log, by: map[netip.Addr]int{}, known: map[string]map[*guarded]bool{}}
 }
+
+// cut closes the connections of certificates that are trusted no more, or for less: what
+// goes on over them, a shell or a stream of events, was allowed to somebody else. One
+// of them may be waiting for the answer to the very change, so they have a moment.
+func (g *gatekeeper) cut(fingerprints []string) {
+	g.mu.Lock()
+	var all []*guarded
+	for _, f := range fingerprints {
+		for k := range g.known[f] {
+			all = append(all, k)
+		}
+	}
+	g.mu.Unlock()
+	if len(all) > 0 {
+		time.AfterFunc(cutAfter, func() {
+			for _, k := range all {
+				_ = k.Close()
+			}
+		})
+	}
+}
+
+// cutAfter is how long an answer to a change of trust may take to leave.
+const cutAfter = time.Second
 
 // guard wraps a listener.
 func (g *gatekeeper) guard(l net.Listener) net.Listener { return guardedListener{l, g} }
@@ -116,17 +143,33 @@ type guarded struct {
 	g     *gatekeeper
 	from  netip.Addr
 	place *list.Element // nil when it counts no more
+	who   string        // the fingerprint that was trusted, if any
 }
 
-// proven notes that a known caller is at the other end.
-func (k *guarded) proven() {
+// proven notes that a known caller is at the other end, and by which certificate.
+func (k *guarded) proven(fingerprint string) {
 	k.g.mu.Lock()
 	defer k.g.mu.Unlock()
 	k.g.forget(k)
+	if fingerprint == "" || k.who == fingerprint {
+		return
+	}
+	k.who = fingerprint
+	if k.g.known[fingerprint] == nil {
+		k.g.known[fingerprint] = map[*guarded]bool{}
+	}
+	k.g.known[fingerprint][k] = true
 }
 
 func (k *guarded) Close() error {
-	k.proven()
+	k.g.mu.Lock()
+	k.g.forget(k)
+	if all := k.g.known[k.who]; all != nil {
+		if delete(all, k); len(all) == 0 {
+			delete(k.g.known, k.who)
+		}
+	}
+	k.g.mu.Unlock()
 	return k.Conn.Close()
 }
 
@@ -145,8 +188,15 @@ func withGuarded(ctx context.Context, c net.Conn) context.Context {
 	return context.WithValue(ctx, guardedKey{}, k)
 }
 
-func proven(ctx context.Context) {
-	if k, ok := ctx.Value(guardedKey{}).(*guarded); ok {
-		k.proven()
+// proven notes who stands behind the connection of a request.
+func proven(ctx context.Context, c auth.Caller) {
+	k, ok := ctx.Value(guardedKey{}).(*guarded)
+	if !ok {
+		return
 	}
+	fingerprint := ""
+	if c.Protocol == "tls" {
+		fingerprint = c.Username
+	}
+	k.proven(fingerprint)
 }

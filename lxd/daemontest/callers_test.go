@@ -2,7 +2,9 @@ package daemontest_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -243,30 +245,85 @@ func TestSharedThingsShowNoNeighbours(t *testing.T) {
 	}
 }
 
+// events opens a stream of events as a client.
+func events(t *testing.T, c *http.Client, url, query string) (*websocket.Conn, int) {
+	t.Helper()
+	tr, ok := c.Transport.(*http.Transport)
+	if !ok {
+		t.Fatal("no transport")
+	}
+	conf := tr.TLSClientConfig.Clone()
+	conf.NextProtos = []string{"http/1.1"}
+	d := websocket.Dialer{TLSClientConfig: conf, HandshakeTimeout: 20 * time.Second}
+	conn, resp, err := d.DialContext(t.Context(), "wss"+strings.TrimPrefix(url, "https")+"/1.0/events"+query, nil)
+	if resp == nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	if err != nil {
+		return nil, resp.StatusCode
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn, resp.StatusCode
+}
+
+// TestStreamsEndWithTheTrustThatOpenedThem: what was opened by a certificate ends when
+// that is removed, or restricted.
+func TestStreamsEndWithTheTrustThatOpenedThem(t *testing.T) {
+	t.Parallel()
+	s := daemontest.New(t)
+	url := "https://" + s.Listen()
+	a, removed := trust(t, s, api.CertificatePut{Name: "removed"})
+	b, restricted := trust(t, s, api.CertificatePut{Name: "restricted"})
+	c, _ := trust(t, s, api.CertificatePut{Name: "stays"})
+	streams := map[string]*websocket.Conn{}
+	for name, client := range map[string]*http.Client{"removed": a, "restricted": b, "stays": c} {
+		conn, code := events(t, client, url, "?all-projects=true")
+		if conn == nil {
+			t.Fatalf("%s: %d", name, code)
+		}
+		streams[name] = conn
+	}
+	// The one who removes itself hears that it worked.
+	if resp, e := s.Ask(a, http.MethodDelete, url+"/1.0/certificates/"+removed.Fingerprint(), nil); resp.StatusCode != http.StatusOK {
+		t.Errorf("removing itself: %d %s", resp.StatusCode, e.Error)
+	}
+	put, etag, err := s.GetCertificate(restricted.Fingerprint())
+	s.Must(err)
+	put.Restricted = true
+	s.Must(s.UpdateCertificate(restricted.Fingerprint(), put.Writable(), etag))
+	ended := func(conn *websocket.Conn) {
+		for {
+			if _, _, err := conn.ReadMessage(); err != nil {
+				var late net.Error
+				if errors.As(err, &late) && late.Timeout() {
+					t.Error("the stream goes on")
+				}
+				return
+			}
+		}
+	}
+	for _, name := range []string{"removed", "restricted"} {
+		_ = streams[name].SetReadDeadline(time.Now().Add(20 * time.Second))
+		ended(streams[name])
+	}
+	s.Must(s.CreateProfile(api.ProfilesPost{Name: "last"}))
+	for seen := ""; !strings.Contains(seen, "profiles/last"); {
+		_ = streams["stays"].SetReadDeadline(time.Now().Add(20 * time.Second))
+		_, text, err := streams["stays"].ReadMessage()
+		if err != nil {
+			t.Fatal("the stream of another certificate ended:", err)
+		}
+		seen = string(text)
+	}
+}
+
 // TestEventsStayInTheirProjects: the restricted hear nothing of other projects and
 // nothing of what belongs to none.
 func TestEventsStayInTheirProjects(t *testing.T) {
 	t.Parallel()
 	g := guard(t)
-	dial := func(caller, query string) (*websocket.Conn, int) {
-		tr, ok := g.callers[caller].Transport.(*http.Transport)
-		if !ok {
-			t.Fatal("no transport")
-		}
-		conf := tr.TLSClientConfig.Clone()
-		conf.NextProtos = []string{"http/1.1"}
-		d := websocket.Dialer{TLSClientConfig: conf, HandshakeTimeout: 20 * time.Second}
-		conn, resp, err := d.DialContext(t.Context(), "wss"+strings.TrimPrefix(g.url, "https")+"/1.0/events"+query, nil)
-		if resp == nil {
-			t.Fatal(err)
-		}
-		_ = resp.Body.Close()
-		if err != nil {
-			return nil, resp.StatusCode
-		}
-		t.Cleanup(func() { _ = conn.Close() })
-		return conn, resp.StatusCode
-	}
+	dial := func(caller, query string) (*websocket.Conn, int) { return events(t, g.callers[caller], g.url, query) }
 	for _, c := range []struct{ caller, query string }{
 		{"stranger", ""}, {"unknown", ""}, {"metrics", ""}, {"no project", ""}, {"web", ""}, {"web", "?all-projects=true"}, {"default", "?project=web"},
 		{"default", "?all-projects=true"}, {"default", "?type=logging"}, {"stranger", "?all-projects=true"},
