@@ -88,19 +88,32 @@ func change(s *daemontest.Server, name string, do func(*api.InstancePut)) {
 	s.Wait(op, err)
 }
 
-func TestGuestLearnsAboutItself(t *testing.T) {
+// TestGuestAPI asks one daemon, one thing after the other.
+func TestGuestAPI(t *testing.T) {
 	t.Parallel()
 	s := daemontest.New(t, byName)
 	s.Setup()
-	s.Import("tiny")
-	s.Create("c1", "tiny")
+	fingerprint := s.Import("tiny")
+	for _, name := range []string{"c1", "c2"} {
+		s.Create(name, "tiny")
+		s.SetState(name, "start")
+	}
+	guestHearsOfChanges(t, s)
+	guestLearnsAboutItself(t, s)
+	guestGetsPublicImagesOnly(t, s, fingerprint)
+	strangersGetNothing(t, s)
+	guestIsBounded(t, s)
+	guestSaysThatItIsReady(t, s)
+}
+
+func guestLearnsAboutItself(t *testing.T, s *daemontest.Server) {
+	t.Helper()
 	change(s, "c1", func(p *api.InstancePut) {
 		p.Config["user.a"] = "one\ntwo"
 		p.Config["cloud-init.user-data"] = "#cloud-config"
 		p.Config["user.meta-data"] = "more: yes"
 		p.Devices["n0"] = map[string]string{"type": "none"}
 	})
-	s.SetState("c1", "start")
 	inst, _, err := s.GetInstance("c1")
 	s.Must(err)
 	id := inst.Config["volatile.cloud-init.instance-id"]
@@ -112,7 +125,7 @@ func TestGuestLearnsAboutItself(t *testing.T) {
 	}{
 		{"GET", "/", "", 200, `["/1.0"]`},
 		{"GET", "/1.0", "", 200, `{"state":"Started","api_version":"1.0","location":"none","instance_type":"container"}`},
-		{"GET", "/1.0/config", "", 200, `["/1.0/config/cloud-init.user-data","/1.0/config/user.a","/1.0/config/user.meta-data"]`},
+		{"GET", "/1.0/config", "", 200, `["/1.0/config/cloud-init.user-data","/1.0/config/user.a","/1.0/config/user.b","/1.0/config/user.meta-data"]`},
 		{"GET", "/1.0/config/user.a", "", 200, "one\ntwo"},
 		{"GET", "/1.0/config/user.none", "", 404, "not found"},
 		{"GET", "/1.0/config/limits.memory", "", 403, "not authorized"},
@@ -132,13 +145,8 @@ func TestGuestLearnsAboutItself(t *testing.T) {
 	}
 }
 
-func TestGuestSaysThatItIsReady(t *testing.T) {
-	t.Parallel()
-	s := daemontest.New(t, byName)
-	s.Setup()
-	s.Import("tiny")
-	s.Create("c1", "tiny")
-	s.SetState("c1", "start")
+func guestSaysThatItIsReady(t *testing.T, s *daemontest.Server) {
+	t.Helper()
 	g := guestOf(t, s, 1, rootID)
 	see := func(status string) {
 		t.Helper()
@@ -172,13 +180,8 @@ func TestGuestSaysThatItIsReady(t *testing.T) {
 	see("Running") // the new life has not said anything yet
 }
 
-func TestStrangersGetNothing(t *testing.T) {
-	t.Parallel()
-	s := daemontest.New(t, byName)
-	s.Setup()
-	s.Import("tiny")
-	s.Create("c1", "tiny")
-	s.SetState("c1", "start")
+func strangersGetNothing(t *testing.T, s *daemontest.Server) {
+	t.Helper()
 	for _, c := range []struct {
 		who  string
 		g    *guest
@@ -198,6 +201,7 @@ func TestStrangersGetNothing(t *testing.T) {
 	if code, text := guestOf(t, s, 1, rootID).do("GET", "/", ""); code != 403 || text != "not authorized" {
 		t.Errorf("with security.devlxd=false: %d %s", code, text)
 	}
+	defer change(s, "c1", func(p *api.InstancePut) { p.Config["security.devlxd"] = "true" })
 	if g := s.Engine.Guest(container.ID{Daemon: daemon.Name(s.Dir), Project: "default", Name: "c1"}); g == nil {
 		t.Error("no guest")
 	} else {
@@ -209,13 +213,8 @@ func TestStrangersGetNothing(t *testing.T) {
 	}
 }
 
-func TestGuestHearsOfChanges(t *testing.T) {
-	t.Parallel()
-	s := daemontest.New(t, byName)
-	s.Setup()
-	s.Import("tiny")
-	s.Create("c1", "tiny")
-	s.SetState("c1", "start")
+func guestHearsOfChanges(t *testing.T, s *daemontest.Server) {
+	t.Helper()
 	g := guestOf(t, s, 1, rootID)
 	d := websocket.Dialer{NetDialContext: g.dialer}
 	ws, _, err := d.DialContext(t.Context(), "ws://lxd/1.0/events?type=config", nil)
@@ -264,14 +263,9 @@ func TestGuestHearsOfChanges(t *testing.T) {
 	}
 }
 
-func TestGuestGetsPublicImagesOnly(t *testing.T) {
-	t.Parallel()
-	s := daemontest.New(t, byName)
-	s.Setup()
-	fingerprint := s.Import("tiny")
-	s.Create("c1", "tiny")
+func guestGetsPublicImagesOnly(t *testing.T, s *daemontest.Server, fingerprint string) {
+	t.Helper()
 	change(s, "c1", func(p *api.InstancePut) { p.Config["security.devlxd.images"] = "true" })
-	s.SetState("c1", "start")
 	g := guestOf(t, s, 1, rootID)
 	if code, text := g.do("GET", "/1.0/images/"+fingerprint+"/export", ""); code != 404 {
 		t.Errorf("a private image: %d %.100q", code, text)
@@ -287,16 +281,9 @@ func TestGuestGetsPublicImagesOnly(t *testing.T) {
 }
 
 // One guest cannot take the connections of another, nor keep the daemon busy.
-func TestGuestIsBounded(t *testing.T) {
-	t.Parallel()
-	s := daemontest.New(t, byName)
-	s.Setup()
-	s.Import("tiny")
-	s.Create("c1", "tiny")
-	s.Create("c2", "tiny")
-	s.SetState("c1", "start")
-	s.SetState("c2", "start")
-	g := guestOf(t, s, 1, rootID)
+func guestIsBounded(t *testing.T, s *daemontest.Server) {
+	t.Helper()
+	g := guestOf(t, s, 2, rootID)
 	open := 0
 	for range 40 {
 		c, err := g.dialer(t.Context(), "", "")
@@ -312,7 +299,7 @@ func TestGuestIsBounded(t *testing.T) {
 	if open != 32 {
 		t.Errorf("one guest holds %d connections", open)
 	}
-	if code, text := guestOf(t, s, 2, rootID).do("GET", "/", ""); code != 200 {
+	if code, text := guestOf(t, s, 1, rootID).do("GET", "/", ""); code != 200 {
 		t.Errorf("the other guest: %d %s", code, text)
 	}
 }

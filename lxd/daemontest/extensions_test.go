@@ -76,7 +76,7 @@ var proofs = map[string]proof{
 	"cloud_init":                          instanceKey("cloud-init.user-data", "cloud-init.vendor-data", "cloud-init.network-config"),
 	"restrict_devlxd":                     instanceKey("security.devlxd"),
 	"container_protection_shift":          instanceKey("security.protection.shift"),
-	"devlxd_events":                       shown("TestGuestHearsOfChanges"),
+	"devlxd_events":                       shown("daemontest: TestGuestAPI"),
 	"devlxd_images":                       instanceKey("security.devlxd.images"),
 	"instance_ready_state":                field(api.DevLXDPut{}, "state"),
 	"container_edit_metadata":             route("PUT /1.0/instances/{name}/metadata"),

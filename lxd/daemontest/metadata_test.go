@@ -17,12 +17,13 @@ func rootfs(s *daemontest.Server, name string) string {
 	return filepath.Join(s.Dir, "storage-pools", "pool", "containers", name, "rootfs")
 }
 
-func TestTemplatesAreRenderedWhenSomethingHappens(t *testing.T) {
+func TestTemplates(t *testing.T) {
 	t.Parallel()
 	s := daemontest.New(t)
 	s.Setup()
 	s.Import("tiny")
 	s.Create("c1", "tiny")
+	templateEndpoints(t, s)
 	m, etag, err := s.GetInstanceMetadata("c1")
 	s.Must(err)
 	if m.Properties["os"] != "test" {
@@ -93,12 +94,8 @@ func TestTemplatesAreRenderedWhenSomethingHappens(t *testing.T) {
 	}
 }
 
-func TestTemplateEndpoints(t *testing.T) {
-	t.Parallel()
-	s := daemontest.New(t)
-	s.Setup()
-	s.Import("tiny")
-	s.Create("c1", "tiny")
+func templateEndpoints(t *testing.T, s *daemontest.Server) {
+	t.Helper()
 	const at = "/1.0/instances/c1/metadata/templates"
 	if names, err := s.GetInstanceTemplateFiles("c1"); err != nil || len(names) != 0 {
 		t.Errorf("at first: %v %v", names, err)
