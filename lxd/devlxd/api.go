@@ -76,6 +76,10 @@ func (s *Service) fail(w http.ResponseWriter, r *http.Request, err error) {
 		s.Log.Debug("Could not answer a guest", "path", r.URL.Path, "err", err)
 		text = http.StatusText(code)
 	}
+	if c, ok := r.Context().Value(callerKey{}).(*conn); !ok || c.err != nil {
+		// Whose a connection is does not change; one that was too early tries another.
+		w.Header().Set("Connection", "close")
+	}
 	http.Error(w, text, code)
 }
 
