@@ -7,11 +7,32 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"sett/lxd/container"
 	"sett/lxd/container/lxc"
+	"sett/shared/errs"
 )
+
+// A guest's root that cannot get to its files is told which folder keeps it out.
+func TestClosedFolderIsNamed(t *testing.T) {
+	t.Parallel()
+	s := spec(t, unprivileged, true)
+	closed := filepath.Dir(s.Rootfs.Path)
+	if err := os.Chmod(closed, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if p, err := newEngine(t).Start(context.Background(), s); err == nil {
+		_ = p.Kill(context.Background())
+		t.Fatal("it started")
+	} else if !errs.Is(err, errs.KindInvalid) || !strings.Contains(err.Error(), "chmod o+x "+closed) {
+		t.Errorf("got %v", err)
+	}
+	left(t, s)
+	s.IDMap = nil // the host's root goes anywhere
+	start(t, newEngine(t), s)
+}
 
 // A container of which it cannot be told whether it runs is neither started again
 // nor cleaned up, as long as it has processes.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -155,6 +156,9 @@ func (e *Engine) Start(ctx context.Context, s container.Spec) (container.Process
 		defer cancel()
 		return e.clean(late, s.ID, p)
 	})
+	if err := reachable(s); err != nil {
+		return nil, err
+	}
 	staged, stage, err := stageMounts(s, p)
 	if err != nil {
 		return nil, err
@@ -214,6 +218,31 @@ func (e *Engine) Start(ctx context.Context, s container.Spec) (container.Process
 	}
 	u.Commit()
 	return g.handle(), nil
+}
+
+// reachable explains, where liblxc would only refuse, why a guest's root does not get
+// to its file system and files.
+func reachable(s container.Spec) error {
+	if s.IDMap.Empty() {
+		return nil
+	}
+	uid, ok := s.IDMap.HostUID(0)
+	gid, gok := s.IDMap.HostGID(0)
+	if !ok || !gok {
+		return nil // liblxc has more to say about that
+	}
+	// The root itself may be closed to all by what the guest has put on it.
+	for _, path := range []string{filepath.Dir(s.Rootfs.Path), s.RunDir} {
+		folder, err := idmap.Blocked(path, uid, gid)
+		if err != nil {
+			return fmt.Errorf("look for a way to %s: %w", path, err)
+		}
+		if folder != "" {
+			return errs.Invalid("The root user of container %s, user %d on this host, may not pass through the folder %s on the way to %s; allow it with \"chmod o+x %s\", or keep containers elsewhere",
+				s.ID, uid, folder, path, folder)
+		}
+	}
+	return nil
 }
 
 // lockStart waits until no shim is at work on the container.
