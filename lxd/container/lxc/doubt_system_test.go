@@ -15,23 +15,35 @@ import (
 	"sett/shared/errs"
 )
 
-// A guest's root that cannot get to its files is told which folder keeps it out.
+// A guest's root that cannot get to its files is told which folder keeps it out. To
+// its file system it gets wherever that lies: the folders of volumes are private.
 func TestClosedFolderIsNamed(t *testing.T) {
 	t.Parallel()
-	s := spec(t, unprivileged, true)
-	closed := filepath.Dir(s.Rootfs.Path)
-	if err := os.Chmod(closed, 0o700); err != nil {
-		t.Fatal(err)
+	for name, idmapped := range map[string]bool{"idmapped": true, "shifted": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := spec(t, unprivileged, idmapped)
+			if err := os.Chmod(filepath.Dir(s.Rootfs.Path), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Chmod(s.RunDir, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if p, err := newEngine(t).Start(context.Background(), s); err == nil {
+				_ = p.Kill(context.Background())
+				t.Fatal("it started")
+			} else if !errs.Is(err, errs.KindInvalid) || !strings.Contains(err.Error(), "chmod o+x "+s.RunDir) {
+				t.Errorf("got %v", err)
+			}
+			left(t, s)
+			if err := os.Chmod(s.RunDir, 0o711); err != nil {
+				t.Fatal(err)
+			}
+			p := start(t, newEngine(t), s)
+			expect(t, p, "stat -c %u:%g /bin/busybox", "0:0")
+			expect(t, p, "touch /bin/new && stat -c %u:%g /bin/new", "0:0")
+		})
 	}
-	if p, err := newEngine(t).Start(context.Background(), s); err == nil {
-		_ = p.Kill(context.Background())
-		t.Fatal("it started")
-	} else if !errs.Is(err, errs.KindInvalid) || !strings.Contains(err.Error(), "chmod o+x "+closed) {
-		t.Errorf("got %v", err)
-	}
-	left(t, s)
-	s.IDMap = nil // the host's root goes anywhere
-	start(t, newEngine(t), s)
 }
 
 // A container of which it cannot be told whether it runs is neither started again

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -164,6 +163,11 @@ func (e *Engine) Start(ctx context.Context, s container.Spec) (container.Process
 		return nil, err
 	}
 	defer stage.close()
+	if !s.IDMap.Empty() && !s.Rootfs.Idmapped {
+		// An idmapped root is mounted by the host's root; this one liblxc opens as the
+		// guest's, to whom the folders of volumes are closed.
+		s.Rootfs.Path = stage.root(s.Rootfs, p)
+	}
 	conf, err := render(e.host, s, staged)
 	if err != nil {
 		return nil, err
@@ -221,7 +225,7 @@ func (e *Engine) Start(ctx context.Context, s container.Spec) (container.Process
 }
 
 // reachable explains, where liblxc would only refuse, why a guest's root does not get
-// to its file system and files.
+// to its files. Its file system is brought to it, wherever that lies.
 func reachable(s container.Spec) error {
 	if s.IDMap.Empty() {
 		return nil
@@ -231,16 +235,13 @@ func reachable(s container.Spec) error {
 	if !ok || !gok {
 		return nil // liblxc has more to say about that
 	}
-	// The root itself may be closed to all by what the guest has put on it.
-	for _, path := range []string{filepath.Dir(s.Rootfs.Path), s.RunDir} {
-		folder, err := idmap.Blocked(path, uid, gid)
-		if err != nil {
-			return fmt.Errorf("look for a way to %s: %w", path, err)
-		}
-		if folder != "" {
-			return errs.Invalid("The root user of container %s, user %d on this host, may not pass through the folder %s on the way to %s; allow it with \"chmod o+x %s\", or keep containers elsewhere",
-				s.ID, uid, folder, path, folder)
-		}
+	folder, err := idmap.Blocked(s.RunDir, uid, gid)
+	if err != nil {
+		return fmt.Errorf("look for a way to %s: %w", s.RunDir, err)
+	}
+	if folder != "" {
+		return errs.Invalid("The root user of container %s, user %d on this host, may not pass through the folder %s on the way to %s; allow it with \"chmod o+x %s\", or keep the daemon's files elsewhere",
+			s.ID, uid, folder, s.RunDir, folder)
 	}
 	return nil
 }

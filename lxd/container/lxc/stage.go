@@ -20,6 +20,17 @@ type staging struct {
 	files  []*os.File
 }
 
+// root brings the root file system to a place that the guest's root can get to, and
+// returns it.
+func (s *staging) root(r container.Rootfs, p paths) string {
+	m := wire.StagedMount{Name: "rootfs", Source: r.Path, FD: -1}
+	if r.ReadOnly {
+		m.Attrs = unix.MOUNT_ATTR_RDONLY
+	}
+	s.mounts = append(s.mounts, m)
+	return filepath.Join(p.stage(), "rootfs")
+}
+
 func (s *staging) close() {
 	for _, f := range s.files {
 		_ = f.Close()

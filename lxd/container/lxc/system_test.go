@@ -167,7 +167,19 @@ func start(t testing.TB, e *lxc.Engine, s container.Spec) container.Process {
 	if err != nil {
 		t.Fatalf("start: %v", err)
 	}
-	// Signals that come before init has its traps are lost on it.
+	waitReady(t, s)
+	t.Cleanup(func() {
+		if err := p.Kill(context.Background()); err != nil {
+			t.Errorf("kill: %v", err)
+		}
+		left(t, s)
+	})
+	return p
+}
+
+// waitReady waits for init's traps: signals that come before are lost on it.
+func waitReady(t testing.TB, s container.Spec) {
+	t.Helper()
 	ready := filepath.Join(s.Rootfs.Path, "run.ready")
 	for range 500 {
 		if _, err := os.Stat(ready); err == nil {
@@ -178,13 +190,6 @@ func start(t testing.TB, e *lxc.Engine, s container.Spec) container.Process {
 	if err := os.Remove(ready); err != nil && !os.IsNotExist(err) {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := p.Kill(context.Background()); err != nil {
-			t.Errorf("kill: %v", err)
-		}
-		left(t, s)
-	})
-	return p
 }
 
 // left fails when a container that is over has left anything on the host.
