@@ -1,6 +1,7 @@
 package daemontest_test
 
 import (
+	"crypto/tls"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -35,8 +36,9 @@ func newBrowser(t *testing.T, page string) *browser {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &browser{t: t, c: &http.Client{Jar: jar, Transport: &http.Transport{}, Timeout: 20 * time.Second,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}, base: "http://" + u.Host}
+	tr := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: true}
+	b := &browser{t: t, c: &http.Client{Jar: jar, Transport: tr, Timeout: 20 * time.Second,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}, base: u.Scheme + "://" + u.Host}
 	t.Cleanup(b.c.CloseIdleConnections)
 	b.from("same-origin", b.base)
 	return b
@@ -251,7 +253,8 @@ func (b *browser) events() *websocket.Conn {
 	for _, k := range b.c.Jar.Cookies(u) {
 		head.Add("Cookie", k.String())
 	}
-	conn, _, err := websocket.DefaultDialer.DialContext(b.t.Context(), "ws"+strings.TrimPrefix(b.base, "http")+"/1.0/events?type=lifecycle", head)
+	dialer := websocket.Dialer{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+	conn, _, err := dialer.DialContext(b.t.Context(), "ws"+strings.TrimPrefix(b.base, "http")+"/1.0/events?type=lifecycle", head)
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -358,4 +361,78 @@ func TestPagesCarryTheirPolicy(t *testing.T) {
 	}
 	b.head.Set("Accept", "application/json")
 	b.want(http.StatusOK, "GET", "/", "")
+}
+
+// TestSessionsHaveTheRightsOfWhoeverMadeTheLink: no more, and not for longer.
+func TestSessionsHaveTheRightsOfWhoeverMadeTheLink(t *testing.T) {
+	t.Parallel()
+	s := daemontest.New(t)
+	base := "https://" + s.Listen()
+	link := func(c *http.Client) (*http.Response, api.WebUILink) {
+		resp, a := s.Ask(c, "POST", base+"/1.0/webui/links", nil)
+		var l api.WebUILink
+		if resp.StatusCode == http.StatusOK {
+			s.Must(json.Unmarshal(a.Metadata, &l))
+		}
+		return resp, l
+	}
+	restricted, pair := trust(t, s, api.CertificatePut{Name: "bob", Type: "client", Restricted: true, Projects: []string{"default"}})
+	resp, l := link(restricted)
+	if resp.StatusCode != http.StatusOK || len(l.URLs) != 1 || l.URLs[0] != base+"/ui/" {
+		t.Fatalf("a link over the network: %d %v", resp.StatusCode, l.URLs)
+	}
+	b := newBrowser(t, l.URLs[0])
+	cookie := b.login(l.Token)
+	if !cookie.Secure || !cookie.HttpOnly || !strings.HasPrefix(cookie.Name, "__Host-") {
+		t.Errorf("the cookie over TLS is %v", cookie)
+	}
+	b.want(http.StatusOK, "GET", "/1.0/instances", "")
+	b.want(http.StatusForbidden, "GET", "/1.0/instances?project=p1", "")
+	b.want(http.StatusForbidden, "PATCH", "/1.0", `{"config":{"user.x":"1"}}`)
+	admin := loggedIn(t, s)
+	admin.want(http.StatusOK, "PATCH", "/1.0", `{"config":{"user.x":"1"}}`)
+	if a := b.want(http.StatusOK, "GET", "/1.0/webui/sessions", ""); strings.Count(string(a.Metadata), "/1.0/") != 1 {
+		t.Errorf("a restricted caller sees the sessions %s", a.Metadata)
+	}
+	if a := admin.want(http.StatusOK, "GET", "/1.0/webui/sessions", ""); strings.Count(string(a.Metadata), "/1.0/") != 2 {
+		t.Errorf("an administrator sees the sessions %s", a.Metadata)
+	}
+	conn := admin.events()
+	s.Must(s.CreateProfile(api.ProfilesPost{Name: "x"}))
+	if _, m, err := conn.ReadMessage(); err != nil || !strings.Contains(string(m), "profile-created") {
+		t.Errorf("events over TLS: %s %v", m, err)
+	}
+
+	s.Must(s.DeleteCertificate(pair.Fingerprint()))
+	if b.trusted() {
+		t.Error("a session outlives the trust of its owner")
+	}
+	metrics, _ := trust(t, s, api.CertificatePut{Name: "m", Type: "metrics"})
+	if resp, _ := link(metrics); resp.StatusCode != http.StatusForbidden {
+		t.Errorf("a metrics certificate gets a link: %d", resp.StatusCode)
+	}
+	if resp, _ := link(s.Browser(nil)); resp.StatusCode != http.StatusForbidden {
+		t.Errorf("a stranger gets a link: %d", resp.StatusCode)
+	}
+}
+
+// TestPagesOfOthersCannotUseACertificate: browsers show theirs to whoever makes them.
+func TestPagesOfOthersCannotUseACertificate(t *testing.T) {
+	t.Parallel()
+	s := daemontest.New(t)
+	base := "https://" + s.Listen()
+	c, _ := trust(t, s, api.CertificatePut{Name: "bob", Type: "client"})
+	for origin, want := range map[string]int{"": http.StatusOK, base: http.StatusOK, "https://evil.example": http.StatusForbidden, "null": http.StatusForbidden} {
+		req, err := http.NewRequestWithContext(t.Context(), "GET", base+"/1.0/profiles", nil)
+		s.Must(err)
+		if origin != "" {
+			req.Header.Set("Origin", origin)
+		}
+		resp, err := c.Do(req)
+		s.Must(err)
+		_ = resp.Body.Close()
+		if resp.StatusCode != want {
+			t.Errorf("a page of %q gets %d, want %d", origin, resp.StatusCode, want)
+		}
+	}
 }
