@@ -138,7 +138,7 @@ func TestBodiesOfTheWrongShapeAreRefused(t *testing.T) {
 	s, fp := prepared(t)
 	huge := `{"description": "` + strings.Repeat("x", rest.DefaultBodyLimit) + `"}`
 	for _, r := range s.Daemon.Routes() {
-		if r.Body.Type == nil || r.Body.Stream {
+		if r.Body.Type == nil || r.Body.Stream || older(r) {
 			continue
 		}
 		path := fill(r, fp)
@@ -151,6 +151,11 @@ func TestBodiesOfTheWrongShapeAreRefused(t *testing.T) {
 			t.Errorf("%s %s with a huge body: %d %s", r.Method, path, code, a.Error)
 		}
 	}
+}
+
+// older tells of paths that lead to the same handlers as newer ones.
+func older(r rest.Route) bool {
+	return strings.HasPrefix(r.Path, "/1.0/containers") || strings.HasPrefix(r.Path, "/1.0/virtual-machines")
 }
 
 // nasty are words that are no name, no key and no path.
@@ -191,7 +196,7 @@ func TestNastyValuesAreTheClientsFault(t *testing.T) {
 	t.Parallel()
 	s, fp := prepared(t)
 	for _, r := range s.Daemon.Routes() {
-		if r.Body.Type == nil || r.Body.Stream || !strings.HasPrefix(r.Path, "/1.0") {
+		if r.Body.Type == nil || r.Body.Stream || !strings.HasPrefix(r.Path, "/1.0") || older(r) {
 			continue
 		}
 		path := fill(r, fp)
@@ -238,7 +243,7 @@ func TestNastyPathsAreTheClientsFault(t *testing.T) {
 	t.Parallel()
 	s, fp := prepared(t)
 	for _, r := range s.Daemon.Routes() {
-		if !strings.Contains(r.Path, "{") {
+		if !strings.Contains(r.Path, "{") || older(r) {
 			continue
 		}
 		for _, w := range []string{"%2e%2e", "..%2F..%2F..%2Fetc%2Fpasswd", "a%2Fb", "%00", "%0a", "%ff", "%25", "-", "%27", strings.Repeat("n", 300), strings.Repeat("n", 20000)} {
