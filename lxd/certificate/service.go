@@ -75,7 +75,7 @@ type Deps struct {
 	// Config is the server's configuration.
 	Config func(ctx context.Context) (map[string]string, error)
 	// Addresses are where clients reach the server, for tokens.
-	Addresses func() []string
+	Addresses func(ctx context.Context) []string
 	// Joining tells whether a password is the token of a new member, and its name; nil
 	// where there are no members.
 	Joining func(ctx context.Context, password string) (name string, ok bool)

@@ -50,7 +50,7 @@ func (s *Service) newToken(ctx context.Context, p api.CertificatesPost, by *even
 	}
 	spec := op.Spec{Class: op.Token, Description: "Waiting for a client to use its token", Secret: hex.EncodeToString(secret), Requestor: by,
 		Metadata: map[string]any{"secret": hex.EncodeToString(secret), "fingerprint": s.Identity.Network().Fingerprint(),
-			"addresses": s.Addresses(), "request": p}}
+			"addresses": s.Addresses(ctx), "request": p}}
 	if !end.IsZero() {
 		spec.Expires = end.Sub(now)
 		spec.Metadata["expiresAt"] = end

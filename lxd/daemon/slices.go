@@ -70,7 +70,7 @@ func (d *Daemon) build(context.Context) error {
 	s.relay = relay.New(s.cluster)
 	s.forward = &forwarder{db: global, relay: s.relay, ops: d.ops, leader: d.leader}
 	s.projects = project.New(global)
-	s.certificates = certificate.New(certificate.Deps{DB: global, Bus: d.bus, Ops: d.ops, Identity: s.identity, Addresses: d.addresses,
+	s.certificates = certificate.New(certificate.Deps{DB: global, Bus: d.bus, Ops: d.ops, Identity: s.identity, Addresses: d.everywhere,
 		Config:    func(ctx context.Context) (map[string]string, error) { return s.server.Config(ctx) },
 		Elsewhere: d.tokenElsewhere, Changed: d.tell})
 	s.profiles = profile.New(global, d.bus)

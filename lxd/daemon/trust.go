@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"net/http"
+	"slices"
 	"time"
 
 	"sett/lxd/certificate"
@@ -25,6 +26,25 @@ func (d *Daemon) refreshTrust(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, refreshTrust)
 	defer cancel()
 	return d.own.certificates.Trust().Refresh(ctx)
+}
+
+// everywhere are the addresses that a token names: a client tries them one after the
+// other, so that on a cluster it need not be this member that is up.
+func (d *Daemon) everywhere(ctx context.Context) []string {
+	out := d.addresses()
+	if !d.here.Clustered() {
+		return out
+	}
+	others, err := d.own.relay.Others(ctx)
+	if err != nil {
+		d.log.Warn("Could not list the addresses of the other members for a token", "err", err)
+	}
+	for _, m := range others {
+		if d.own.relay.Online(m) && !slices.Contains(out, m.Address) {
+			out = append(out, m.Address)
+		}
+	}
+	return out
 }
 
 // tokenElsewhere uses up a token that another member has given out.

@@ -3,6 +3,7 @@ package daemontest_test
 import (
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -283,7 +284,10 @@ func TestMembersTrustAlike(t *testing.T) {
 		return "https://" + srv.Environment.Addresses[0]
 	}
 	p := pair(t)
-	_, secret := token(t, ms[0], api.CertificatePut{Name: "anywhere", Restricted: true, Projects: []string{"default"}})
+	o, secret := token(t, ms[0], api.CertificatePut{Name: "anywhere", Restricted: true, Projects: []string{"default"}})
+	if list, _ := o.Metadata["addresses"].([]any); len(list) != len(ms) || "https://"+fmt.Sprint(list[0]) != url(ms[0]) {
+		t.Errorf("the token leads to %v", o.Metadata["addresses"])
+	}
 	post := func(s *daemontest.Server, c *http.Client, password string) int {
 		resp, a := s.Ask(c, http.MethodPost, url(s)+"/1.0/certificates", api.CertificatesPost{CertificatePut: api.CertificatePut{Type: "client"}, Password: password})
 		if resp.StatusCode != http.StatusCreated {
