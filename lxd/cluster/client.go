@@ -42,9 +42,11 @@ func (c *Cluster) Client(m Member) *http.Client {
 	if cl := c.clients[k]; cl != nil {
 		return cl
 	}
+	sp := &spares{dial: func(ctx context.Context) (net.Conn, error) { return c.dial(ctx, p) }}
+	c.spares[k] = sp
 	cl := &http.Client{
 		Transport: &http.Transport{
-			DialTLSContext:      func(ctx context.Context, _, _ string) (net.Conn, error) { return c.dial(ctx, p) },
+			DialTLSContext:      func(ctx context.Context, _, _ string) (net.Conn, error) { return sp.take(ctx) },
 			MaxIdleConnsPerHost: 16,
 			IdleConnTimeout:     time.Minute,
 			DisableCompression:  true,
@@ -100,8 +102,25 @@ func (c *Cluster) tlsTo(p Peer) (*tls.Config, error) {
 	}
 	cfg := Pinned(p.Fingerprint())
 	cfg.ServerName = ServerName
+	cfg.ClientSessionCache = c.sessionsOf(p)
 	cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return own, nil }
 	return cfg, nil
+}
+
+// sessionsOf remembers TLS sessions with a peer. Connections that are upgraded cannot be
+// used again, so there are many; to take a session up anew spares both sides the
+// signatures, which are most of what a connection costs. The certificates are those of
+// the first handshake and are checked again.
+func (c *Cluster) sessionsOf(p Peer) tls.ClientSessionCache {
+	k := clientKey(p)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.sessions[k]
+	if s == nil {
+		s = tls.NewLRUClientSessionCache(4)
+		c.sessions[k] = s
+	}
+	return s
 }
 
 // Pinned is a TLS configuration for calling a server of which only the fingerprint

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"log/slog"
@@ -58,7 +59,9 @@ type Cluster struct {
 	seen      map[int64]time.Time
 	threshold time.Duration
 	clients   map[string]*http.Client // by address and certificate
-	held      map[io.Closer]string    // connections of members to this one, by certificate
+	sessions  map[string]tls.ClientSessionCache
+	spares    map[string]*spares
+	held      map[io.Closer]string // connections of members to this one, by certificate
 }
 
 // New makes a Cluster.
@@ -67,7 +70,7 @@ func New(o Options) *Cluster {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	return &Cluster{o: o, seen: map[int64]time.Time{}, threshold: DefaultOfflineThreshold,
-		clients: map[string]*http.Client{}, held: map[io.Closer]string{}}
+		clients: map[string]*http.Client{}, sessions: map[string]tls.ClientSessionCache{}, spares: map[string]*spares{}, held: map[io.Closer]string{}}
 }
 
 // Attach gives a Cluster that was made before it the database.

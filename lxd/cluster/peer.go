@@ -48,10 +48,17 @@ func (c *Cluster) SetPeers(all []Peer) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.peers = slices.Clone(all)
+	for k := range c.sessions {
+		if !slices.ContainsFunc(all, func(p Peer) bool { return clientKey(p) == k }) {
+			delete(c.sessions, k)
+		}
+	}
 	for k, cl := range c.clients {
 		if !slices.ContainsFunc(all, func(p Peer) bool { return clientKey(p) == k }) {
 			cl.CloseIdleConnections()
 			delete(c.clients, k)
+			c.spares[k].close()
+			delete(c.spares, k)
 		}
 	}
 	for conn, fingerprint := range c.held {
