@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"strings"
+	"sync"
+	"time"
 
 	"sett/lxd/auth"
 	"sett/lxd/cluster"
@@ -24,6 +26,10 @@ type forwarder struct {
 	ops   *op.Manager
 	// leader finds the address of the database's leader.
 	leader func(ctx context.Context) (string, error)
+
+	mu    sync.Mutex
+	asked time.Time // when known was read
+	known map[int64]cluster.Member
 }
 
 const (
@@ -80,7 +86,7 @@ func (f *forwarder) where(ctx context.Context, r *rest.Request) (cluster.Member,
 		if _, err := f.ops.Get(id); err == nil {
 			return cluster.Member{}, nil
 		}
-		return f.byID(ctx, op.MemberOf(id))
+		return f.recent(ctx, op.MemberOf(id))
 	case rest.OnObject:
 		id, err := r.Route().Locate(ctx, r)
 		if err != nil || id == 0 {
@@ -104,6 +110,32 @@ func (f *forwarder) where(ctx context.Context, r *rest.Request) (cluster.Member,
 		return cluster.Member{}, nil
 	}
 	return f.relay.Member(ctx, target)
+}
+
+// recallTime is for how long an address may be a little old.
+const recallTime = 5 * time.Second
+
+// recent is byID for requests that come in numbers, such as the connections of one exec:
+// it asks the database only now and then.
+func (f *forwarder) recent(ctx context.Context, id int64) (cluster.Member, error) {
+	f.mu.Lock()
+	m, ok := f.known[id]
+	ok = ok && time.Since(f.asked) < recallTime
+	f.mu.Unlock()
+	if ok || id == 0 || id == f.relay.Here().ID() {
+		return m, nil
+	}
+	ms, err := f.relay.Members(ctx)
+	if err != nil {
+		return m, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.asked, f.known = time.Now(), map[int64]cluster.Member{}
+	for _, m := range ms {
+		f.known[m.ID] = m
+	}
+	return f.known[id], nil
 }
 
 // byID finds a member that may be gone by now.

@@ -35,7 +35,7 @@ type output struct{ bytes.Buffer }
 
 func (*output) Close() error { return nil }
 
-func run(s *daemontest.Server, t *testing.T, instance string, command ...string) (string, float64) {
+func run(s *daemontest.Server, t testing.TB, instance string, command ...string) (string, float64) {
 	t.Helper()
 	var out output
 	done := make(chan bool)
