@@ -1,6 +1,7 @@
 package devlxd
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -99,7 +100,7 @@ func busy(r *http.Request) (done func(), err error) {
 
 func (s *Service) authenticate(r *http.Request) (*instance.Instance, error) {
 	c, ok := r.Context().Value(callerKey{}).(*conn)
-	if !ok || c.err != nil || c.caller.Instance == 0 {
+	if !ok || s.settle(r.Context(), c) != nil || c.caller.Instance == 0 {
 		return nil, errs.Forbidden("Only processes of an instance get answers here")
 	}
 	i, err := s.Instances.LoadID(r.Context(), c.caller.Instance)
@@ -122,6 +123,38 @@ func (s *Service) authenticate(r *http.Request) (*instance.Instance, error) {
 		return nil, errs.Forbidden("not authorized")
 	}
 	return i, nil
+}
+
+// earlyTime is how long a guest is waited for whose start the daemon has not seen the
+// end of: its first process may ask before.
+const earlyTime = 10 * time.Second
+
+// settle finds whose a connection is that was nobody's when it was made. A connection
+// has one request at a time.
+func (s *Service) settle(ctx context.Context, c *conn) error {
+	if c.err == nil || c.find == nil {
+		return c.err
+	}
+	ctx, cancel := context.WithTimeout(ctx, earlyTime)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		// In this order: one that starts no more can be found.
+		starts := s.Instances.Starting()
+		if caller, err := c.find(); err == nil {
+			c.caller, c.err = caller, nil
+			return nil
+		}
+		if !starts {
+			return c.err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return c.err
+		}
+	}
 }
 
 func writeJSON(w http.ResponseWriter, v any) error {

@@ -56,15 +56,19 @@ type Service struct {
 // New makes the service and listens. Guests that connect wait until Serve.
 func New(d Deps) (*Service, error) {
 	s := &Service{Deps: d, done: make(chan struct{})}
-	if s.Who == nil {
-		s.Who = (&finder{instances: d.Instances}).who
+	who := (&finder{instances: d.Instances}).who
+	if d.Who != nil {
+		who = func(c *net.UnixConn) (find, error) {
+			w, err := d.Who(c)
+			return func() (Caller, error) { return w, nil }, err
+		}
 	}
 	l, err := listen(filepath.Join(instance.GuestDir(d.Dir), "sock"))
 	if err != nil {
 		return nil, err
 	}
 	s.ctx, s.stop = context.WithCancel(context.Background())
-	s.l = &listener{UnixListener: l, who: s.Who, guests: map[int64]*guest{}}
+	s.l = &listener{UnixListener: l, who: who, guests: map[int64]*guest{}}
 	s.http = &http.Server{Handler: s.routes(), ConnContext: withCaller, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
 		MaxHeaderBytes: 16 << 10, ErrorLog: slog.NewLogLogger(d.Log.Handler(), slog.LevelDebug),
 		BaseContext: func(net.Listener) context.Context { return s.ctx }}
@@ -132,7 +136,7 @@ const (
 // listener hands out connections of which it knows whose they are.
 type listener struct {
 	*net.UnixListener
-	who func(*net.UnixConn) (Caller, error)
+	who func(*net.UnixConn) (find, error)
 
 	mu     sync.Mutex
 	guests map[int64]*guest // by instance; 0 for those that are no guests
@@ -156,11 +160,14 @@ func (l *listener) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		c := &conn{UnixConn: u, l: l}
-		c.caller, c.err = l.who(u)
+		if c.find, c.err = l.who(u); c.err == nil {
+			c.caller, c.err = c.find()
+		}
 		if c.err != nil {
 			c.caller = Caller{}
 		}
-		if c.guest = l.take(c.caller.Instance); c.guest == nil {
+		c.slot = c.caller.Instance
+		if c.guest = l.take(c.slot); c.guest == nil {
 			_ = u.Close()
 			continue
 		}
@@ -204,7 +211,9 @@ func (temporary) Temporary() bool { return true }
 type conn struct {
 	*net.UnixConn
 	l      *listener
+	find   find // nil for a process that is in no container at all
 	caller Caller
+	slot   int64 // under which it is counted
 	guest  *guest
 	err    error // why no guest was found
 	once   sync.Once
@@ -213,6 +222,6 @@ type conn struct {
 // Close implements net.Conn.
 func (c *conn) Close() error {
 	err := c.UnixConn.Close()
-	c.once.Do(func() { c.l.release(c.caller.Instance) })
+	c.once.Do(func() { c.l.release(c.slot) })
 	return err
 }

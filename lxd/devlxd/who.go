@@ -22,17 +22,25 @@ type finder struct {
 	known map[peer.Namespace]int64 // where a namespace was found last
 }
 
-// who is the guest whose process connected. The kernel is asked about the process that
-// connected, whatever may have happened to its number since.
-func (f *finder) who(c *net.UnixConn) (Caller, error) {
+// find looks for the instance of a process of which all is known that the kernel tells.
+type find func() (Caller, error)
+
+// who asks the kernel about the process that connected, whatever may have happened to
+// its number since.
+func (f *finder) who(c *net.UnixConn) (find, error) {
 	p, err := peer.Of(c)
 	if err != nil {
-		return Caller{}, err
+		return nil, err
 	}
 	// The last one is this daemon's own namespace, in which no guest lives.
 	if len(p.Namespaces) < 2 {
-		return Caller{}, errNoGuest
+		return nil, errNoGuest
 	}
+	return func() (Caller, error) { return f.search(p) }, nil
+}
+
+// search is the guest that lives in one of the namespaces of a process.
+func (f *finder) search(p peer.Peer) (Caller, error) {
 	// From the outside in: the first that is the namespace of an instance's init counts,
 	// whatever a guest has made below it.
 	runners := map[int64]container.Process{}

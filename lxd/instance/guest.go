@@ -32,6 +32,18 @@ func (s *Service) Runners() []Runner {
 	return out
 }
 
+// Starting reports whether an instance of this member is being started.
+func (s *Service) Starting() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range s.live {
+		if st, _ := l.get(); st == Starting {
+			return true
+		}
+	}
+	return false
+}
+
 // LoadID reads one instance by its id; nil when it is gone.
 func (s *Service) LoadID(ctx context.Context, id int64) (*Instance, error) { return s.loadID(ctx, id) }
 

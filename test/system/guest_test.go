@@ -129,6 +129,11 @@ func TestGuestAPI(t *testing.T) {
 		t.Errorf("wait for ready: %s", r.stderr)
 	}
 
+	// The very first thing that a guest does may be to ask, before its start has ended.
+	h.lxc("exec", c1, "--", "sed", "-i", `2i /bin/call PATCH /1.0 '{"state":"Ready"}' >/early`, "/sbin/init")
+	h.lxc("restart", "-f", c1, "--wait=ready", "--wait-timeout=50")
+	want(h.lxc("exec", c1, "--", "cat", "/early"), "200 ")
+
 	h.lxc("config", "set", c1, "security.devlxd", "false")
 	if h.try("exec", c1, "--", "ls", "/dev/lxd/sock").code == 0 {
 		t.Error("/dev/lxd is still there")
