@@ -59,9 +59,11 @@ func (r *ProtocolLXD) ExecInstance(name string, exec api.InstanceExecPost, args 
 		if !ok || fd == "control" && args.Control == nil {
 			continue
 		}
-		if conns[fd], err = op.GetWebsocket(secret); err != nil {
+		c, err := op.GetWebsocket(secret)
+		if err != nil {
 			return giveUp(err)
 		}
+		conns[fd] = c
 	}
 	if c := conns["control"]; c != nil {
 		go args.Control(c)

@@ -40,6 +40,7 @@ func commands() []func(*cli.App) *cobra.Command {
 		instance.Init,
 		instance.Launch,
 		instance.List,
+		instance.Move,
 		instance.Pause,
 		instance.Rename,
 		instance.Restart,
