@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/pkg/sftp"
@@ -17,7 +18,9 @@ import (
 	"sett/shared/api"
 )
 
-// InstanceFileClient works with the files inside of instances.
+// InstanceFileClient works with the files inside of instances. Where the server has
+// the extension sett_snapshot_files, those of a snapshot can be read under the name
+// "INSTANCE/SNAPSHOT".
 type InstanceFileClient interface {
 	// GetInstanceFile opens a file, whose content the caller closes, or lists a
 	// directory. The content of a symbolic link is where it leads.
@@ -51,8 +54,16 @@ type InstanceFileResponse struct {
 	Entries []string // of a directory
 }
 
+// filesOf is the path of an instance, or of a snapshot of one, "INSTANCE/SNAPSHOT".
+func filesOf(instance, what string) string {
+	if i, snapshot, ok := strings.Cut(instance, "/"); ok {
+		return path("instances", i, "snapshots", snapshot, what)
+	}
+	return path("instances", instance, what)
+}
+
 func filePath(instance, name string) string {
-	return path("instances", instance, "files") + "?path=" + url.QueryEscape(name)
+	return filesOf(instance, "files") + "?path=" + url.QueryEscape(name)
 }
 
 // GetInstanceFile opens a file or lists a directory.
@@ -132,7 +143,7 @@ func (r *ProtocolLXD) DeleteInstanceFile(instanceName, name string) error {
 
 // GetInstanceFileSFTPConn opens a connection that speaks SFTP.
 func (r *ProtocolLXD) GetInstanceFileSFTPConn(instanceName string) (net.Conn, error) {
-	req, err := r.request(http.MethodGet, path("instances", instanceName, "sftp"), nil, "")
+	req, err := r.request(http.MethodGet, filesOf(instanceName, "sftp"), nil, "")
 	if err != nil {
 		return nil, err
 	}

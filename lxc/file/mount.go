@@ -21,6 +21,7 @@ import (
 type mount struct {
 	*cli.App
 	listen, user string
+	snapshot     string
 	open         bool
 }
 
@@ -34,6 +35,7 @@ func mountCommand(a *cli.App) *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&c.listen, "listen", "", i18n.G("Setup SSH SFTP listener on address:port instead of mounting"))
 	f.BoolVar(&c.open, "no-auth", false, i18n.G("Disable authentication when using SSH SFTP listener"))
+	f.StringVar(&c.snapshot, "snapshot", "", i18n.G("Show this snapshot of the instance, to read only")+"``")
 	f.StringVar(&c.user, "auth-user", "", i18n.G("Set authentication user when using SSH SFTP listener"))
 	return cmd
 }
@@ -46,6 +48,9 @@ func (c *mount) run(cmd *cobra.Command, args []string) error {
 	instance, inside, _ := strings.Cut(r.Name, "/")
 	if instance == "" {
 		return errors.New(i18n.G("Missing instance name"))
+	}
+	if c.snapshot != "" {
+		instance += "/" + c.snapshot
 	}
 	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt)
 	defer stop()

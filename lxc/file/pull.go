@@ -19,6 +19,7 @@ import (
 type pull struct {
 	*cli.App
 	folders, recursive bool
+	snapshot           string
 }
 
 func pullCommand(a *cli.App) *cobra.Command {
@@ -26,10 +27,11 @@ func pullCommand(a *cli.App) *cobra.Command {
 	cmd := cli.Command(cli.Help{
 		Use: "pull [<remote>:]<instance>/<path> [[<remote>:]<instance>/<path>...] <target path>", Short: i18n.G("Pull files from instances"),
 		Long:    i18n.G("A target of - is the standard output. Symbolic links are followed, with\n--recursive they are pulled as links."),
-		Example: "lxc file pull c1/etc/hosts .\nlxc file pull -r c1/etc backup",
+		Example: "lxc file pull c1/etc/hosts .\nlxc file pull -r c1/etc backup\nlxc file pull --snapshot snap0 c1/etc/hosts .",
 	}, 2, -1, c.run)
 	cmd.Flags().BoolVarP(&c.folders, "create-dirs", "p", false, i18n.G("Create any directories necessary"))
 	cmd.Flags().BoolVarP(&c.recursive, "recursive", "r", false, i18n.G("Recursively transfer files"))
+	cmd.Flags().StringVar(&c.snapshot, "snapshot", "", i18n.G("Pull from this snapshot of the instance")+"``")
 	return cmd
 }
 
@@ -61,6 +63,9 @@ func (c *pull) run(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	for _, p := range from {
+		if c.snapshot != "" {
+			p.Name += "/" + c.snapshot
+		}
 		if err := c.one(p, target, isDir); err != nil {
 			return err
 		}
@@ -90,7 +95,7 @@ func (c *pull) one(p place, target string, isDir bool) error {
 		defer func() { _ = root.Close() }()
 		name := path.Base(p.path)
 		if name == "/" {
-			name = p.Name
+			name = path.Base(p.Name)
 		}
 		return c.tree(root, name, p, resp)
 	}
@@ -168,12 +173,12 @@ func (c *pull) tree(root *os.Root, name string, p place, resp *client.InstanceFi
 		case "symlink":
 			var b []byte
 			if b, err = io.ReadAll(io.LimitReader(content, 8192)); err == nil {
-				if err = free(root, at); err == nil {
+				if err = free(root, at, true); err == nil {
 					err = root.Symlink(strings.TrimSpace(string(b)), at)
 				}
 			}
 		case "file":
-			if err = free(root, at); err != nil {
+			if err = free(root, at, false); err != nil {
 				break
 			}
 			var f *os.File
@@ -196,9 +201,11 @@ func (c *pull) tree(root *os.Root, name string, p place, resp *client.InstanceFi
 	return root.Chmod(name, os.FileMode(resp.Mode)&os.ModePerm)
 }
 
-// free takes a link out of the way, which would be followed otherwise.
-func free(root *os.Root, name string) error {
-	if fi, err := root.Lstat(name); err == nil && fi.Mode()&os.ModeSymlink != 0 {
+// free takes a link out of the way, which would be followed otherwise, and for a new
+// link files too.
+func free(root *os.Root, name string, files bool) error {
+	fi, err := root.Lstat(name)
+	if err == nil && (fi.Mode()&os.ModeSymlink != 0 || files && !fi.IsDir()) {
 		return root.Remove(name)
 	}
 	return nil

@@ -75,6 +75,14 @@ func (s volumes) RestoreSnapshot(ctx context.Context, v instance.Volume, name st
 	return s.pools.RestoreSnapshot(ctx, rootOf(v), name, size)
 }
 
+func (s volumes) MountSnapshot(ctx context.Context, v instance.Volume, name string) (string, error) {
+	return s.pools.MountSnapshot(ctx, rootOf(v), name)
+}
+
+func (s volumes) UnmountSnapshot(ctx context.Context, v instance.Volume, name string) error {
+	return s.pools.UnmountSnapshot(ctx, rootOf(v), name)
+}
+
 func (s volumes) SnapshotUsage(ctx context.Context, v instance.Volume, names []string) map[string]int64 {
 	return s.pools.SnapshotUsage(ctx, rootOf(v), names)
 }

@@ -88,6 +88,7 @@ var proofs = map[string]proof{
 	"certificate_update":                  route("PUT /1.0/certificates/{fingerprint}"),
 	"remote_token_expiry":                 shown("daemontest: TestTokensWorkOnceAndInTime"),
 	"directory_manipulation":              shown("daemontest: TestFilesOverTheAPI"),
+	"sett_snapshot_files":                 route("GET /1.0/instances/{name}/snapshots/{snapshot}/files"),
 	"file_delete":                         route("DELETE /1.0/instances/{name}/files"),
 	"file_append":                         shown("daemontest: TestFilesOverTheAPI"),
 	"file_symlinks":                       shown("daemontest: TestFilesOverTheAPI"),

@@ -15,6 +15,7 @@ import (
 
 	"sett/client"
 	"sett/lxd/daemontest"
+	"sett/shared/api"
 )
 
 // put is what a test writes with; owners are left alone, as tests have no others.
@@ -198,5 +199,42 @@ func TestSFTPEndsWithTheInstance(t *testing.T) {
 	s.Wait(op, err)
 	if _, err := c.ReadDir("/"); err == nil {
 		t.Error("the connection outlives the instance")
+	}
+}
+
+func TestFilesOfSnapshotsCanBeRead(t *testing.T) {
+	t.Parallel()
+	s := daemontest.New(t)
+	s.Setup()
+	s.Import("tiny")
+	s.Create("c1", "tiny")
+	s.Must(s.CreateInstanceFile("c1", "/f", put("before")))
+	op, err := s.CreateInstanceSnapshot("c1", api.InstanceSnapshotsPost{Name: "s0"})
+	s.Wait(op, err)
+	s.Must(s.CreateInstanceFile("c1", "/f", put("after")))
+	body, resp, err := s.GetInstanceFile("c1/s0", "/f")
+	s.Must(err)
+	b, err := io.ReadAll(body)
+	s.Must(err)
+	_ = body.Close()
+	if string(b) != "before" || resp.Type != "file" {
+		t.Errorf("%q, %+v", b, resp)
+	}
+	if err := s.CreateInstanceFile("c1/s0", "/f", put("x")); err == nil {
+		t.Error("a snapshot was written to")
+	}
+	if _, _, err := s.GetInstanceFile("c1/none", "/f"); status(err) != 404 {
+		t.Errorf("no snapshot: %v", err)
+	}
+	c, err := s.GetInstanceFileSFTP("c1/s0")
+	s.Must(err)
+	defer c.Close()
+	if fi, err := c.Stat("/f"); err != nil || fi.Size() != 6 {
+		t.Errorf("%v, %v", fi, err)
+	}
+	op, err = s.DeleteInstanceSnapshot("c1", "s0")
+	s.Wait(op, err)
+	if _, err := c.Stat("/f"); err == nil {
+		t.Error("the connection outlives the snapshot")
 	}
 }

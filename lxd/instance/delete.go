@@ -49,7 +49,7 @@ func (s *Service) remove(ctx context.Context, i *Instance, by *event.Requestor) 
 
 // erase takes away everything of an instance, whatever there is of it.
 func (s *Service) erase(ctx context.Context, i *Instance) error {
-	s.liveOf(i.ID).closeFiles()
+	s.liveOf(i.ID).closeFiles(anyFiles)
 	for name, c := range i.ExpandedDevices() {
 		if err := s.leave(ctx, i, name, c); err != nil {
 			return fmt.Errorf("device %q: %w", name, err)

@@ -19,8 +19,9 @@ import (
 type Files struct {
 	*guestfs.Client
 
-	end  func()
-	once sync.Once
+	snapshot string // whose files they are; empty: the instance's own
+	end      func()
+	once     sync.Once
 }
 
 // Close ends the access, in the middle of whatever is under way.
@@ -34,7 +35,6 @@ func (f *Files) Close() error {
 func (s *Service) OpenFiles(ctx context.Context, i *Instance) (*Files, error) {
 	l := s.liveOf(i.ID)
 	st, p := l.get()
-	f := &Files{}
 	var tree container.FileTree
 	release := func() {}
 	switch {
@@ -48,11 +48,51 @@ func (s *Service) OpenFiles(ctx context.Context, i *Instance) (*Files, error) {
 	default:
 		return nil, errs.Unavailable("The files of instance %q cannot be reached now: it is %s", i.Name, st)
 	}
+	f, err := s.serveFiles(ctx, l, tree, "", release)
+	if err != nil {
+		return nil, err
+	}
+	if now, _ := l.get(); tree.Process != nil && !now.alive() {
+		// It has stopped meanwhile, and whoever cleans up has not seen us.
+		_ = f.Close()
+		return nil, errs.Unavailable("The instance has stopped meanwhile")
+	}
+	return f, nil
+}
+
+// OpenSnapshotFiles gives access to the files of a snapshot, to read only.
+func (s *Service) OpenSnapshotFiles(ctx context.Context, i *Instance, name string) (*Files, error) {
+	sn, err := s.Snapshot(ctx, i, name)
+	if err != nil {
+		return nil, err
+	}
+	v, _, err := volume(i)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := s.Storage.MountSnapshot(ctx, v, name)
+	if err != nil {
+		return nil, err
+	}
+	release := s.releasing(i, func(ctx context.Context) error { return s.Storage.UnmountSnapshot(ctx, v, name) })
+	tree, err := s.treeOf(ctx, sn.of(i), dir)
+	if err != nil {
+		release()
+		return nil, err
+	}
+	tree.ReadOnly = true
+	return s.serveFiles(ctx, s.liveOf(i.ID), tree, name, release)
+}
+
+// serveFiles starts a server for a tree; release is called when it has ended, and also
+// when it could not be started.
+func (s *Service) serveFiles(ctx context.Context, l *live, tree container.FileTree, snapshot string, release func()) (*Files, error) {
 	conn, err := s.Engine.Files(ctx, tree)
 	if err != nil {
 		release()
 		return nil, err
 	}
+	f := &Files{snapshot: snapshot}
 	f.Client = guestfs.NewClient(conn)
 	stop := context.AfterFunc(s.ctx, func() { _ = f.Close() })
 	f.end = func() {
@@ -64,26 +104,26 @@ func (s *Service) OpenFiles(ctx context.Context, i *Instance) (*Files, error) {
 		release()
 	}
 	l.mu.Lock()
-	now := l.state
 	if l.files == nil {
 		l.files = map[*Files]bool{}
 	}
 	l.files[f] = true
 	l.mu.Unlock()
-	if tree.Process != nil && !now.alive() {
-		// It has stopped meanwhile, and whoever cleans up has not seen us.
-		_ = f.Close()
-		return nil, errs.Unavailable("The instance has stopped meanwhile")
-	}
 	return f, nil
 }
 
-// closeFiles ends all access to files, so that what they lie on can be taken away.
-func (l *live) closeFiles() {
+// anyFiles is for closeFiles: those of the instance and of all of its snapshots.
+const anyFiles = "/"
+
+// closeFiles ends access to the files of the instance itself, snapshot empty, or of one
+// of its snapshots, so that what they lie on can be taken away.
+func (l *live) closeFiles(snapshot string) {
 	l.mu.Lock()
 	var all []*Files
 	for f := range l.files {
-		all = append(all, f)
+		if f.snapshot == snapshot || snapshot == anyFiles {
+			all = append(all, f)
+		}
 	}
 	l.mu.Unlock()
 	for _, f := range all {
@@ -102,28 +142,40 @@ func (s *Service) stoppedTree(ctx context.Context, i *Instance) (container.FileT
 	if err != nil {
 		return none, nil, err
 	}
-	release := func() {
-		ctx, cancel := s.cleanup()
-		defer cancel()
-		if err := s.Storage.Unmount(ctx, v); err != nil {
-			log.From(ctx).Warn("Could not unmount the volume of an instance", "instance", i.Name, "err", err)
-		}
-	}
-	t := container.FileTree{Root: dir + "/rootfs"}
-	if _, err = os.Lstat(t.Root); errors.Is(err, fs.ErrNotExist) {
-		err = errs.Invalid("The instance has no root file system; it was made without an image")
-	}
-	if err == nil {
-		t.IDMap, err = idmap.Parse(i.Config[volDiskMap])
-	}
-	if err == nil && t.IDMap.Empty() && !Privileged.Get(i.ExpandedConfig()) && s.IDs.Mountable(ctx, t.Root) {
-		// On disk are the guest's own ids, which the kernel maps.
-		t.Idmapped = true
-		t.IDMap, err = s.IDs.Map()
-	}
+	release := s.releasing(i, func(ctx context.Context) error { return s.Storage.Unmount(ctx, v) })
+	t, err := s.treeOf(ctx, i, dir)
 	if err != nil {
 		release()
 		return none, nil, err
 	}
 	return t, release, nil
+}
+
+// releasing ends the use of a volume, when nobody is left to be told of a failure.
+func (s *Service) releasing(i *Instance, unmount func(context.Context) error) func() {
+	return func() {
+		ctx, cancel := s.cleanup()
+		defer cancel()
+		if err := unmount(ctx); err != nil {
+			log.From(ctx).Warn("Could not unmount the volume of an instance", "instance", i.Name, "err", err)
+		}
+	}
+}
+
+// treeOf says whose ids the files in an instance's folder have.
+func (s *Service) treeOf(ctx context.Context, i *Instance, dir string) (container.FileTree, error) {
+	t := container.FileTree{Root: dir + "/rootfs"}
+	if _, err := os.Lstat(t.Root); errors.Is(err, fs.ErrNotExist) {
+		return t, errs.Invalid("The instance has no root file system; it was made without an image")
+	}
+	var err error
+	if t.IDMap, err = idmap.Parse(i.Config[volDiskMap]); err != nil {
+		return t, err
+	}
+	if t.IDMap.Empty() && !Privileged.Get(i.ExpandedConfig()) && s.IDs.Mountable(ctx, t.Root) {
+		// On disk are the guest's own ids, which the kernel maps.
+		t.Idmapped = true
+		t.IDMap, err = s.IDs.Map()
+	}
+	return t, err
 }

@@ -38,6 +38,9 @@ type Storage interface {
 	RenameSnapshot(ctx context.Context, v Volume, name, to string, also func(context.Context, *db.Tx) error) error
 	// RestoreSnapshot replaces the content of the volume, which nobody uses, as a whole.
 	RestoreSnapshot(ctx context.Context, v Volume, name string, size int64) error
+	// MountSnapshot returns the folder of a snapshot, to read only.
+	MountSnapshot(ctx context.Context, v Volume, name string) (dir string, err error)
+	UnmountSnapshot(ctx context.Context, v Volume, name string) error
 	// SnapshotUsage returns bytes used by those snapshots where that is known.
 	SnapshotUsage(ctx context.Context, v Volume, names []string) map[string]int64
 	// Usage returns bytes used, for those volumes where that is known.

@@ -185,6 +185,7 @@ func (s *Service) DeleteSnapshot(ctx context.Context, project, instance, name st
 
 // dropSnapshot removes the data and, last, the row: what was cut off can be done again.
 func (s *Service) dropSnapshot(ctx context.Context, i *Instance, v Volume, sn *Snapshot, by *event.Requestor) error {
+	s.liveOf(i.ID).closeFiles(sn.Name)
 	if err := s.Storage.DeleteSnapshot(ctx, v, sn.Name); err != nil {
 		return err
 	}
@@ -226,6 +227,7 @@ func (s *Service) RenameSnapshot(ctx context.Context, project, instance, name, t
 	if err := s.patchConfig(ctx, i, map[string]string{volPending: pendingSnap + name + "/" + to}); err != nil {
 		return err
 	}
+	s.liveOf(i.ID).closeFiles(name)
 	err = s.Storage.RenameSnapshot(ctx, v, name, to, func(ctx context.Context, tx *db.Tx) error {
 		if err := db.ExecOne(ctx, tx, stmtSnapshotRename, to, sn.ID); err != nil {
 			return err

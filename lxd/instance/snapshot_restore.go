@@ -127,7 +127,7 @@ func (s *Service) putBack(ctx context.Context, i *Instance, sn *Snapshot) (begun
 	if err != nil {
 		return false, err
 	}
-	s.liveOf(i.ID).closeFiles() // who writes now would write into what goes
+	s.liveOf(i.ID).closeFiles("") // who writes now would write into what goes
 	if err := s.Storage.RestoreSnapshot(ctx, v, sn.Name, size); err != nil {
 		return false, err
 	}

@@ -77,6 +77,10 @@ func (p *pools) RenameSnapshot(ctx context.Context, v instance.Volume, name, to 
 	return p.db.Update(ctx, also)
 }
 
+func (p *pools) MountSnapshot(context.Context, instance.Volume, string) (string, error) {
+	return "", errs.NotImplemented("not in these tests")
+}
+func (p *pools) UnmountSnapshot(context.Context, instance.Volume, string) error { return nil }
 func (p *pools) RestoreSnapshot(_ context.Context, v instance.Volume, name string, _ int64) error {
 	if err := p.did("restore", v); err != nil {
 		return err

@@ -178,7 +178,7 @@ func (s *Service) release(ctx context.Context, i *Instance, l *live) {
 			log.From(ctx).Warn("Could not clean up after an instance", "instance", i.Name, "what", what, "err", err)
 		}
 	}
-	l.closeFiles()
+	l.closeFiles("")
 	l.mu.Lock()
 	devs := l.devs
 	l.mu.Unlock()

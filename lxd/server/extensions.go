@@ -34,7 +34,7 @@ var extensions = []string{
 	"clustering_architecture", "clustering_sizing", "clustering_failure_domains", "clustering_join_token",
 	"clustering_update_cert", "clustering_config", "cluster_join_token_expiry",
 	"directory_manipulation", "file_delete", "file_append", "file_symlinks", "file_get_symlink", "instance_file_head",
-	"sett_exec_flow", "sett_webui",
+	"sett_exec_flow", "sett_snapshot_files", "sett_webui",
 }
 
 // Extensions lists the API extensions by name.

@@ -31,6 +31,10 @@ func (h *Handler) Routes() []rest.Route {
 	one := rest.Route{Path: "/1.0/instances/{name}/files", Scope: rest.InProject, Kind: entity.Instance, Where: rest.OnInstance}
 	sftp := one
 	sftp.Path = "/1.0/instances/{name}/sftp"
+	// Snapshots are there to be read; what asks for more finds no route.
+	old, oldSFTP := one, sftp
+	old.Path, old.Extension = "/1.0/instances/{name}/snapshots/{snapshot}/files", "sett_snapshot_files"
+	oldSFTP.Path, oldSFTP.Extension = "/1.0/instances/{name}/snapshots/{snapshot}/sftp", "sett_snapshot_files"
 	stream := func(r *rest.Route) { r.Body.Stream = true }
 	return instance.WithLegacy([]rest.Route{
 		// Whoever may look at an instance may not look into it: that is work with it.
@@ -39,6 +43,9 @@ func (h *Handler) Routes() []rest.Route {
 		one.As(http.MethodPost, "Write a file, make a directory or a symbolic link in an instance", auth.EditProject, h.post, stream),
 		one.As(http.MethodDelete, "Remove a file of an instance", auth.EditProject, h.delete),
 		sftp.As(http.MethodGet, "Reach the files of an instance by SFTP", auth.EditProject, h.sftp),
+		old.As(http.MethodGet, "Read a file or list a directory of a snapshot", auth.EditProject, h.get),
+		old.As(http.MethodHead, "Describe a file of a snapshot", auth.EditProject, h.head),
+		oldSFTP.As(http.MethodGet, "Read the files of a snapshot by SFTP", auth.EditProject, h.sftp),
 	})
 }
 
@@ -49,7 +56,12 @@ func (h *Handler) open(ctx context.Context, r *rest.Request) (*instance.Instance
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	f, err := h.instances.OpenFiles(ctx, i)
+	var f *instance.Files
+	if sn := r.Value(1); sn != "" {
+		f, err = h.instances.OpenSnapshotFiles(ctx, i, sn)
+	} else {
+		f, err = h.instances.OpenFiles(ctx, i)
+	}
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -236,7 +248,11 @@ func (h *Handler) delete(ctx context.Context, r *rest.Request) (rest.Response, e
 }
 
 func (h *Handler) tell(what string, i *instance.Instance, r *rest.Request, name string) {
-	h.bus.Lifecycle("instance-file-"+what, i.Ref(), r.Caller().Requestor(), map[string]any{"path": name})
+	more := map[string]any{"path": name}
+	if sn := r.Value(1); sn != "" {
+		more["snapshot"] = sn
+	}
+	h.bus.Lifecycle("instance-file-"+what, i.Ref(), r.Caller().Requestor(), more)
 }
 
 // sftp joins the client's connection with the file server's until one of them ends.
