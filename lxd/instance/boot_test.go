@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"sett/lxd/container/fake"
+	"sett/lxd/db/dbtest"
 	"sett/lxd/instance"
 	"sett/shared/api"
 	"sett/shared/errs"
@@ -159,4 +160,31 @@ func TestPauseGrows(t *testing.T) {
 	if !slices.Equal(got, []time.Duration{1, 2, 4, 8, 16, 32, 60, 60, 60}) {
 		t.Errorf("%d", got)
 	}
+}
+
+func TestStartNeedsItsKernelModules(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.ok(w.create("c1", with("linux.kernel_modules", "sett_no_such_module")))
+	err := w.start("c1")
+	if errs.Status(err) != 400 || !strings.Contains(err.Error(), `"sett_no_such_module"`) {
+		t.Errorf("got %v", err)
+	}
+	w.is("c1", instance.Stopped)
+	if err := w.create("c2", with("linux.kernel_modules", "--remove")); errs.Status(err) != 400 {
+		t.Errorf("a name that is an option: %v", err)
+	}
+}
+
+func TestProtectionOfIDs(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.ok(w.create("c1", with("security.protection.shift", "true")))
+	w.ok(w.start("c1")) // its files keep their ids
+	w.ok(w.stop("c1", instance.StopOptions{Force: true}))
+	dbtest.Exec(t, w.db, `UPDATE instances_config SET value = '[{"Isuid":true,"Isgid":true,"Hostid":5,"Nsid":0,"Maprange":5}]' WHERE key = 'volatile.last_state.idmap'`)
+	if err := w.start("c1"); errs.Status(err) != 400 || !strings.Contains(err.Error(), "security.protection.shift") {
+		t.Errorf("got %v", err)
+	}
+	w.is("c1", instance.Stopped)
 }

@@ -4,6 +4,8 @@ package peer_test
 
 import (
 	"bufio"
+	"errors"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -25,10 +27,58 @@ func TestMain(m *testing.M) {
 		if err != nil {
 			os.Exit(1)
 		}
+		if os.Getenv("PEER_LEAVE") != "" {
+			// Somebody else keeps the connection, as a guest would who waits for the
+			// number to become another's.
+			f, err := c.(*net.UnixConn).File()
+			if err != nil {
+				os.Exit(1)
+			}
+			heir := exec.Command("sleep", "1000")
+			heir.ExtraFiles = []*os.File{f}
+			if heir.Start() != nil {
+				os.Exit(1)
+			}
+			fmt.Println(heir.Process.Pid)
+			os.Exit(0)
+		}
 		_, _ = bufio.NewReader(c).ReadByte() // until it is closed
 		os.Exit(0)
 	}
 	os.Exit(m.Run())
+}
+
+// Who connected and has gone is nobody, whoever holds the connection now.
+func TestPeerThatIsGone(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := exec.Command(self)
+	c.Env = append(os.Environ(), "PEER_CONNECT="+l.Addr().String(), "PEER_LEAVE=1")
+	out, err := c.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	heir, err := strconv.Atoi(strings.TrimSpace(string(out)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = syscall.Kill(heir, syscall.SIGKILL) }()
+	s, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if p, err := peer.Of(s.(*net.UnixConn)); !errors.Is(err, os.ErrProcessDone) {
+		t.Errorf("%+v %v", p, err)
+	}
 }
 
 // A guest may make namespaces inside of its own; it is in its own all the same, and in
