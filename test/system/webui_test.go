@@ -17,14 +17,15 @@ import (
 func TestWebInterface(t *testing.T) {
 	node, err := exec.LookPath("node")
 	if err != nil {
-		t.Skip("node is not installed, so the web interface is neither built nor tested")
+		// Node is never installed for this: what has none has no web interface either.
+		t.Skip("node is not installed, so there is no web interface to test")
 	}
 	if _, err := os.Stat(filepath.Join(top(), "lxd/ui/web/node_modules/playwright-core")); err != nil {
-		t.Skip("the packages of the web interface were not fetched; 'make deps' does that")
+		t.Fatal("The packages of the web interface were not fetched; run 'make deps'")
 	}
 	chromium, err := exec.LookPath("chromium")
 	if err != nil {
-		t.Skip("chromium is not installed; 'make deps' does that")
+		t.Fatal("Chromium is not installed; run 'make deps'")
 	}
 	h := newHost(t)
 	h.setUp("dir")

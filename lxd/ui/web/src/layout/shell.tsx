@@ -100,6 +100,9 @@ export function Shell() {
               ))}
             </div>
           ))}
+          <Anchor href="/ui/licences.txt" size="xs" c="dimmed" px="sm" py="md" display="block">
+            {t("nav.licences")}
+          </Anchor>
         </ScrollArea>
       </AppShell.Navbar>
       <AppShell.Main id="content">

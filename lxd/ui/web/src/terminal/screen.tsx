@@ -31,7 +31,7 @@ interface Props {
   onPhase?: (p: Phase) => void;
 }
 
-function createTerminal(label: string): { term: Terminal; fit: FitAddon } {
+function createTerminal(): { term: Terminal; fit: FitAddon } {
   const term = new Terminal({
     allowProposedApi: true, // unicode versions
     cursorBlink: true,
@@ -56,7 +56,6 @@ function createTerminal(label: string): { term: Terminal; fit: FitAddon } {
     }
     return e.code !== "KeyV"; // the browser pastes by itself
   });
-  term.onRender(() => term.textarea?.setAttribute("aria-label", label));
   return { term, fit };
 }
 
@@ -75,9 +74,10 @@ export function Screen(props: Props) {
   useEffect(() => {
     const element = holder.current;
     if (element === null) return;
-    const { term, fit } = createTerminal(label);
+    const { term, fit } = createTerminal();
     terminal.current = { term, fit };
     term.open(element);
+    term.textarea?.setAttribute("aria-label", label);
     try {
       const webgl = new WebglAddon();
       webgl.onContextLoss(() => webgl.dispose());
