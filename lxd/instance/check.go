@@ -15,7 +15,42 @@ import (
 )
 
 // CheckConfig validates the keys of a profile or an instance.
-func (s *Service) CheckConfig(c map[string]string) error { return s.keys.Validate(c) }
+func (s *Service) CheckConfig(c map[string]string) error {
+	if err := s.keys.Validate(c); err != nil {
+		return err
+	}
+	for k := range c {
+		if name, ok := strings.CutPrefix(k, sysctlPrefix); ok {
+			if err := checkSysctl(name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// checkSysctl refuses settings that an instance has not of its own: an unprivileged
+// one could not start with them, and a privileged one would change the host.
+func checkSysctl(name string) error {
+	name = strings.ReplaceAll(name, "/", ".")
+	for _, r := range name {
+		if (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("._-", r) {
+			return errs.Invalid("%q is no name of a kernel setting", name)
+		}
+	}
+	if !strings.Contains(name, "..") && !strings.HasSuffix(name, ".") {
+		for _, own := range []string{"net.", "fs.mqueue.", "user.", "kernel.shm", "kernel.msg"} {
+			if strings.HasPrefix(name, own) {
+				return nil
+			}
+		}
+		switch name {
+		case "kernel.sem", "kernel.domainname", "kernel.sem_next_id":
+			return nil
+		}
+	}
+	return errs.Invalid("%s%s is not a setting that an instance has of its own; those of net, fs.mqueue, user and kernel's for messages, semaphores and shared memory are", sysctlPrefix, name)
+}
 
 // checkTwice refuses a profile that is named twice.
 func checkTwice(ps []profile.Profile) error {
@@ -80,7 +115,7 @@ func (s *Service) checkDevices(ctx context.Context, project string, devs map[str
 // profiles included. Whatever writes instances comes through here.
 func (s *Service) checkEffective(ctx context.Context, i *Instance) error {
 	cfg := i.ExpandedConfig()
-	if err := s.keys.Validate(cfg); err != nil {
+	if err := s.CheckConfig(cfg); err != nil {
 		return err
 	}
 	if Privileged.Get(cfg) && s.UnprivilegedOnly {

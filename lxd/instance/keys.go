@@ -8,7 +8,9 @@ import (
 	"gopkg.in/yaml.v2"
 
 	"sett/lxd/config"
+	"sett/lxd/container"
 	"sett/lxd/host/module"
+	"sett/lxd/host/rlimit"
 	"sett/shared/errs"
 	"sett/shared/units"
 )
@@ -22,9 +24,15 @@ var (
 	ShutdownTimeout   = config.Seconds("boot.host_shutdown_timeout", 30*time.Second, config.Live(), config.Group("boot"), config.Doc("Seconds that the instance has for its shutdown when the host goes down"))
 	StopPriority      = config.Int("boot.stop.priority", 0, config.Live(), config.Group("boot"), config.Doc("Order in which instances stop with the host, highest first"))
 
-	LimitCPU       = config.String("limits.cpu", "", config.Live(), config.Check(checkCPU), config.Group("limits"), config.Doc("How many CPUs the instance may use, or which ones"))
-	LimitMemory    = config.String("limits.memory", "", config.Live(), config.Check(checkMemory), config.Group("limits"), config.Doc("How much memory the instance may use, in bytes, with a unit, or in percent of the host's"))
-	LimitProcesses = config.Int("limits.processes", 0, config.Live(), config.Check(checkPositive), config.Group("limits"), config.Doc("How many processes the instance may have"))
+	LimitCPU          = config.String("limits.cpu", "", config.Live(), config.Check(checkCPU), config.Group("limits"), config.Doc("How many CPUs the instance may use, or which ones"))
+	LimitMemory       = config.String("limits.memory", "", config.Live(), config.Check(checkMemory), config.Group("limits"), config.Doc("How much memory the instance may use, in bytes, with a unit, or in percent of the host's"))
+	LimitAllowance    = config.String("limits.cpu.allowance", "", config.Live(), config.Check(checkAllowance), config.Group("limits"), config.Doc("How much of the CPUs' time the instance gets: a share such as 50% when others want it too, or never more than such as 25ms/100ms"))
+	LimitCPUPriority  = config.Int("limits.cpu.priority", 10, config.Live(), config.Check(checkPriority), config.Group("limits"), config.Doc("Who of instances with the same share of CPU time goes first, from 0 to 10"))
+	LimitDisk         = config.Int("limits.disk.priority", 5, config.Live(), config.Check(checkPriority), config.Group("limits"), config.Doc("How much of the disks' time the instance gets when others want it too, from 0 to 10"))
+	LimitEnforce      = config.String("limits.memory.enforce", "hard", config.Live(), config.Check(checkEnforce), config.Group("limits"), config.Doc("Whether the memory limit always holds (hard) or only when the host runs short of memory (soft)"))
+	LimitSwap         = config.Bool("limits.memory.swap", true, config.Live(), config.Group("limits"), config.Doc("Whether memory of the instance may be swapped out"))
+	LimitSwapPriority = config.Int("limits.memory.swap.priority", 10, config.Live(), config.Check(checkPriority), config.Group("limits"), config.Doc("How much the host keeps the instance's memory from being swapped out, from 0 to 10"))
+	LimitProcesses    = config.Int("limits.processes", 0, config.Live(), config.Check(checkPositive), config.Group("limits"), config.Doc("How many processes the instance may have"))
 
 	UserData      = config.String("cloud-init.user-data", "", config.Live(), config.Group("cloud-init"), config.Doc("What cloud-init does for the user of the instance, as cloud-config or script"))
 	VendorData    = config.String("cloud-init.vendor-data", "", config.Live(), config.Group("cloud-init"), config.Doc("What cloud-init does for whoever provides the instance; user data wins over it"))
@@ -38,6 +46,8 @@ var (
 	SnapshotExpiry   = config.String("snapshots.expiry", "", config.Live(), config.Check(checkExpiry), config.Group("snapshots"), config.Doc("Age at which snapshots are deleted, such as 1M 2H 3d 4w 5m 6y (minutes, hours, days, weeks, months, years)"))
 
 	KernelModules = config.String("linux.kernel_modules", "", config.Live(), config.Check(checkModules), config.Group("linux"), config.Doc("Modules that the kernel must have before the instance starts, with commas between them; they are loaded where that is possible"))
+
+	RawLXC = config.String("raw.lxc", "", config.Live(), config.Check(container.CheckRaw), config.Group("raw"), config.Doc("Lines of configuration for liblxc, which come last; from the next start on"))
 
 	Privileged = config.Bool("security.privileged", false, config.Group("security"), config.Doc("Run without a user namespace; root in the instance is root on the host"))
 	Nesting    = config.Bool("security.nesting", false, config.Group("security"), config.Doc("Allow containers inside of the instance"))
@@ -66,12 +76,21 @@ const (
 	volatilePrefix = "volatile."
 )
 
+// Keys of which there are several.
+const (
+	hugepagePrefix = "limits.hugepages."
+	kernelPrefix   = "limits.kernel."
+	sysctlPrefix   = "linux.sysctl."
+)
+
+// hugepages are the sizes that pages may have besides the usual one.
+func hugepages() []string { return []string{"64KB", "1MB", "2MB", "1GB"} }
+
 // unbuilt are keys of LXD 5.0 that this build refuses by name.
 var unbuilt = []string{
 	"cluster.evacuate",
-	"limits.cpu.allowance", "limits.cpu.priority", "limits.disk.priority", "limits.hugepages.*", "limits.kernel.*",
-	"limits.memory.enforce", "limits.memory.hugepages", "limits.memory.swap", "limits.memory.swap.priority", "limits.network.priority",
-	"linux.sysctl.*", "migration.*", "nvidia.*", "raw.*",
+	"limits.memory.hugepages", "limits.network.priority",
+	"migration.*", "nvidia.*", "raw.apparmor", "raw.idmap", "raw.qemu", "raw.seccomp",
 	"security.agent.metrics", "security.csm", "security.idmap.*",
 	"security.secureboot", "security.sev*", "security.syscalls.*",
 }
@@ -80,13 +99,22 @@ var unbuilt = []string{
 func Keys() config.Table {
 	ks := []config.Declared{
 		Autostart, AutostartDelay, AutostartPriority, AutoRestart, ShutdownTimeout, StopPriority,
-		LimitCPU, LimitMemory, LimitProcesses, UserData, VendorData, NetworkConfig, GuestAPI, GuestImages,
+		LimitCPU, LimitAllowance, LimitCPUPriority, LimitMemory, LimitEnforce, LimitSwap, LimitSwapPriority, LimitProcesses, LimitDisk, RawLXC, UserData, VendorData, NetworkConfig, GuestAPI, GuestImages,
 		SnapshotSchedule, SnapshotStopped, SnapshotPattern, SnapshotExpiry, Privileged, Nesting, Unshifted, Protected, KernelModules,
 		config.Any("environment.*", config.Live(), config.Group("environment"), config.Doc("Environment variables of init and of commands that are run inside")),
 		config.Any("user.*", config.Live(), config.Group("user"), config.Doc("Free text of the user's")),
 		config.Any("image.*", config.Live(), config.Group("image"), config.Doc("Properties of the image that the instance was made from")),
 		config.Any("volatile.*", config.Live(), config.Volatile(), config.Group("volatile"), config.Doc("What the daemon itself remembers")),
 	}
+	for _, size := range hugepages() {
+		ks = append(ks, config.String(hugepagePrefix+size, "", config.Live(), config.Check(checkSize), config.Group("limits"),
+			config.Doc("How much memory the instance may use in pages of "+size+", in bytes or with a unit")))
+	}
+	for _, name := range rlimit.Names() {
+		ks = append(ks, config.String(kernelPrefix+name, "", config.Live(), config.Group("limits"), config.Doc("Limit of each process from the next start on, as SOFT:HARD or one number for both; see setrlimit(2), RLIMIT_"+strings.ToUpper(name)),
+			config.Check(func(v string) error { _, err := rlimit.Parse(name, v); return err })))
+	}
+	ks = append(ks, config.Any(sysctlPrefix+"*", config.Live(), config.Check(checkLine), config.Group("linux"), config.Doc("Settings of the kernel that the instance has of its own, such as net.ipv4.ip_forward, from the next start on")))
 	for _, k := range unbuilt {
 		ks = append(ks, config.Unbuilt(k))
 	}
@@ -117,6 +145,39 @@ func checkPositive(v string) error {
 		return errs.Invalid("%q is not a number above zero", v)
 	}
 	return nil
+}
+
+func checkPriority(v string) error {
+	if n, err := strconv.ParseInt(v, 10, 64); err != nil || n < 0 || n > 10 {
+		return errs.Invalid("%q is not a priority from 0 to 10", v)
+	}
+	return nil
+}
+
+func checkEnforce(v string) error {
+	if v != "hard" && v != "soft" {
+		return errs.Invalid("%q is neither hard nor soft", v)
+	}
+	return nil
+}
+
+func checkSize(v string) error {
+	if n, err := units.ParseByteSizeString(v); err != nil || n < 0 {
+		return errs.Invalid("%q is not a size", v)
+	}
+	return nil
+}
+
+func checkLine(v string) error {
+	if strings.ContainsAny(v, "\n\r\x00") {
+		return errs.Invalid("it is more than one line")
+	}
+	return nil
+}
+
+func checkAllowance(v string) error {
+	_, _, _, err := parseAllowance(v)
+	return err
 }
 
 func checkCPU(v string) error {

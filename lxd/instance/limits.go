@@ -6,8 +6,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"sett/lxd/container"
+	"sett/shared/errs"
+	"sett/shared/units"
 )
 
 // limits turns the limits.* keys into what the cgroups take.
@@ -19,11 +22,43 @@ func (s *Service) limits(i *Instance) (container.Limits, error) {
 		if err != nil {
 			return l, err
 		}
-		if l.Memory, err = parseMemory(v, total); err != nil {
+		limit, err := parseMemory(v, total)
+		if err != nil {
 			return l, err
 		}
-		// Memory and swap together: a guest may swap within its limit, not beyond it.
-		l.MemorySwap = l.Memory
+		if LimitEnforce.Get(cfg) == "soft" {
+			l.MemorySoft = limit
+		} else {
+			// Memory and swap together: a guest may swap within its limit, not beyond it.
+			l.Memory, l.MemorySwap = limit, limit
+		}
+	}
+	if !LimitSwap.Get(cfg) {
+		l.Swappiness = new(uint64)
+		if l.Memory > 0 {
+			l.MemorySwap = -1
+		}
+	} else if cfg[LimitSwapPriority.Name()] != "" {
+		v := uint64(usualSwappiness + 10 - LimitSwapPriority.Get(cfg))
+		l.Swappiness = &v
+	}
+	if err := cpuTime(cfg, &l); err != nil {
+		return l, err
+	}
+	if cfg[LimitDisk.Name()] != "" {
+		l.BlkioWeight = uint64(max(100*LimitDisk.Get(cfg), 10))
+	}
+	for _, size := range hugepages() {
+		if v := cfg[hugepagePrefix+size]; v != "" {
+			n, err := units.ParseByteSizeString(v)
+			if err != nil {
+				return l, err
+			}
+			if l.HugepageBytes == nil {
+				l.HugepageBytes = map[string]int64{}
+			}
+			l.HugepageBytes[size] = n
+		}
 	}
 	l.Processes = LimitProcesses.Get(cfg)
 	if v := LimitCPU.Get(cfg); v != "" {
@@ -36,6 +71,64 @@ func (s *Service) limits(i *Instance) (container.Limits, error) {
 		}
 	}
 	return l, nil
+}
+
+// usualSwappiness is the kernel's.
+const usualSwappiness = 60
+
+// cpuTime fills in how much time the instance gets on its CPUs. Shares count against
+// those of others, of which the kernel gives everybody 1024 by default: 100% is a
+// little more, and the priority decides between equals.
+func cpuTime(cfg map[string]string, l *container.Limits) error {
+	v, prio := LimitAllowance.Get(cfg), LimitCPUPriority.Get(cfg)
+	if v == "" && cfg[LimitCPUPriority.Name()] == "" {
+		return nil
+	}
+	percent := 100
+	if v != "" {
+		p, quota, period, err := parseAllowance(v)
+		if err != nil {
+			return err
+		}
+		if quota > 0 {
+			l.CPUQuota, l.CPUPeriod = quota, period
+		} else {
+			percent = p
+		}
+	}
+	l.CPUShares = uint64(24 + 10*percent + int(prio))
+	return nil
+}
+
+// parseAllowance reads a percentage, or a time in each period of another.
+func parseAllowance(v string) (percent int, quota, period time.Duration, err error) {
+	if p, ok := strings.CutSuffix(v, "%"); ok {
+		if percent, err = strconv.Atoi(p); err != nil || percent < 1 || percent > 100 {
+			return 0, 0, 0, errs.Invalid("%q is not a percentage between 1%% and 100%%", v)
+		}
+		return percent, 0, 0, nil
+	}
+	q, p, ok := strings.Cut(v, "/")
+	if ok {
+		var a, b int
+		a, err = millis(q)
+		if err == nil {
+			b, err = millis(p)
+		}
+		// The kernel's own bounds.
+		if err == nil && a >= 1 && b >= 1 && b <= 1000 && a <= 1000*1000 {
+			return 0, time.Duration(a) * time.Millisecond, time.Duration(b) * time.Millisecond, nil
+		}
+	}
+	return 0, 0, 0, errs.Invalid("%q is neither a percentage such as 50%% nor a time in a period such as 25ms/100ms, with a period of up to 1000ms", v)
+}
+
+func millis(v string) (int, error) {
+	n, ok := strings.CutSuffix(v, "ms")
+	if !ok {
+		return 0, strconv.ErrSyntax
+	}
+	return strconv.Atoi(n)
 }
 
 // cpuSet picks the CPUs of an instance. A number takes those on which the fewest

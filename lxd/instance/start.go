@@ -276,6 +276,17 @@ func (st *starting) keep(_ context.Context, changes map[string]string) error {
 }
 
 func (st *starting) limits(context.Context) (err error) {
+	cfg := st.i.ExpandedConfig()
+	st.spec.Rlimits, st.spec.Sysctl = map[string]string{}, map[string]string{}
+	for k, v := range cfg {
+		if name, ok := strings.CutPrefix(k, kernelPrefix); ok && v != "" {
+			st.spec.Rlimits[name] = v
+		}
+		if name, ok := strings.CutPrefix(k, sysctlPrefix); ok && v != "" {
+			st.spec.Sysctl[name] = v
+		}
+	}
+	st.spec.RawLXC = RawLXC.Get(cfg)
 	st.spec.Limits, err = st.s.limits(st.i)
 	return err
 }

@@ -13,6 +13,7 @@ import (
 
 	"sett/lxd/container"
 	"sett/lxd/host/process"
+	"sett/lxd/host/rlimit"
 	"sett/lxd/shim"
 	"sett/lxd/shim/wire"
 	"sett/shared/errs"
@@ -102,11 +103,11 @@ func (g *guest) enter(s container.ExecSpec) (wire.Fields, error) {
 		f.Add(wire.TagCgroup, procs)
 	}
 	for name, v := range g.keep.Rlimits {
-		l, err := parseRlimit(name, v)
+		l, err := rlimit.Parse(name, v)
 		if err != nil {
 			return nil, err
 		}
-		f.Add(wire.TagRlimit, l)
+		f.Add(wire.TagRlimit, fmt.Sprintf("%d %d %d", l.Resource, l.Soft, l.Hard))
 	}
 	f.AddInt(wire.TagOOM, int64(g.keep.OOM))
 	flags := int64(namespaces)

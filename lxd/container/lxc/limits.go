@@ -110,8 +110,11 @@ func settings(has support, l container.Limits, all bool) []setting {
 	} else if all {
 		add(false, "pids", "pids.max", "max", "pids.max", "max")
 	}
-	if l.BlkioWeight > 0 {
-		w := strconv.FormatUint(l.BlkioWeight, 10)
+	if l.BlkioWeight > 0 || all {
+		w := "100"
+		if l.BlkioWeight > 0 {
+			w = strconv.FormatUint(l.BlkioWeight, 10)
+		}
 		if _, ok := has("io"); ok {
 			add(false, "io", "", "", "io.bfq.weight", w)
 		} else {
@@ -149,6 +152,16 @@ func live(has support, old, now container.Limits) []setting {
 	for _, s := range settings(has, now, true) {
 		if before[s.file] != s.value {
 			out = append(out, s)
+		}
+	}
+	for size := range old.HugepageBytes {
+		if _, ok := now.HugepageBytes[size]; ok {
+			continue
+		}
+		if v2, ok := has("hugetlb"); ok && v2 {
+			out = append(out, setting{controller: "hugetlb", file: "hugetlb." + size + ".max", value: "max", v2: true})
+		} else if ok {
+			out = append(out, setting{controller: "hugetlb", file: "hugetlb." + size + ".limit_in_bytes", value: unlimitedV1})
 		}
 	}
 	if grows(old.Memory, now.Memory) {

@@ -184,7 +184,7 @@ func haltSignal(s container.Spec) syscall.Signal {
 	if s.HaltSignal != 0 {
 		return s.HaltSignal
 	}
-	return parseSignal(rawValue(s.RawLXC, "lxc.signal.halt"))
+	return parseSignal(container.RawValue(s.RawLXC, "lxc.signal.halt"))
 }
 
 func (p *proc) Shutdown(ctx context.Context) error {

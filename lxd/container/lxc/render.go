@@ -97,7 +97,7 @@ func render(h host, s container.Spec, staged map[int]string) (string, error) {
 	if err := s.ID.Check(); err != nil {
 		return "", err
 	}
-	if err := CheckRaw(s.RawLXC); err != nil {
+	if err := container.CheckRaw(s.RawLXC); err != nil {
 		return "", err
 	}
 	if strings.ContainsAny(s.RunDir, "\"'$`\\\n") { // it stands in the hook's command

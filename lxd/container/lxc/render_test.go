@@ -170,7 +170,7 @@ func TestRawLinesStayInside(t *testing.T) {
 		"lxc.rootfs .path = /":               false,
 		"lxc.monitor.unshare = 1":            false,
 	} {
-		if err := CheckRaw(raw); (err == nil) != ok {
+		if err := container.CheckRaw(raw); (err == nil) != ok {
 			t.Errorf("%q: %v", raw, err)
 		}
 	}

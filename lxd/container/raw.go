@@ -1,4 +1,4 @@
-package lxc
+package container
 
 import (
 	"path"
@@ -20,7 +20,7 @@ var ours = []string{
 	"lxc.seccomp.profile", "lxc.seccomp.notify.", "lxc.hook",
 }
 
-// CheckRaw validates the lines of raw.lxc.
+// CheckRaw validates the lines of raw.lxc, whatever engine is to read them.
 func CheckRaw(raw string) error {
 	for line := range strings.Lines(raw) {
 		if strings.ContainsRune(line, 0) {
@@ -74,8 +74,8 @@ func rawNetAllowed(key string) bool {
 	return false
 }
 
-// rawValue returns the last value that raw lines give a key.
-func rawValue(raw, want string) string {
+// RawValue returns the last value that raw lines give a key.
+func RawValue(raw, want string) string {
 	out := ""
 	for line := range strings.Lines(raw) {
 		k, v, ok := strings.Cut(strings.TrimSpace(line), "=")
