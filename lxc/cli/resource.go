@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"sett/client"
+	"sett/shared/i18n"
 )
 
 // Resource is a name and the server that it belongs to.
@@ -13,6 +14,7 @@ type Resource struct {
 	Remote string
 	Server client.InstanceServer
 	Name   string
+	Target string // the member that --target names
 }
 
 // Resource finds the server behind "[remote:]name".
@@ -25,7 +27,41 @@ func (a *App) Resource(cmd *cobra.Command, arg string) (Resource, error) {
 	if err != nil {
 		return Resource{}, err
 	}
-	return Resource{Remote: remote, Server: s, Name: name}, nil
+	member := targetOf(cmd)
+	if member != "" {
+		s = s.UseTarget(member)
+	}
+	return Resource{Remote: remote, Server: s, Name: name, Target: member}, nil
+}
+
+// targetFlag is the name of the flag that Target adds.
+const targetFlag = "target"
+
+// Target gives a command the flag --target: what it asks of a cluster, it asks of the
+// member that is named there.
+func Target(cmd *cobra.Command) {
+	cmd.Flags().String(targetFlag, "", i18n.G("Cluster member name")+"``")
+	_ = cmd.Flags().SetAnnotation(targetFlag, targetKey, []string{"true"})
+}
+
+// targetKey marks the flags that Target has added: other commands may have one of the
+// same name that means something else.
+const targetKey = "sett_target"
+
+func targetOf(cmd *cobra.Command) string {
+	f := cmd.Flags().Lookup(targetFlag)
+	if f == nil || f.Annotations[targetKey] == nil {
+		return ""
+	}
+	return f.Value.String()
+}
+
+// Untargeted refuses --target for what is on one member anyway.
+func (r Resource) Untargeted() error {
+	if r.Name != "" && r.Target != "" {
+		return errors.New(i18n.G("--target cannot be used with instances"))
+	}
+	return nil
 }
 
 // Named is Resource for arguments that must name something; missing is the error

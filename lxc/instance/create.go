@@ -41,7 +41,8 @@ func (c *create) flags(cmd *cobra.Command) {
 	f.StringVarP(&c.network, "network", "n", "", i18n.G("Network name")+"``")
 	f.StringVarP(&c.storage, "storage", "s", "", i18n.G("Storage pool name")+"``")
 	f.StringVarP(&c.size, "type", "t", "", i18n.G("Instance type")+"``")
-	cli.Later(cmd, "target=", "vm")
+	cli.Target(cmd)
+	cli.Later(cmd, "vm")
 }
 
 // Init builds "lxc init".

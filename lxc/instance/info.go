@@ -31,6 +31,9 @@ func Info(a *cli.App) *cobra.Command {
 		if err != nil {
 			return err
 		}
+		if err := r.Untargeted(); err != nil {
+			return err
+		}
 		switch {
 		case resources && r.Name != "":
 			return errors.New(i18n.G("--resources shows a server, not an instance"))
@@ -52,7 +55,7 @@ func Info(a *cli.App) *cobra.Command {
 	})
 	cmd.Flags().BoolVar(&log, "show-log", false, i18n.G("Show the instance's last 100 log lines?"))
 	cmd.Flags().BoolVar(&resources, "resources", false, i18n.G("Show the resources available to the server"))
-	cli.Later(cmd, "target=")
+	cli.Target(cmd)
 	return cmd
 }
 

@@ -31,7 +31,7 @@ func Command(a *cli.App) *cobra.Command {
 		Example: "lxc network unset lxdbr0 ipv4.nat",
 	}, 2, 2, k.Unset)
 	for _, c := range []*cobra.Command{set, get, unset} {
-		cli.Later(c, "target=")
+		cli.Target(c)
 	}
 	edit := cli.Command(cli.Help{
 		Use: "edit " + arg, Short: i18n.G("Edit network configurations as YAML"),
@@ -87,11 +87,15 @@ func (n network) create() *cobra.Command {
 		if err := r.Server.CreateNetwork(req); err != nil {
 			return err
 		}
+		if r.Target != "" { // it is made when all members have been told
+			n.Say(i18n.G("Network %s pending on member %s"), r.Name, r.Target)
+			return nil
+		}
 		n.Say(i18n.G("Network %s created"), r.Name)
 		return nil
 	})
 	cmd.Flags().StringVarP(&kind, "type", "t", "", i18n.G("Network type")+"``")
-	cli.Later(cmd, "target=")
+	cli.Target(cmd)
 	return cmd
 }
 
@@ -141,7 +145,7 @@ func (n network) show() *cobra.Command {
 		}
 		return n.ShowYAML(o)
 	})
-	cli.Later(cmd, "target=")
+	cli.Target(cmd)
 	return cmd
 }
 
@@ -229,7 +233,7 @@ func (n network) info() *cobra.Command {
 		n.showState(r.Name, s)
 		return nil
 	})
-	cli.Later(cmd, "target=")
+	cli.Target(cmd)
 	return cmd
 }
 

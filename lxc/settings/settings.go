@@ -89,6 +89,9 @@ func (c settings) get() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		if err := r.Untargeted(); err != nil {
+			return err
+		}
 		if r.Name == "" {
 			if expanded {
 				return errors.New(i18n.G("--expanded cannot be used with a server"))
@@ -120,7 +123,7 @@ func (c settings) get() *cobra.Command {
 		return nil
 	})
 	cmd.Flags().BoolVarP(&expanded, "expanded", "e", false, i18n.G("Use what profiles add, too"))
-	cli.Later(cmd, "target=")
+	cli.Target(cmd)
 	return cmd
 }
 
@@ -147,6 +150,9 @@ func (c settings) set() *cobra.Command {
 		}
 		r, err := c.Resource(cmd, target)
 		if err != nil {
+			return err
+		}
+		if err := r.Untargeted(); err != nil {
 			return err
 		}
 		values, err := c.KeyValues(args)
@@ -176,7 +182,7 @@ func (c settings) set() *cobra.Command {
 		}
 		return update(r, put, etag)
 	})
-	cli.Later(cmd, "target=")
+	cli.Target(cmd)
 	return cmd
 }
 
@@ -195,6 +201,9 @@ func (c settings) unset() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		if err := r.Untargeted(); err != nil {
+			return err
+		}
 		if r.Name == "" {
 			return c.updateServer(r, map[string]string{key: ""})
 		}
@@ -210,7 +219,7 @@ func (c settings) unset() *cobra.Command {
 		delete(put.Config, key)
 		return update(r, put, etag)
 	})
-	cli.Later(cmd, "target=")
+	cli.Target(cmd)
 	return cmd
 }
 
@@ -223,6 +232,9 @@ func (c settings) show() *cobra.Command {
 	}, 0, 1, func(cmd *cobra.Command, args []string) error {
 		r, err := c.Resource(cmd, cli.OptionalArg(args, 0))
 		if err != nil {
+			return err
+		}
+		if err := r.Untargeted(); err != nil {
 			return err
 		}
 		if r.Name == "" {
@@ -257,7 +269,7 @@ func (c settings) show() *cobra.Command {
 		return c.ShowYAML(put)
 	})
 	cmd.Flags().BoolVarP(&expanded, "expanded", "e", false, i18n.G("Show what profiles add, too"))
-	cli.Later(cmd, "target=")
+	cli.Target(cmd)
 	return cmd
 }
 
@@ -269,6 +281,9 @@ func (c settings) edit() *cobra.Command {
 	}, 0, 1, func(cmd *cobra.Command, args []string) error {
 		r, err := c.Resource(cmd, cli.OptionalArg(args, 0))
 		if err != nil {
+			return err
+		}
+		if err := r.Untargeted(); err != nil {
 			return err
 		}
 		if r.Name == "" {
@@ -304,7 +319,7 @@ func (c settings) edit() *cobra.Command {
 			return update(r, put, etag)
 		})
 	})
-	cli.Later(cmd, "target=")
+	cli.Target(cmd)
 	return cmd
 }
 

@@ -34,7 +34,7 @@ func Command(a *cli.App) *cobra.Command {
 		Example: "lxc storage unset default rsync.bwlimit",
 	}, 2, 2, k.Unset)
 	for _, c := range []*cobra.Command{set, get, unset} {
-		cli.Later(c, "target=")
+		cli.Target(c)
 	}
 	edit := cli.Command(cli.Help{
 		Use: "edit " + arg, Short: i18n.G("Edit storage pool configurations as YAML"),
@@ -83,10 +83,14 @@ func (s storage) create() *cobra.Command {
 		if err := r.Server.CreateStoragePool(req); err != nil {
 			return err
 		}
+		if r.Target != "" { // it is made when all members have been told
+			s.Say(i18n.G("Storage pool %s pending on member %s"), r.Name, r.Target)
+			return nil
+		}
 		s.Say(i18n.G("Storage pool %s created"), r.Name)
 		return nil
 	})
-	cli.Later(cmd, "target=")
+	cli.Target(cmd)
 	return cmd
 }
 
@@ -129,7 +133,7 @@ func (s storage) show() *cobra.Command {
 		return s.ShowYAML(o)
 	})
 	cmd.Flags().BoolVar(&resources, "resources", false, i18n.G("Show the resources available to the storage pool"))
-	cli.Later(cmd, "target=")
+	cli.Target(cmd)
 	return cmd
 }
 
@@ -204,7 +208,7 @@ func (s storage) info() *cobra.Command {
 		return s.ShowYAML(map[string]any{i18n.G("used by"): used})
 	})
 	cmd.Flags().BoolVar(&bytes, "bytes", false, i18n.G("Show the used and free space in bytes"))
-	cli.Later(cmd, "target=")
+	cli.Target(cmd)
 	return cmd
 }
 
