@@ -225,11 +225,11 @@ func (a *adding) byURL(server string) error {
 
 // known tells whether the server knows this client already.
 func (a *adding) known(s client.InstanceServer) (bool, error) {
-	_, _, err := s.GetServer()
+	server, _, err := s.GetServer()
 	if refused := (api.StatusError{}); errors.As(err, &refused) && refused.Status() == http.StatusForbidden {
 		return false, nil
 	}
-	return err == nil, err
+	return err == nil && server.Auth == "trusted", err
 }
 
 // meet fetches the certificate of a server and decides whether it is the right one:

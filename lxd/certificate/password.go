@@ -12,6 +12,7 @@ import (
 	"golang.org/x/crypto/scrypt"
 
 	"sett/shared/errs"
+	"sett/shared/log"
 )
 
 // A password is stored as salt and hash, in hexadecimal.
@@ -92,6 +93,7 @@ func (g *guard) try(ctx context.Context, address, password, stored string) error
 	}
 	from := origin(address)
 	if !g.allow(from) {
+		log.From(ctx).Warn("Somebody tries passwords too fast", "address", address)
 		return errs.Forbidden("Too many wrong passwords; wait a minute, or use a token")
 	}
 	g.turn.Lock()
@@ -100,6 +102,7 @@ func (g *guard) try(ctx context.Context, address, password, stored string) error
 		return err
 	}
 	if !matches(password, stored) {
+		log.From(ctx).Warn("Somebody came with a wrong trust password", "address", address)
 		return errs.Forbidden("not authorized")
 	}
 	g.forgive(from)
