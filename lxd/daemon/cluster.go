@@ -212,8 +212,8 @@ func (d *Daemon) waitDatabase() bool {
 		return true
 	}
 	var told time.Time
-	for {
-		ctx, cancel := context.WithTimeout(d.ctx, 5*time.Second)
+	for patience := time.Second; ; patience = 5 * time.Second {
+		ctx, cancel := context.WithTimeout(d.ctx, patience)
 		err := d.st.Ready(ctx)
 		cancel()
 		if err == nil {

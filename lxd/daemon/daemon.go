@@ -365,20 +365,24 @@ func (d *Daemon) gate(ctx context.Context, r *rest.Route) error {
 	default:
 	}
 	patience := time.Minute
-	if w := d.waiting.Load(); w != nil {
+	if d.here.Clustered() {
 		patience = databaseWait
-		if w.vain {
-			return errs.Unavailable("LXD daemon not ready: %s", w.text)
-		}
 	}
-	t := time.NewTimer(patience)
-	defer t.Stop()
-	select {
-	case <-d.ready:
-		return nil
-	case <-t.C:
-	case <-d.ctx.Done():
-	case <-ctx.Done():
+	look := time.NewTicker(100 * time.Millisecond)
+	defer look.Stop()
+	for over := time.After(patience); ; {
+		select {
+		case <-d.ready:
+			return nil
+		case <-look.C:
+			if w := d.waiting.Load(); w == nil || !w.vain {
+				continue
+			}
+		case <-over:
+		case <-d.ctx.Done():
+		case <-ctx.Done():
+		}
+		break
 	}
 	if why := d.waiting.Load(); why != nil {
 		return errs.Unavailable("LXD daemon not ready yet: %s", why.text)

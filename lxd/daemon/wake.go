@@ -60,7 +60,7 @@ func (d *Daemon) noteWake(ctx context.Context) {
 	if err == nil && start {
 		n.Reasons = append(n.Reasons, "instances are to be started")
 	}
-	if c, cerr := d.own.server.Config(ctx); cerr != nil || server.HTTPSAddress.Get(c) != "" {
+	if c, cerr := d.st.Local.Config(ctx); cerr != nil || server.HTTPSAddress.Get(c) != "" {
 		n.Reasons = append(n.Reasons, "the API is to be on the network")
 	}
 	var b []byte

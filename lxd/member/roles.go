@@ -77,6 +77,9 @@ func (s *Service) HandOver(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, handOverTime)
 	defer cancel()
 	n := s.Store.Node()
+	if l, err := n.Believed(ctx); err != nil || l.ID == 0 {
+		return err // there is no database that somebody could take over
+	}
 	raft, leader, err := n.Shape(ctx)
 	if err != nil {
 		return err
