@@ -271,7 +271,7 @@ func (n *Node) Handover(ctx context.Context) error {
 	}
 	var last error
 	for _, m := range members {
-		if m.ID == n.opts.ID || m.Role != client.Voter {
+		if m.ID == n.opts.ID || m.Role != client.Voter || !n.follows(ctx, m, n.opts.ID) {
 			continue
 		}
 		if last = c.Transfer(ctx, m.ID); last == nil {

@@ -8,6 +8,8 @@ import (
 
 	dqlite "github.com/canonical/go-dqlite"
 	"github.com/canonical/go-dqlite/client"
+
+	"sett/shared/errs"
 )
 
 // The roles of members. Voters hold the log and elect; stand-bys hold the log, so
@@ -112,9 +114,35 @@ func (n *Node) Remove(ctx context.Context, id uint64) error {
 	return nil
 }
 
-// Transfer gives leadership to a voter.
-func (n *Node) Transfer(ctx context.Context, id uint64) error {
-	return n.atLeader(ctx, func(c *client.Client) error { return c.Transfer(ctx, id) })
+// Transfer gives leadership to a voter that follows the leader.
+func (n *Node) Transfer(ctx context.Context, to Member) error {
+	return n.atLeader(ctx, func(c *client.Client) error {
+		l, err := c.Leader(ctx)
+		if err != nil {
+			return err
+		}
+		if l == nil || !n.follows(ctx, to, l.ID) {
+			return errs.Unavailable("Database member %s does not hear the leader, so it cannot take over", to.Address)
+		}
+		return c.Transfer(ctx, to.ID)
+	})
+}
+
+// follows reports whether a member hears a leader just now. Leadership must be given
+// to no other: libraft keeps the message to one that it cannot reach in a queue, and
+// when the transfer has timed out frees what the message stands in. The next time
+// that the queue is looked at, at the latest when the node is closed, the process is
+// killed.
+func (n *Node) follows(ctx context.Context, m Member, leader uint64) bool {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	c, err := client.New(ctx, m.Address, client.WithDialFunc(n.dial), client.WithLogFunc(n.log))
+	if err != nil {
+		return false
+	}
+	defer c.Close()
+	l, err := c.Leader(ctx)
+	return err == nil && l != nil && l.ID == leader
 }
 
 func (n *Node) atLeader(ctx context.Context, f func(*client.Client) error) error {

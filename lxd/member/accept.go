@@ -190,7 +190,7 @@ func (s *Service) dropRaft(ctx context.Context, id uint64) error {
 		}
 	}
 	if l, err := n.Leader(ctx); err == nil && l.ID == id {
-		if err := n.Transfer(ctx, heir.ID); err != nil {
+		if err := n.Transfer(ctx, *heir); err != nil {
 			return err
 		}
 	}
