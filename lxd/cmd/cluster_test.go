@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"sett/lxd/daemontest"
+	"sett/shared/api"
 )
 
 func TestInitMakesAClusterAndJoinsIt(t *testing.T) {
@@ -36,3 +37,37 @@ func TestInitMakesAClusterAndJoinsIt(t *testing.T) {
 
 // fakeToken names a server that nobody knows and a port where nobody is.
 const fakeToken = "eyJzZXJ2ZXJfbmFtZSI6ImEiLCJmaW5nZXJwcmludCI6IjAwIiwiYWRkcmVzc2VzIjpbIjEyNy4wLjAuMToxIl0sInNlY3JldCI6IngiLCJleHBpcmVzX2F0IjoiMjAzMC0wMS0wMVQwMDowMDowMFoifQ=="
+
+func TestClusterIsMendedByHand(t *testing.T) {
+	t.Parallel()
+	ms := daemontest.Cluster(t, 3)
+	a := ms[0]
+	want(t, a, 1, "must not run", "", "cluster", "show")
+	want(t, a, 0, ms[1].Address, "", "cluster", "list-database")
+	want(t, a, 1, "no member at", "", "cluster", "remove-raft-node", "-q", "127.0.0.1:1")
+	want(t, a, 1, "Nothing was changed", "no\n", "cluster", "remove-raft-node", "127.0.0.1:1")
+	a.Must(a.RenameClusterMember("m1", api.ClusterMemberPost{ServerName: "left"}))
+	for _, m := range ms {
+		m.Stop()
+	}
+	want(t, a, 0, "role: ", "", "cluster", "show")
+	want(t, a, 1, "At least one member must be a voter", "members: [{id: 1, address: 'x:1', role: spare}]", "cluster", "edit")
+	want(t, a, 1, "There is no member 9", "members: [{id: 9, address: 'x:1', role: voter}]", "cluster", "edit")
+	// The others are lost.
+	want(t, a, 0, "", "", "cluster", "recover-from-quorum-loss", "-q")
+	a.Start()
+	for _, gone := range []string{"m2", "m3"} {
+		a.Must(a.DeleteClusterMember(gone, true))
+	}
+	names, err := a.GetClusterMemberNames()
+	if err != nil || strings.Join(names, " ") != "left" {
+		t.Errorf("members %v, %v", names, err)
+	}
+}
+
+func TestLoneServerHasNoClusterToMend(t *testing.T) {
+	t.Parallel()
+	s := daemontest.New(t)
+	s.Stop()
+	want(t, s, 1, "not a member of a cluster", "", "cluster", "recover-from-quorum-loss", "-q")
+}

@@ -17,16 +17,7 @@ func (e *env) laterCommands() []*cobra.Command {
 		}
 		return c
 	}
-	cluster := later("cluster", i18n.G("Look after the database of a cluster (not implemented)"))
-	cluster.AddCommand(
-		later("list-database", i18n.G("List the members that hold the database (not implemented)")),
-		later("show", i18n.G("Show the database's members as YAML (not implemented)")),
-		later("edit", i18n.G("Edit the database's members as YAML (not implemented)")),
-		later("recover-from-quorum-loss", i18n.G("Go on with this member alone (not implemented)")),
-		later("remove-raft-node", i18n.G("Remove a member from the database (not implemented)")),
-	)
 	return []*cobra.Command{
-		cluster,
 		later("recover", i18n.G("Take instances and volumes of a pool back into the database (not implemented)")),
 		later("import", i18n.G("Old name of \"lxd recover\" (not implemented)")),
 	}

@@ -89,7 +89,7 @@ func newRoot(e *env) *cobra.Command {
 	f.BoolP("help", "h", false, i18n.G("Print help"))
 	root.Flags().Bool("version", false, i18n.G("Print the version"))
 
-	root.AddCommand(e.activateCommand(), e.initCommand(), e.shutdownCommand(), e.sqlCommand(), e.versionCommand(), e.waitReadyCommand())
+	root.AddCommand(e.activateCommand(), e.clusterCommand(), e.initCommand(), e.shutdownCommand(), e.sqlCommand(), e.versionCommand(), e.waitReadyCommand())
 	root.AddCommand(e.laterCommands()...)
 	return root
 }

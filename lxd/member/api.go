@@ -207,6 +207,23 @@ func (s *Service) postPeek(ctx context.Context, r *rest.Request) (rest.Response,
 	return rest.Sync(keys), nil
 }
 
+// deleteRaftNode is for administrators who mend what a broken removal has left.
+func (s *Service) deleteRaftNode(ctx context.Context, r *rest.Request) (rest.Response, error) {
+	if err := s.clustered(); err != nil {
+		return nil, err
+	}
+	all, err := s.Store.Node().Members(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range all {
+		if m.Address == r.Name() {
+			return rest.Empty(), s.dropRaft(ctx, m.ID)
+		}
+	}
+	return nil, errs.NotFound("The database has no member at %s", r.Name())
+}
+
 func (s *Service) postWithdraw(ctx context.Context, r *rest.Request) (rest.Response, error) {
 	name := r.Caller().Username
 	m, err := s.find(ctx, name)

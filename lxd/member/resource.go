@@ -17,6 +17,7 @@ const PathPeek = "/internal/cluster/peek"
 const (
 	pathDatabase    = "/internal/database"
 	pathAccept      = "/internal/cluster/accept"
+	pathRaftNode    = "/internal/cluster/raft-node/{address}"
 	pathWithdraw    = "/internal/cluster/withdraw"
 	pathPeers       = "/internal/cluster/peers"
 	pathRefresh     = "/internal/cluster/refresh"
@@ -72,6 +73,7 @@ func (s *Service) internal() []rest.Route {
 		at(pathDatabase).As(http.MethodGet, "Talk to the database of this member", auth.Member, s.database),
 		at(pathAccept).As(http.MethodPost, "Let a server with a token in", auth.Public, s.postAccept, small(acceptRequest{})),
 		at(PathPeek).As(http.MethodPost, "Tell a server with a token what it must bring", auth.Public, s.postPeek, small(TokenRequest{})),
+		rest.Route{Path: pathRaftNode}.As(http.MethodDelete, "Remove a member from the database's own members", auth.Admin, s.deleteRaftNode),
 		at(pathWithdraw).As(http.MethodPost, "Forget the server that asks: it could not join", auth.Member, s.postWithdraw),
 		at(pathPeers).As(http.MethodGet, "List the certificates of the members", auth.Member, s.getPeers, func(r *rest.Route) { r.Reply = []cluster.Peer{} }),
 		at(pathRefresh).As(http.MethodPost, "Look into the database again", auth.Member, s.postRefresh),
