@@ -506,8 +506,8 @@ func (s *Service) CreateHere(ctx context.Context, given []api.ClusterMemberConfi
 		return err
 	}
 	for _, n := range all {
-		if n.State == pending || n.here == created {
-			continue
+		if n.State != created || n.here == created {
+			continue // what is not whole is told to this member when it is made whole
 		}
 		d, err := s.driver(n.Type)
 		if err != nil {

@@ -113,21 +113,22 @@ func (m *mesh) settled(ctx context.Context) {
 // Listen hears the other members until the context ends, whoever they are. It returns
 // at once; Close waits for the end.
 func (s *Service) Listen(all context.Context) {
-	running := map[cluster.Peer]context.CancelFunc{}
+	// By address: a member that is renamed, or has a new certificate, is the same one.
+	running := map[string]context.CancelFunc{}
 	look := func() {
 		now := s.relay.Peers()
-		for p, stop := range running {
-			if !slices.Contains(now, p) {
+		for a, stop := range running {
+			if !slices.ContainsFunc(now, func(p cluster.Peer) bool { return p.Address == a }) {
 				stop()
-				delete(running, p)
+				delete(running, a)
 			}
 		}
 		for _, p := range now {
-			if running[p] != nil {
+			if running[p.Address] != nil {
 				continue
 			}
 			ctx, stop := context.WithCancel(all)
-			running[p] = stop
+			running[p.Address] = stop
 			s.mesh.begin()
 			s.mesh.wg.Go(func() { s.hear(all, ctx, p) })
 		}
@@ -156,13 +157,13 @@ func (s *Service) Close() { s.mesh.wg.Wait() }
 // hear listens to one member, again and again. all ends with the daemon, ctx also when
 // the member is one no more.
 func (s *Service) hear(all, ctx context.Context, p cluster.Peer) {
-	to := s.relay.To(cluster.Member{Name: p.Name, Address: p.Address})
-	to.Alive = nil // a stream that comes up is a sign of life itself
 	runs := &running{ops: map[string]heard{}}
 	settled := sync.OnceFunc(s.mesh.end)
 	defer settled()
 	lost, pause := time.Now(), meshPause
 	for ctx.Err() == nil {
+		to := s.relay.To(cluster.Member{Name: p.Name, Address: p.Address})
+		to.Alive = nil // a stream that comes up is a sign of life itself
 		up := false
 		err := s.hearOnce(ctx, to, runs, func() {
 			up = true

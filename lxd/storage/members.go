@@ -377,8 +377,8 @@ func (s *Service) CreateHere(ctx context.Context, given []api.ClusterMemberConfi
 		return err
 	}
 	for _, p := range ps {
-		if p.state == statePending || p.here == stateCreated {
-			continue
+		if p.state != stateCreated || p.here == stateCreated {
+			continue // what is not whole is told to this member when it is made whole
 		}
 		kind, err := s.Drivers.Kind(p.Driver)
 		if err != nil {
