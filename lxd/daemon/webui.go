@@ -10,7 +10,8 @@ import (
 
 // newUI makes the web interface.
 func (d *Daemon) newUI(global *db.DB) *ui.Service {
-	return ui.New(ui.Deps{DB: global, Log: d.log, Caller: d.callerNow, URLs: d.browserURLs, Name: Name(d.o.Dir)})
+	return ui.New(ui.Deps{DB: global, Log: d.log, Caller: d.callerNow, URLs: d.browserURLs, Name: Name(d.o.Dir),
+		Server: func() string { return d.own.identity.Network().Fingerprint()[:12] }})
 }
 
 // callerNow looks up who an identity is at this moment: whoever made a login link may

@@ -436,3 +436,32 @@ func TestPagesOfOthersCannotUseACertificate(t *testing.T) {
 		}
 	}
 }
+
+// TestSessionsAreGoodOnEachMember: they are in the database that all share.
+func TestSessionsAreGoodOnEachMember(t *testing.T) {
+	t.Parallel()
+	ms := daemontest.Cluster(t, 2)
+	l, err := ms[0].CreateWebUILink()
+	ms[0].Must(err)
+	b := newBrowser(t, l.URLs[0])
+	there, _, err := ms[1].GetServer()
+	ms[1].Must(err)
+	here := b.base
+	second := func() {
+		b.base = "https://" + there.Environment.Addresses[0]
+		b.from("same-origin", b.base)
+	}
+	second()
+	b.login(l.Token) // a link of the first, at the second
+	b.want(http.StatusOK, "GET", "/1.0/profiles", "")
+	b.base = here
+	b.from("same-origin", b.base)
+	b.want(http.StatusOK, "GET", "/1.0/profiles", "")
+	// What a member hands on for a browser comes from a page of the member's.
+	b.want(http.StatusOK, "GET", "/1.0/resources?target="+url.QueryEscape(there.Environment.ServerName), "")
+	b.want(http.StatusOK, "DELETE", "/1.0/webui/sessions/current", "")
+	second()
+	if b.trusted() {
+		t.Error("a session that one member has ended is good on another")
+	}
+}

@@ -11,14 +11,13 @@ import (
 )
 
 // cookieName is the session's cookie. With TLS its prefix makes browsers insist that
-// it came over TLS from this very host. Daemons on one host, which cookies do not tell
+// it came over TLS from this very host. Servers on one host, which cookies do not tell
 // apart by port, tell theirs apart by the name.
 func (s *Service) cookieName(tls bool) string {
-	name := "sett-" + s.deps.Name
 	if tls {
-		return "__Host-" + name
+		return "__Host-sett-" + s.deps.Server()
 	}
-	return name
+	return "sett-" + s.deps.Name
 }
 
 func (s *Service) cookie(tls bool, value string, expires time.Time) *http.Cookie {

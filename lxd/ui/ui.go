@@ -43,8 +43,10 @@ type Deps struct {
 	Caller func(ctx context.Context, protocol, username string) (auth.Caller, bool)
 	// URLs are the base URLs of the server's network addresses; none when it has none.
 	URLs func(ctx context.Context) []string
-	// Name tells daemons of one machine apart; it goes into the cookie's name.
-	Name string
+	// Name tells daemons of one machine apart, and Server those that are reached over
+	// the network; members of a cluster are one server. They go into names of cookies.
+	Name   string
+	Server func() string
 	// Listen makes the listener on loopback; tests replace it.
 	Listen func() (net.Listener, error)
 }

@@ -25,7 +25,7 @@ func (p people) now(_ context.Context, protocol, username string) (auth.Caller, 
 
 func service(t *testing.T, p people) *Service {
 	t.Helper()
-	return New(Deps{DB: dbtest.Open(t), Log: slog.New(slog.DiscardHandler), Caller: p.now, Name: "test",
+	return New(Deps{DB: dbtest.Open(t), Log: slog.New(slog.DiscardHandler), Caller: p.now, Name: "test", Server: func() string { return "test" },
 		URLs: func(context.Context) []string { return []string{"https://10.0.0.1:8443/ui/"} }})
 }
 

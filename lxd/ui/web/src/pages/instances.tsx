@@ -58,6 +58,9 @@ export function Instances() {
             <Anchor component={Link} to={href(`/instances/${encodeURIComponent(i.name)}`)} fw={600} className="wrap">
               {i.name}
             </Anchor>
+            <Text size="xs" c="dimmed" hiddenFrom="sm" className="wrap">
+              {[clustered ? i.location : "", addresses(i.state)[0]].filter(Boolean).join(" · ")}
+            </Text>
             {i.description !== "" && (
               <Text size="xs" c="dimmed" lineClamp={1} className="wrap">
                 {i.description}
@@ -85,7 +88,7 @@ export function Instances() {
       },
     ];
     if (clustered) {
-      out.push({ id: "member", header: t("common.member"), from: "xs", sort: (i) => i.location, render: (i) => i.location });
+      out.push({ id: "member", header: t("common.member"), from: "sm", sort: (i) => i.location, render: (i) => i.location });
     }
     out.push({
       id: "actions",
