@@ -287,6 +287,40 @@ func TestNICComesAndGoes(t *testing.T) {
 	}
 }
 
+func TestHugepagesAreLimited(t *testing.T) {
+	t.Parallel()
+	s := spec(t, unprivileged, true)
+	s.Limits.HugepageBytes = map[string]int64{"2MB": 4 << 20}
+	p := start(t, newEngine(t), s)
+	var file string
+	for _, f := range []string{"unified/%s/hugetlb.2MB.max", "%s/hugetlb.2MB.max", "hugetlb/%s/hugetlb.2MB.limit_in_bytes"} {
+		f = filepath.Join("/sys/fs/cgroup", fmt.Sprintf(f, "lxd.payload."+s.ID.Daemon+"."+s.ID.Project+"_"+s.ID.Name))
+		if _, err := os.Stat(f); err == nil {
+			file = f
+		}
+	}
+	check := func(want string) {
+		t.Helper()
+		b, err := os.ReadFile(file)
+		if v := strings.TrimSpace(string(b)); err != nil || v != want && !(want == "max" && len(v) == 19) { // the largest number there is
+			t.Errorf("%q: %q, %v, not %q", file, b, err, want)
+		}
+	}
+	check("4194304")
+	ctx := context.Background()
+	now := container.Limits{HugepageBytes: map[string]int64{"2MB": 2 << 20}}
+	if err := p.SetLimits(ctx, s.Limits, now); err != nil {
+		t.Fatal(err)
+	}
+	check("2097152")
+	if err := p.SetLimits(ctx, now, container.Limits{}); err != nil {
+		t.Fatal(err)
+	}
+	if strings.HasSuffix(file, ".max") {
+		check("max")
+	}
+}
+
 func TestLimitsHoldAndChange(t *testing.T) {
 	t.Parallel()
 	s := spec(t, unprivileged, true)

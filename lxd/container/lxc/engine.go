@@ -168,6 +168,9 @@ func (e *Engine) Start(ctx context.Context, s container.Spec) (container.Process
 		// guest's, to whom the folders of volumes are closed.
 		s.Rootfs.Path = stage.root(s.Rootfs, p)
 	}
+	if err := e.handDown(s.Limits); err != nil {
+		return nil, err
+	}
 	conf, err := render(e.host, s, staged)
 	if err != nil {
 		return nil, err
@@ -220,8 +223,42 @@ func (e *Engine) Start(ctx context.Context, s container.Spec) (container.Process
 	if err != nil {
 		return nil, err
 	}
+	if err := e.finishLimits(g, s.Limits); err != nil {
+		late, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanTimeout)
+		defer cancel()
+		if kerr := g.handle().Kill(late); kerr == nil {
+			u.Commit() // its end has cleaned up
+		}
+		return nil, err
+	}
 	u.Commit()
 	return g.handle(), nil
+}
+
+// handDown makes sure that groups have the files for these limits. Of what we use
+// only this controller is not handed down on every host that runs containers.
+func (e *Engine) handDown(l container.Limits) error {
+	if len(l.HugepageBytes) == 0 {
+		return nil
+	}
+	return e.layout.Enable("hugetlb")
+}
+
+// finishLimits sets what liblxc passes over: where both versions of cgroups are in
+// use it sets nothing in the second.
+func (e *Engine) finishLimits(g *guest, l container.Limits) error {
+	if e.layout.Mode() != "hybrid" {
+		return nil
+	}
+	for _, s := range settings(e.host.has, l, false) {
+		if !s.v2 {
+			continue
+		}
+		if err := g.group.Write(s.controller, s.file, s.value); err != nil {
+			return fmt.Errorf("set %s to %s in %s: %w", s.file, s.value, g.id, err)
+		}
+	}
+	return nil
 }
 
 // reachable explains, where liblxc would only refuse, why a guest's root does not get

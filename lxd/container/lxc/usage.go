@@ -97,6 +97,9 @@ func (p *proc) SetLimits(ctx context.Context, old, now container.Limits) error {
 	if err := missing(has, changes); err != nil {
 		return errs.Invalid("%v", err)
 	}
+	if err := p.g.engine.handDown(now); err != nil {
+		return err
+	}
 	var u undo.Stack
 	defer u.Run()
 	for _, s := range changes {

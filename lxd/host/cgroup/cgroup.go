@@ -387,3 +387,24 @@ func poll(ctx context.Context, done func() (bool, error)) error {
 		wait = min(wait*2, 20*time.Millisecond)
 	}
 }
+
+// Enable hands a controller of v2 down to the groups made below the base, which is
+// not so by itself. Elsewhere there is nothing to do.
+func (l *Layout) Enable(controller string) error {
+	h := l.Find(controller)
+	if h == nil {
+		return fmt.Errorf("%s: %w", controller, ErrNoController)
+	}
+	if !h.V2 {
+		return nil
+	}
+	file := filepath.Join(h.Mount, h.Base, "cgroup.subtree_control")
+	b, err := os.ReadFile(file)
+	if err != nil || slices.Contains(strings.Fields(string(b)), controller) {
+		return err
+	}
+	if err := os.WriteFile(file, []byte("+"+controller), 0); err != nil {
+		return fmt.Errorf("hand cgroup controller %s down: %w", controller, err)
+	}
+	return nil
+}
