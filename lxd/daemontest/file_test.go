@@ -2,12 +2,14 @@ package daemontest_test
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -237,4 +239,53 @@ func TestFilesOfSnapshotsCanBeRead(t *testing.T) {
 	if _, err := c.Stat("/f"); err == nil {
 		t.Error("the connection outlives the snapshot")
 	}
+}
+
+// TestFileServersWaitForTheNextUser: many small requests, from many at once, and
+// requests that go wrong in between.
+func TestFileServersWaitForTheNextUser(t *testing.T) {
+	t.Parallel()
+	s := daemontest.New(t)
+	s.Setup()
+	s.Import("tiny")
+	s.Create("c1", "tiny")
+	for _, state := range []string{"start", "stop", "start"} {
+		s.SetState("c1", state)
+		var all sync.WaitGroup
+		for n := range 8 {
+			all.Add(1)
+			go func() {
+				defer all.Done()
+				for k := range 10 {
+					name := fmt.Sprintf("/f%d-%d", n, k)
+					text := strings.Repeat(name, 1000*(k%3))
+					if err := s.CreateInstanceFile("c1", name, put(text)); err != nil {
+						t.Error(err)
+						return
+					}
+					if k%3 == 1 { // a client that goes away in the middle
+						if body, _, err := s.GetInstanceFile("c1", name); err == nil {
+							_ = body.Close()
+						}
+					}
+					if b, _ := contents(t, s, name); b != text {
+						t.Errorf("%s: %d bytes, not %d", name, len(b), len(text))
+					}
+					if _, _, err := s.GetInstanceFile("c1", "/none"); status(err) != 404 {
+						t.Error(err)
+					}
+					if err := s.DeleteInstanceFile("c1", name); err != nil {
+						t.Error(err)
+					}
+				}
+			}()
+		}
+		all.Wait()
+	}
+	s.SetState("c1", "stop")
+	s.Must(s.CreateInstanceFile("c1", "/f", put("x")))
+	op, err := s.RenameInstance("c1", api.InstancePost{Name: "c2"})
+	s.Wait(op, err)
+	op, err = s.DeleteInstance("c2")
+	s.Wait(op, err)
 }

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"slices"
 	"sync"
+	"time"
 
 	"sett/lxd/container"
 	"sett/lxd/host/guestfs"
@@ -14,19 +16,56 @@ import (
 	"sett/shared/log"
 )
 
-// Files is access to the files of an instance. It ends with Close, when the instance
-// stops, and when it is deleted.
+// Files is access to the files of an instance, for one user at a time. It ends with
+// Close, when the instance stops, and when it is deleted.
 type Files struct {
 	*guestfs.Client
 
-	snapshot string // whose files they are; empty: the instance's own
+	l        *live
+	proc     container.Process // whose files they are; nil: of a tree that does not run
+	snapshot string            // which one's; empty: the instance's own
 	end      func()
 	once     sync.Once
+	late     *time.Timer // ends it when nobody comes
 }
 
-// Close ends the access, in the middle of whatever is under way.
+// Who asks for one file often asks for the next, and to start a server takes longer than
+// to serve a small file. So some wait for a moment.
+const (
+	filesWait = 2 * time.Second
+	mostIdle  = 4
+)
+
+// Close gives the access back.
 func (f *Files) Close() error {
-	f.once.Do(f.end)
+	l := f.l
+	l.mu.Lock()
+	keep := f.Ready() && l.files[f] && len(l.idle) < mostIdle && f.snapshot == ""
+	if keep {
+		f.late = time.AfterFunc(filesWait, f.Kill)
+		l.idle = append(l.idle, f)
+	}
+	l.mu.Unlock()
+	if !keep {
+		f.Kill()
+	}
+	return nil
+}
+
+// Kill ends the access, in the middle of whatever is under way.
+func (f *Files) Kill() { f.once.Do(f.end) }
+
+// waiting takes a server for a process, or for the tree that does not run, that nobody
+// uses.
+func (l *live) waiting(p container.Process) *Files {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for n, f := range l.idle {
+		if f.proc == p && f.late.Stop() {
+			l.idle = slices.Delete(l.idle, n, n+1)
+			return f
+		}
+	}
 	return nil
 }
 
@@ -39,8 +78,14 @@ func (s *Service) OpenFiles(ctx context.Context, i *Instance) (*Files, error) {
 	release := func() {}
 	switch {
 	case p != nil && st.alive():
+		if f := l.waiting(p); f != nil {
+			return f, nil
+		}
 		tree.Process = p
 	case st == Stopped && i.Config[volPending] != pendingDelete:
+		if f := l.waiting(nil); f != nil {
+			return f, nil
+		}
 		var err error
 		if tree, release, err = s.stoppedTree(ctx, i); err != nil {
 			return nil, err
@@ -54,7 +99,7 @@ func (s *Service) OpenFiles(ctx context.Context, i *Instance) (*Files, error) {
 	}
 	if now, _ := l.get(); tree.Process != nil && !now.alive() {
 		// It has stopped meanwhile, and whoever cleans up has not seen us.
-		_ = f.Close()
+		f.Kill()
 		return nil, errs.Unavailable("The instance has stopped meanwhile")
 	}
 	return f, nil
@@ -92,13 +137,17 @@ func (s *Service) serveFiles(ctx context.Context, l *live, tree container.FileTr
 		release()
 		return nil, err
 	}
-	f := &Files{snapshot: snapshot}
+	f := &Files{l: l, proc: tree.Process, snapshot: snapshot}
 	f.Client = guestfs.NewClient(conn)
-	stop := context.AfterFunc(s.ctx, func() { _ = f.Close() })
+	stop := context.AfterFunc(s.ctx, f.Kill)
 	f.end = func() {
 		stop()
 		l.mu.Lock()
 		delete(l.files, f)
+		l.idle = slices.DeleteFunc(l.idle, func(x *Files) bool { return x == f })
+		if f.late != nil {
+			f.late.Stop()
+		}
 		l.mu.Unlock()
 		_ = f.Client.Close()
 		release()
@@ -127,7 +176,17 @@ func (l *live) closeFiles(snapshot string) {
 	}
 	l.mu.Unlock()
 	for _, f := range all {
-		_ = f.Close()
+		f.Kill()
+	}
+}
+
+// closeIdle ends the servers that nobody uses, which may see what will not be true.
+func (l *live) closeIdle() {
+	l.mu.Lock()
+	all := slices.Clone(l.idle)
+	l.mu.Unlock()
+	for _, f := range all {
+		f.Kill()
 	}
 }
 

@@ -66,6 +66,7 @@ func (s *Service) Rename(ctx context.Context, project, name, to string, by *even
 }
 
 func (s *Service) rename(ctx context.Context, i *Instance, v Volume, to string) error {
+	s.liveOf(i.ID).closeFiles(anyFiles) // they know the volume by its name
 	if err := s.Storage.Rename(ctx, v, to); err != nil {
 		return err
 	}

@@ -105,6 +105,7 @@ type live struct {
 	cpus []int // to which it is pinned
 	// files is who has access to its files.
 	files map[*Files]bool
+	idle  []*Files // of them, those that wait for the next user
 	// held is there while the guest stands still for a moment, and closed after it.
 	held chan struct{}
 

@@ -116,6 +116,7 @@ func (st *starting) prepare(ctx context.Context) error {
 			return err
 		}
 	}
+	st.l.closeIdle()
 	if err := s.sweep(ctx, i); err != nil {
 		return err
 	}

@@ -11,15 +11,20 @@ import (
 // request at a time. Who gives up closes the connection.
 type Client struct {
 	conn io.ReadWriteCloser
+	busy bool // a request is under way, or has left the connection in a state unknown
 }
 
 // NewClient speaks on a connection, which becomes the client's.
-func NewClient(conn io.ReadWriteCloser) *Client { return &Client{conn} }
+func NewClient(conn io.ReadWriteCloser) *Client { return &Client{conn: conn} }
+
+// Ready tells whether the last request has come to its end, and another one can follow.
+func (c *Client) Ready() bool { return !c.busy }
 
 // Close ends the server, in the middle of what it does.
 func (c *Client) Close() error { return c.conn.Close() }
 
 func (c *Client) ask(q request) (answer, error) {
+	c.busy = true
 	if err := send(c.conn, q); err != nil {
 		return answer{}, err
 	}
@@ -35,6 +40,7 @@ func (c *Client) answer() (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
+	c.busy = false
 	return a, a.Fault.err()
 }
 
@@ -54,6 +60,7 @@ func (c *Client) Open(name string) (*Opened, error) {
 	if a.Info == nil {
 		return nil, errs.Internal("The file server of the instance has answered nonsense")
 	}
+	c.busy = a.Info.Type == File // it is open
 	return &Opened{*a.Info, c}, nil
 }
 
@@ -62,7 +69,9 @@ func (o *Opened) Skip() error {
 	if o.Type != File {
 		return nil
 	}
-	return send(o.c.conn, span{None: true})
+	err := send(o.c.conn, span{None: true})
+	o.c.busy = err != nil
+	return err
 }
 
 // Copy sends a part of the file to w; length -1 is all from offset on. Less than
@@ -86,13 +95,14 @@ func (c *Client) Write(name string, o Owner, add bool, body io.Reader) (made boo
 	if err != nil {
 		return false, err
 	}
-	made = a.Made
+	made, c.busy = a.Made, true
 	sent, err := sendData(c.conn, body)
 	var broken *brokenError
 	if err != nil && !errors.As(err, &broken) {
 		return made, err // the server must not take this for the end of the file
 	}
 	a, aerr := c.answer()
+	c.busy = aerr != nil || err != nil // the server may have stopped to listen
 	switch {
 	case aerr != nil:
 		return made, aerr
@@ -125,5 +135,6 @@ func (c *Client) Remove(name string) error {
 // SFTP makes the rest of the connection one of SFTP.
 func (c *Client) SFTP() (io.ReadWriteCloser, error) {
 	_, err := c.ask(request{Op: opSFTP})
+	c.busy = true
 	return c.conn, err
 }

@@ -65,7 +65,7 @@ func (h *Handler) open(ctx context.Context, r *rest.Request) (*instance.Instance
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	stop := context.AfterFunc(ctx, func() { _ = f.Close() })
+	stop := context.AfterFunc(ctx, f.Kill)
 	return i, f, func() {
 		stop()
 		_ = f.Close()
@@ -152,7 +152,10 @@ func (h *Handler) head(ctx context.Context, r *rest.Request) (rest.Response, err
 	if err != nil {
 		return nil, err
 	}
-	done()
+	defer done()
+	if err := o.Skip(); err != nil {
+		return nil, err
+	}
 	return rest.Raw(func(w http.ResponseWriter, _ *http.Request) error {
 		for k, v := range headers(o) {
 			w.Header().Set(k, v)
@@ -284,7 +287,7 @@ func (h *Handler) sftp(ctx context.Context, r *rest.Request) (rest.Response, err
 	}()
 	<-ended
 	_ = conn.Close()
-	done()
+	f.Kill()
 	<-ended
 	return rest.Upgraded(), nil
 }
