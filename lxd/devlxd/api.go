@@ -103,7 +103,7 @@ func (s *Service) authenticate(r *http.Request) (*instance.Instance, error) {
 	if !ok || s.settle(r.Context(), c) != nil || c.caller.Instance == 0 {
 		return nil, errs.Forbidden("Only processes of an instance get answers here")
 	}
-	i, err := s.Instances.LoadID(r.Context(), c.caller.Instance)
+	i, err := s.seen.get(r.Context(), c.caller.Instance, s.Instances.LoadID)
 	if err != nil {
 		return nil, err
 	}
@@ -194,6 +194,7 @@ func (s *Service) patch(w http.ResponseWriter, r *http.Request, i *instance.Inst
 	if b.State != started && b.State != ready {
 		return errs.Invalid("Invalid state %q (use %s or %s)", b.State, started, ready)
 	}
+	defer s.seen.forget(i.ID)
 	if err := s.Instances.SetReady(r.Context(), i.ID, b.State == ready); err != nil {
 		return err
 	}

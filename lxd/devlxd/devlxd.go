@@ -46,6 +46,7 @@ type Service struct {
 	http *http.Server
 	l    *listener
 	hub  hub
+	seen recent
 	done chan struct{}
 
 	ctx  context.Context

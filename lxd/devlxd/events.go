@@ -106,6 +106,7 @@ func (h *hub) publish(id int64, m message) {
 
 // Changed implements instance.Watcher.
 func (s *Service) Changed(old, new *instance.Instance) {
+	s.seen.forget(new.ID)
 	if !s.hub.listens(new.ID) {
 		return
 	}

@@ -75,6 +75,9 @@ const readyTime = 20 * time.Second
 func (s *Service) SetReady(ctx context.Context, id int64, ready bool) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTime)
 	defer cancel()
+	if err := s.liveOf(id).calm(ctx); err != nil {
+		return err
+	}
 	i, err := s.loadID(ctx, id)
 	if err != nil || i == nil {
 		return err
@@ -100,6 +103,32 @@ func (s *Service) SetReady(ctx context.Context, id int64, ready bool) error {
 		s.tell("instance-ready", i, nil, nil)
 	}
 	return nil
+}
+
+// calm lets a guest say something once a second: each time is a write to the database
+// of all members.
+func (l *live) calm(ctx context.Context) error {
+	now := time.Now()
+	l.mu.Lock()
+	wait := l.told.Sub(now)
+	switch {
+	case wait <= 0:
+		l.told = now.Add(time.Second)
+	case wait < readyTime:
+		l.told = l.told.Add(time.Second)
+	}
+	l.mu.Unlock()
+	if wait <= 0 {
+		return nil
+	}
+	t := time.NewTimer(wait)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return errs.Unavailable("The instance says too often whether it is ready")
+	}
 }
 
 // IsReady reports whether the guest has said that it is usable.

@@ -109,6 +109,7 @@ type live struct {
 	// held is there while the guest stands still for a moment, and closed after it.
 	held chan struct{}
 
+	told  time.Time // when the guest may say again whether it is ready
 	begun time.Time // when the process was found or started
 	falls int       // how often it has ended by itself in short order
 	rest  *revival  // the pause before it is started again; nil: there is none
