@@ -1,7 +1,9 @@
 package client
 
 import (
+	"errors"
 	"net/http"
+	"net/url"
 
 	"sett/shared/api"
 )
@@ -15,6 +17,7 @@ type InstanceSnapshotClient interface {
 	RenameInstanceSnapshot(instanceName, name string, snapshot api.InstanceSnapshotPost) (Operation, error)
 	UpdateInstanceSnapshot(instanceName, name string, snapshot api.InstanceSnapshotPut, ETag string) (Operation, error)
 	DeleteInstanceSnapshot(instanceName, name string) (Operation, error)
+	GetInstanceSnapshotVerdicts(instanceName, policy string) ([]api.InstanceSnapshotVerdict, error)
 }
 
 // GetInstanceSnapshotNames lists the names of an instance's snapshots.
@@ -55,4 +58,17 @@ func (r *ProtocolLXD) UpdateInstanceSnapshot(instanceName, name string, snapshot
 func (r *ProtocolLXD) DeleteInstanceSnapshot(instanceName, name string) (Operation, error) {
 	op, _, err := r.queryOperation(http.MethodDelete, path("instances", instanceName, "snapshots", name), nil, "")
 	return op, err
+}
+
+// GetInstanceSnapshotVerdicts tells which snapshots a retention policy would keep; an
+// empty one stands for that of the instance.
+func (r *ProtocolLXD) GetInstanceSnapshotVerdicts(instanceName, policy string) ([]api.InstanceSnapshotVerdict, error) {
+	if !r.HasExtension("sett_snapshot_retention") {
+		return nil, errors.New("The server has no retention policies for snapshots")
+	}
+	p := path("instances", instanceName, "retention")
+	if policy != "" {
+		p += "?" + url.Values{"policy": {policy}}.Encode()
+	}
+	return list[api.InstanceSnapshotVerdict](r, p)
 }

@@ -221,6 +221,9 @@ func fixture(t *testing.T, s *clienttest.Server) {
 	s.Async("DELETE /1.0/instances/c1/snapshots/s0", ok)
 	s.Async("POST /1.0/instances/c1/snapshots/s0", ok)
 	s.Async("POST /1.0/instances/c1/snapshots", ok)
+	verdicts := []api.InstanceSnapshotVerdict{{Name: "s1", CreatedAt: at, Keep: true, Reasons: []string{"hourly", "daily"}}, {Name: "s0", CreatedAt: at}}
+	s.Sync("GET /1.0/instances/c1/retention", verdicts)
+	s.Sync("GET /1.0/instances/c1/retention?policy=daily%3D1", verdicts[:1])
 	s.Fail("GET /1.0/instances/c1/snapshots/fresh", 404, "Snapshot not found")
 	for _, p := range []string{"/1.0/instances/nope", "/1.0/instances/nope?recursion=1"} {
 		s.Fail("GET "+p, 404, "Instance not found")

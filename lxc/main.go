@@ -45,6 +45,7 @@ func commands() []func(*cli.App) *cobra.Command {
 		instance.Rename,
 		instance.Restart,
 		instance.Restore,
+		instance.Retention,
 		instance.Snapshot,
 		instance.Start,
 		instance.Stop,

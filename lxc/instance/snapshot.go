@@ -68,3 +68,31 @@ func Restore(a *cli.App) *cobra.Command {
 	cli.Later(cmd, "stateful")
 	return cmd
 }
+
+// Retention builds "lxc retention".
+func Retention(a *cli.App) *cobra.Command {
+	var format *string
+	cmd := cli.Command(cli.Help{
+		Use:   "retention [<remote>:]<instance> [<policy>]",
+		Short: i18n.G("Show which snapshots a retention policy keeps"),
+		Long: i18n.G("Nothing is deleted by this. Without a policy it is that of snapshots.retention, by which the server prunes scheduled snapshots.\n\n" +
+			"A policy says how many to keep: the newest one of each of the last so many hours, days and so on. What was taken by hand is never pruned."),
+		Example: "lxc retention c1\nlxc retention c1 \"last=3 hourly=24 daily=7 weekly=4 monthly=12 yearly=2\"\nlxc config set c1 snapshots.retention=\"daily=7 weekly=4\"",
+	}, 1, 2, func(cmd *cobra.Command, args []string) error {
+		r, err := a.Named(cmd, args[0], i18n.G("Missing instance name"))
+		if err != nil {
+			return err
+		}
+		all, err := r.Server.GetInstanceSnapshotVerdicts(r.Name, cli.OptionalArg(args, 1))
+		if err != nil {
+			return err
+		}
+		t := cli.Table{Header: []string{i18n.G("NAME"), i18n.G("TAKEN AT"), i18n.G("KEPT"), i18n.G("REASONS")}, Raw: all}
+		for _, v := range all {
+			t.Rows = append(t.Rows, []string{v.Name, shortStamp(v.CreatedAt), yesNo(v.Keep), strings.Join(v.Reasons, ", ")})
+		}
+		return t.Render(a.Out, *format)
+	})
+	format = cli.FormatFlag(cmd.Flags())
+	return cmd
+}

@@ -119,6 +119,7 @@ var proofs = map[string]proof{
 	"snapshot_expiry":                     instanceKey("snapshots.expiry"),
 	"snapshot_expiry_creation":            field(api.InstanceSnapshotsPost{}, "expires_at"),
 	"snapshot_disk_usage":                 field(api.InstanceSnapshot{}, "size"),
+	"sett_snapshot_retention":             route("GET /1.0/instances/{name}/retention"),
 	"instance_snapshot_never":             instanceKey("snapshots.schedule"),
 	"container_full":                      field(api.InstanceFull{}, "state", "snapshots", "backups"),
 	"container_host_shutdown_timeout":     instanceKey("boot.host_shutdown_timeout"),

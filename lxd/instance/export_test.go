@@ -17,3 +17,19 @@ func NextName(pattern string, taken []string, now time.Time) (string, error) {
 
 // Pause is what the tests look at of the default pause.
 var Pause = pause
+
+// Judge names the snapshots that a policy keeps, newest first.
+func (s *Service) Judge(ctx context.Context, i *Instance, policy string) ([]string, error) {
+	rules, err := retention(policy)
+	if err != nil {
+		return nil, err
+	}
+	all, err := s.Snapshots(ctx, i)
+	var out []string
+	for _, v := range judge(rules, all) {
+		if v.Keep {
+			out = append(out, v.Snapshot.Name)
+		}
+	}
+	return out, err
+}

@@ -44,6 +44,7 @@ var (
 	SnapshotStopped  = config.Bool("snapshots.schedule.stopped", false, config.Live(), config.Group("snapshots"), config.Doc("Whether snapshots are taken by themselves while the instance is stopped"))
 	SnapshotPattern  = config.String("snapshots.pattern", "snap%d", config.Live(), config.Check(checkPattern), config.Group("snapshots"), config.Doc("Names of snapshots that were given none; %d counts, and {{ creation_date|date:'2006-01-02' }} is the time in this shape"))
 	SnapshotExpiry   = config.String("snapshots.expiry", "", config.Live(), config.Check(checkExpiry), config.Group("snapshots"), config.Doc("Age at which snapshots are deleted, such as 1M 2H 3d 4w 5m 6y (minutes, hours, days, weeks, months, years)"))
+	SnapshotKeep     = config.String("snapshots.retention", "", config.Live(), config.Check(checkRetention), config.Group("snapshots"), config.Doc("How many scheduled snapshots to keep, such as last=3 hourly=24 daily=7 weekly=4 monthly=12 yearly=2; the others are deleted"))
 
 	KernelModules = config.String("linux.kernel_modules", "", config.Live(), config.Check(checkModules), config.Group("linux"), config.Doc("Modules that the kernel must have before the instance starts, with commas between them; they are loaded where that is possible"))
 
@@ -67,7 +68,8 @@ const (
 	volBaseImage   = "volatile.base_image"
 	volReady       = "volatile.last_state.ready" // the guest has said that it is usable
 	volApply       = "volatile.apply_template"
-	volPending     = "volatile.sett_pending" // a create, delete or rename under way, see recover.go
+	volPending     = "volatile.sett_pending"   // a create, delete or rename under way, see recover.go
+	volScheduled   = "volatile.sett_scheduled" // of a snapshot: nobody asked for it by hand
 	pendingCreate  = "create"
 	pendingDelete  = "delete"
 	pendingRename  = "rename to "       // and the new name
@@ -100,7 +102,7 @@ func Keys() config.Table {
 	ks := []config.Declared{
 		Autostart, AutostartDelay, AutostartPriority, AutoRestart, ShutdownTimeout, StopPriority,
 		LimitCPU, LimitAllowance, LimitCPUPriority, LimitMemory, LimitEnforce, LimitSwap, LimitSwapPriority, LimitProcesses, LimitDisk, RawLXC, UserData, VendorData, NetworkConfig, GuestAPI, GuestImages,
-		SnapshotSchedule, SnapshotStopped, SnapshotPattern, SnapshotExpiry, Privileged, Nesting, Unshifted, Protected, KernelModules,
+		SnapshotSchedule, SnapshotStopped, SnapshotPattern, SnapshotExpiry, SnapshotKeep, Privileged, Nesting, Unshifted, Protected, KernelModules,
 		config.Any("environment.*", config.Live(), config.Group("environment"), config.Doc("Environment variables of init and of commands that are run inside")),
 		config.Any("user.*", config.Live(), config.Group("user"), config.Doc("Free text of the user's")),
 		config.Any("image.*", config.Live(), config.Group("image"), config.Doc("Properties of the image that the instance was made from")),

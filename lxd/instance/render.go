@@ -68,11 +68,14 @@ func orEpoch(t time.Time) time.Time {
 
 // shown leaves out what is the daemon's own business.
 func shown(c map[string]string) map[string]string {
-	if _, ok := c[volPending]; !ok {
+	_, a := c[volPending]
+	_, b := c[volScheduled]
+	if !a && !b {
 		return c
 	}
 	c = maps.Clone(c)
 	delete(c, volPending)
+	delete(c, volScheduled)
 	return c
 }
 

@@ -21,6 +21,8 @@ import (
 type NewSnapshot struct {
 	Name    string     // empty: as snapshots.pattern says
 	Expires *time.Time // nil: as snapshots.expiry says; zero: never
+	// Scheduled ones are subject to snapshots.retention.
+	Scheduled bool
 }
 
 // CreateSnapshot takes a snapshot of an instance, which may run.
@@ -96,6 +98,9 @@ func (s *Service) planSnapshot(ctx context.Context, i *Instance, o NewSnapshot) 
 	}
 	sn := &Snapshot{Name: o.Name, Created: now.UTC(), Description: i.Description, Config: maps.Clone(i.Config), Devices: i.Devices}
 	delete(sn.Config, volPending)
+	if o.Scheduled {
+		sn.Config[volScheduled] = "true"
+	}
 	if o.Expires != nil {
 		sn.Expires = *o.Expires
 	} else if sn.Expires, err = expiry(SnapshotExpiry.Get(i.ExpandedConfig()), now); err != nil {

@@ -21,7 +21,10 @@ func (s *Service) snapshotRoutes() []rest.Route {
 	body := func(v any) func(*rest.Route) { return func(r *rest.Route) { r.Body.Type = v } }
 	reply := func(v any) func(*rest.Route) { return func(r *rest.Route) { r.Reply = v } }
 	etag := func(r *rest.Route) { r.ETag = true }
+	policy := all
+	policy.Path = "/1.0/instances/{name}/retention"
 	return []rest.Route{
+		policy.As(http.MethodGet, "Show which snapshots a retention policy keeps", auth.ViewProject, s.handleRetention, reply([]api.InstanceSnapshotVerdict{})),
 		all.As(http.MethodGet, "List the snapshots of an instance", auth.ViewProject, s.handleSnapshots, reply([]api.InstanceSnapshot{})),
 		all.As(http.MethodPost, "Take a snapshot of an instance", auth.EditProject, s.handleSnapshotCreate, body(api.InstanceSnapshotsPost{})),
 		one.As(http.MethodGet, "Show a snapshot of an instance", auth.ViewProject, s.handleSnapshot, reply(api.InstanceSnapshot{}), etag),
@@ -39,8 +42,8 @@ func (s *Service) renderSnapshot(i *Instance, sn *Snapshot, size map[string]int6
 		names[n] = p.Name
 	}
 	a := api.InstanceSnapshot{InstanceSnapshotPut: api.InstanceSnapshotPut{ExpiresAt: sn.Expires},
-		Architecture: i.Architecture, Config: sn.Config, CreatedAt: sn.Created, Devices: sn.Devices, Ephemeral: i.Ephemeral,
-		ExpandedConfig: was.ExpandedConfig(), ExpandedDevices: was.ExpandedDevices(), Name: sn.Name, Profiles: names, Stateful: sn.Stateful, Size: -1}
+		Architecture: i.Architecture, Config: shown(sn.Config), CreatedAt: sn.Created, Devices: sn.Devices, Ephemeral: i.Ephemeral,
+		ExpandedConfig: shown(was.ExpandedConfig()), ExpandedDevices: was.ExpandedDevices(), Name: sn.Name, Profiles: names, Stateful: sn.Stateful, Size: -1}
 	if n, ok := size[sn.Name]; ok {
 		a.Size = n
 	}
@@ -192,4 +195,30 @@ func (s *Service) handleSnapshotDelete(ctx context.Context, r *rest.Request) (re
 	return s.operation(ctx, r, i, "Deleting snapshot", func(ctx context.Context, _ *op.Operation) error {
 		return s.DeleteSnapshot(ctx, i.Project, i.Name, sn.Name, by)
 	})
+}
+
+// handleRetention is a dry run of a policy: that of the instance, or one that the client
+// thinks about.
+func (s *Service) handleRetention(ctx context.Context, r *rest.Request) (rest.Response, error) {
+	i, err := s.Load(ctx, r.Project().Name, r.Value(0))
+	if err != nil {
+		return nil, err
+	}
+	text := SnapshotKeep.Get(i.ExpandedConfig())
+	if r.HasQuery("policy") {
+		text = r.Query("policy")
+	}
+	rules, err := retention(text)
+	if err != nil {
+		return nil, err
+	}
+	all, err := s.Snapshots(ctx, i)
+	if err != nil {
+		return nil, err
+	}
+	out := []api.InstanceSnapshotVerdict{}
+	for _, v := range judge(rules, all) {
+		out = append(out, api.InstanceSnapshotVerdict{Name: v.Snapshot.Name, CreatedAt: v.Snapshot.Created, Keep: v.Keep, Reasons: v.Reasons})
+	}
+	return rest.Sync(out), nil
 }

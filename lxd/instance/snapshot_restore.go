@@ -147,6 +147,7 @@ func restored(now, then map[string]string) map[string]string {
 		}
 	}
 	delete(c, volPower)
+	delete(c, volScheduled)
 	if v, ok := now[volPower]; ok {
 		c[volPower] = v
 	}

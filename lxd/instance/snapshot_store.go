@@ -73,6 +73,12 @@ SELECT i.id FROM instances AS i WHERE i.node_id = ? AND (
 	EXISTS (SELECT 1 FROM instances_config AS c WHERE c.instance_id = i.id AND c.key = 'snapshots.schedule')
 	OR EXISTS (SELECT 1 FROM instances_profiles AS ip JOIN profiles_config AS c ON c.profile_id = ip.profile_id
 		WHERE ip.instance_id = i.id AND c.key = 'snapshots.schedule'))`
+	stmtWithPolicy db.Stmt = `
+SELECT i.id FROM instances AS i WHERE i.node_id = ?
+AND EXISTS (SELECT 1 FROM instances_snapshots AS s WHERE s.instance_id = i.id) AND (
+	EXISTS (SELECT 1 FROM instances_config AS c WHERE c.instance_id = i.id AND c.key = 'snapshots.retention')
+	OR EXISTS (SELECT 1 FROM instances_profiles AS ip JOIN profiles_config AS c ON c.profile_id = ip.profile_id
+		WHERE ip.instance_id = i.id AND c.key = 'snapshots.retention'))`
 	stmtWithExpiry db.Stmt = `
 SELECT i.id FROM instances AS i WHERE i.node_id = ?
 AND EXISTS (SELECT 1 FROM instances_snapshots AS s WHERE s.instance_id = i.id AND s.expiry_date IS NOT NULL)`

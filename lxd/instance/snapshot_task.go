@@ -22,6 +22,7 @@ func (s *Service) Jobs() []task.Job {
 			return s.takeScheduled(ctx, from, last)
 		}},
 		{Name: "delete expired snapshots", Next: nextMinute, Run: func(ctx context.Context) error { return s.dropExpired(ctx, time.Now()) }},
+		{Name: "prune snapshots", Next: nextMinute, Run: s.prune},
 	}
 }
 
@@ -36,7 +37,7 @@ func (s *Service) takeScheduled(ctx context.Context, after, now time.Time) error
 	}
 	all = slices.DeleteFunc(all, func(i *Instance) bool { return !s.due(i, after, now) })
 	return s.together(ctx, "Creating scheduled instance snapshots", all, func(ctx context.Context, i *Instance) error {
-		_, err := s.CreateSnapshot(ctx, i.Project, i.Name, NewSnapshot{}, nil)
+		_, err := s.CreateSnapshot(ctx, i.Project, i.Name, NewSnapshot{Scheduled: true}, nil)
 		return err
 	})
 }
@@ -62,7 +63,7 @@ func (s *Service) snapAtStartup(ctx context.Context, i *Instance) {
 	if err != nil || !startup {
 		return
 	}
-	if _, err := s.takeSnapshot(ctx, i, NewSnapshot{}, nil); err != nil {
+	if _, err := s.takeSnapshot(ctx, i, NewSnapshot{Scheduled: true}, nil); err != nil {
 		log.From(ctx).Warn("Could not take a snapshot before the start of an instance", "instance", i.Name, "err", err)
 	}
 }
@@ -86,14 +87,42 @@ func (s *Service) dropExpired(ctx context.Context, now time.Time) error {
 		}
 	}
 	all = slices.DeleteFunc(all, func(i *Instance) bool { return len(over[i.ID]) == 0 })
-	return s.together(ctx, "Cleaning up expired instance snapshots", all, func(ctx context.Context, i *Instance) error {
-		for _, sn := range over[i.ID] {
-			if err := s.DeleteSnapshot(ctx, i.Project, i.Name, sn.Name, nil); err != nil && !errs.Is(err, errs.KindNotFound) {
-				return err
+	return s.together(ctx, "Cleaning up expired instance snapshots", all, func(ctx context.Context, i *Instance) error { return s.dropAll(ctx, i, over[i.ID]) })
+}
+
+// prune deletes the snapshots that snapshots.retention does not keep.
+func (s *Service) prune(ctx context.Context) error {
+	all, err := s.these(ctx, stmtWithPolicy)
+	if err != nil || len(all) == 0 {
+		return err
+	}
+	snaps, err := s.loadSnapshots(ctx, s.DB, all...)
+	if err != nil {
+		return err
+	}
+	over := map[int64][]*Snapshot{}
+	for _, i := range all {
+		rules, err := retention(SnapshotKeep.Get(i.ExpandedConfig()))
+		if err != nil {
+			continue
+		}
+		for _, v := range judge(rules, snaps[i.ID]) {
+			if !v.Keep {
+				over[i.ID] = append(over[i.ID], v.Snapshot)
 			}
 		}
-		return nil
-	})
+	}
+	all = slices.DeleteFunc(all, func(i *Instance) bool { return len(over[i.ID]) == 0 })
+	return s.together(ctx, "Pruning instance snapshots", all, func(ctx context.Context, i *Instance) error { return s.dropAll(ctx, i, over[i.ID]) })
+}
+
+func (s *Service) dropAll(ctx context.Context, i *Instance, all []*Snapshot) error {
+	for _, sn := range all {
+		if err := s.DeleteSnapshot(ctx, i.Project, i.Name, sn.Name, nil); err != nil && !errs.Is(err, errs.KindNotFound) {
+			return err
+		}
+	}
+	return nil
 }
 
 // these loads the instances whose ids a statement gives for this member.

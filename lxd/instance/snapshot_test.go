@@ -363,14 +363,63 @@ func TestSnapshotsComeAndGoByThemselves(t *testing.T) {
 	w.ok(w.start("c1"))
 	w.snapshots("auto-0")
 	for key, values := range map[string][]string{
-		"snapshots.schedule": {"@often", "* * *", "61 * * * *", "@daily, 0 0 * * *"},
-		"snapshots.pattern":  {"%d%d", "a/b", "{{ password }}", "{% include '/etc/passwd' %}"},
-		"snapshots.expiry":   {"1", "d", "1x", "1d 2d", "1d,2w"},
+		"snapshots.schedule":  {"@often", "* * *", "61 * * * *", "@daily, 0 0 * * *"},
+		"snapshots.pattern":   {"%d%d", "a/b", "{{ password }}", "{% include '/etc/passwd' %}"},
+		"snapshots.retention": {"7", "daily=0", "daily=x", "sometimes=3", "daily=1 daily=2"},
+		"snapshots.expiry":    {"1", "d", "1x", "1d 2d", "1d,2w"},
 	} {
 		for _, v := range values {
 			if err := w.update(func(c *instance.Change) { c.Config[key] = v }); errs.Status(err) != 400 {
 				t.Errorf("%s=%s: %v", key, v, err)
 			}
 		}
+	}
+}
+
+func TestRetentionKeepsOneOfEachPeriod(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.ok(w.create("c1", func(r *api.InstancesPost) {
+		r.Config = map[string]string{"snapshots.schedule": "@hourly", "snapshots.schedule.stopped": "true"}
+	}))
+	w.write("one")
+	now := time.Now()
+	take := func(age time.Duration) {
+		t.Helper()
+		w.ok(w.s.TakeScheduled(t.Context(), now.Add(-2*time.Hour), now))
+		dbtest.Exec(t, w.db, `UPDATE instances_snapshots SET creation_date = ? WHERE id = (SELECT max(id) FROM instances_snapshots)`, now.Add(-age))
+	}
+	noon := time.Date(now.Year(), now.Month(), now.Day(), 12, 0, 0, 0, now.Location()).AddDate(0, 0, -1)
+	since := now.Sub(noon)
+	for _, age := range []time.Duration{since + 48*time.Hour, since + 24*time.Hour, since + 2*time.Hour, since + time.Hour, since + 10*time.Minute, since + 5*time.Minute} {
+		take(age)
+	}
+	w.ok(w.snapshot(instance.NewSnapshot{Name: "mine"}))
+	names := []string{"snap0", "snap1", "snap2", "snap3", "snap4", "snap5", "mine"}
+	w.snapshots(slices.Clone(names)...)
+	for _, c := range []struct{ policy, keeps string }{
+		{"", "mine snap5 snap4 snap3 snap2 snap1 snap0"},
+		{"last=2", "mine snap5 snap4"},
+		{"daily=2", "mine snap5 snap1"},
+		{"hourly=2,daily=9", "mine snap5 snap2 snap1 snap0"},
+	} {
+		got, err := w.s.Judge(t.Context(), w.load("c1"), c.policy)
+		w.ok(err)
+		if strings.Join(got, " ") != c.keeps {
+			t.Errorf("%s keeps %v, want %s", c.policy, got, c.keeps)
+		}
+	}
+	w.ok(w.update(func(c *instance.Change) { c.Config["snapshots.retention"] = "daily=2" }))
+	for _, j := range w.s.Jobs() {
+		if j.Name == "prune snapshots" {
+			w.ok(j.Run(t.Context()))
+		}
+	}
+	w.snapshots("snap1", "snap5", "mine")
+	w.ok(w.restore("snap5"))
+	w.ok(w.snapshot(instance.NewSnapshot{Name: "by hand"})) // its origin was of the schedule
+	got, err := w.s.Judge(t.Context(), w.load("c1"), "last=1")
+	if err != nil || !slices.Contains(got, "by hand") || len(got) != 3 {
+		t.Errorf("kept %v, %v", got, err)
 	}
 }

@@ -46,3 +46,13 @@ type InstanceSnapshot struct {
 
 // Writable returns the part of a snapshot that PUT and PATCH take.
 func (s *InstanceSnapshot) Writable() InstanceSnapshotPut { return s.InstanceSnapshotPut }
+
+// InstanceSnapshotVerdict says what a retention policy makes of a snapshot. It is an
+// extension of this project's own (sett_snapshot_retention).
+type InstanceSnapshotVerdict struct {
+	Name      string    `json:"name" yaml:"name"`
+	CreatedAt time.Time `json:"created_at" yaml:"created_at"`
+	Keep      bool      `json:"keep" yaml:"keep"`
+	// Reasons are the rules that keep it; "manual" for what no policy is about.
+	Reasons []string `json:"reasons" yaml:"reasons"`
+}
