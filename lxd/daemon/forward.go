@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -188,10 +189,15 @@ func (f *forwarder) place(ctx context.Context) (cluster.Member, error) {
 	for _, r := range rows {
 		load[r.ID] = r
 	}
+	// One that has just been lost is not chosen as long as there are others.
+	reachable := func(m cluster.Member) bool { return f.relay.Online(m) }
+	if slices.ContainsFunc(ms, f.relay.Reachable) {
+		reachable = f.relay.Reachable
+	}
 	var best []cluster.Member
 	for _, m := range ms {
 		l := load[m.ID]
-		if m.State != cluster.StateCreated || !f.relay.Online(m) || l.Scheduler != "" && l.Scheduler != "all" {
+		if m.State != cluster.StateCreated || !reachable(m) || l.Scheduler != "" && l.Scheduler != "all" {
 			continue
 		}
 		if len(best) > 0 && l.Instances < load[best[0].ID].Instances {

@@ -359,9 +359,13 @@ func (s *Service) Update(ctx context.Context, project, name string, v view, by *
 		return nil
 	}
 	shared, _ := split(d.Keys(old.Config), old.Config)
-	return relay.Join(s.Relay.Tell(ctx, others, tellTime, func(cluster.Member) relay.Request {
+	failed := s.Relay.Tell(ctx, others, tellTime, func(cluster.Member) relay.Request {
 		return relay.Request{Method: http.MethodPut, Path: internalPath(n), Body: partPut{Old: shared}}
-	}))
+	})
+	if err := relay.Join(failed); err != nil {
+		return fmt.Errorf("The change is stored; members that are told of it too late follow at their next start: %w", err)
+	}
+	return nil
 }
 
 func needsDriver(changed []string) bool {

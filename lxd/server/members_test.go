@@ -211,6 +211,9 @@ func TestOperationsOfAMemberThatDiesFail(t *testing.T) {
 	if got := ends(t, c, o.ID()); got.StatusCode != api.Failure || !strings.Contains(got.Err, `"m2"`) {
 		t.Errorf("got %+v", got)
 	}
+	if ns[0].Relay.Reachable(ns[1].Here.Member()) {
+		t.Error("a member that is out of reach is still asked")
+	}
 }
 
 func TestWhatEndedWhileNobodyListenedIsTold(t *testing.T) {

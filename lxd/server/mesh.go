@@ -167,15 +167,18 @@ func (s *Service) hear(all, ctx context.Context, p cluster.Peer) {
 		up := false
 		err := s.hearOnce(ctx, to, runs, func() {
 			up = true
+			s.relay.Found(p.Address)
 			settled()
 			log.From(ctx).Debug("Listening to a member", "member", p.Name)
 		})
 		settled()
-		if up {
-			lost, pause = time.Now(), meshPause
-		}
 		if ctx.Err() != nil {
 			break
+		}
+		if up {
+			lost, pause = time.Now(), meshPause
+		} else {
+			s.relay.Lost(p.Address)
 		}
 		log.From(ctx).Debug("Not listening to a member", "member", p.Name, "err", err)
 		if time.Since(lost) > meshGone {
@@ -187,7 +190,7 @@ func (s *Service) hear(all, ctx context.Context, p cluster.Peer) {
 			t.Stop()
 		case <-t.C:
 		}
-		pause = min(2*pause, 2*time.Second)
+		pause = min(2*pause, time.Second)
 	}
 	if all.Err() == nil {
 		s.fail(p.Name, runs)

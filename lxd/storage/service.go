@@ -285,9 +285,13 @@ func (s *Service) UpdatePool(ctx context.Context, old Pool, put api.StoragePoolP
 	if err != nil || v == viewMember || len(d.Changed) == 0 {
 		return err
 	}
-	return relay.Join(s.Relay.Tell(ctx, others, tellTime, func(cluster.Member) relay.Request {
+	failed := s.Relay.Tell(ctx, others, tellTime, func(cluster.Member) relay.Request {
 		return relay.Request{Method: http.MethodPut, Path: internalPath(p.Name), Body: partPut{Changed: d.Changed}}
-	}))
+	})
+	if err := relay.Join(failed); err != nil {
+		return fmt.Errorf("The change is stored; members that are told of it too late follow at their next start: %w", err)
+	}
+	return nil
 }
 
 // applyHere has this member's part of a pool follow its configuration.

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"sett/lxd/cluster"
@@ -17,6 +18,9 @@ type Relay struct {
 	c *cluster.Cluster
 	// via replaces the connections to members, in tests.
 	via func(cluster.Member) http.RoundTripper
+
+	mu   sync.Mutex
+	lost map[string]bool // addresses where nobody answers, though the members are not offline yet
 }
 
 // New makes a Relay over the connections of a cluster.
@@ -80,6 +84,35 @@ func (r *Relay) To(m cluster.Member) Target {
 		Alive: func() bool { return r.c.Online(m) }}
 }
 
+// Lost notes that nobody answers at a member's address, Found that somebody does. It is
+// known long before the member counts as offline.
+func (r *Relay) Lost(address string) { r.note(address, true) }
+
+// Found is the opposite of Lost.
+func (r *Relay) Found(address string) { r.note(address, false) }
+
+func (r *Relay) note(address string, lost bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.lost == nil {
+		r.lost = map[string]bool{}
+	}
+	r.lost[address] = lost
+}
+
+// Reachable reports whether a member is online and, as far as is known, answers.
+func (r *Relay) Reachable(m cluster.Member) bool {
+	if m.ID == r.Here().ID() {
+		return true
+	}
+	r.mu.Lock()
+	lost := r.lost[m.Address]
+	r.mu.Unlock()
+	return !lost && r.Online(m)
+}
+
+var errLost = errors.New("it was out of reach a moment ago")
+
 // Answer is what one member said.
 type Answer[T any] struct {
 	Member cluster.Member
@@ -87,8 +120,9 @@ type Answer[T any] struct {
 	Err    error
 }
 
-// Gather asks members, all at once, and waits for none longer than limit. There is an
-// answer for each, in their order: what it said, or why it said nothing.
+// Gather asks members, all at once, and waits for none longer than limit. Those that are
+// known to be out of reach are not asked. There is an answer for each, in their order:
+// what it said, or why it said nothing.
 func Gather[T any](ctx context.Context, r *Relay, ms []cluster.Member, limit time.Duration, q Request) []Answer[T] {
 	out := make([]Answer[T], len(ms))
 	if len(ms) == 0 {
@@ -101,6 +135,10 @@ func Gather[T any](ctx context.Context, r *Relay, ms []cluster.Member, limit tim
 		out[i].Member = m
 		go func() {
 			defer func() { done <- struct{}{} }()
+			if !r.Reachable(m) {
+				out[i].Err = r.To(m).gone(errLost)
+				return
+			}
 			out[i].Err = r.To(m).Call(ctx, q, &out[i].Value)
 		}()
 	}
@@ -163,6 +201,10 @@ func Join(failed []cluster.MemberError) error {
 	texts := make([]string, len(failed))
 	for i, f := range failed {
 		texts[i] = f.Error()
+		var g *goneError
+		if errors.As(f.Err, &g) { // which names the member itself
+			texts[i] = f.Err.Error()
+		}
 	}
 	return errs.Wrap(errs.KindOf(failed[0].Err), errors.New(strings.Join(texts, "; ")))
 }

@@ -324,6 +324,40 @@ func TestGatherWaitsForNobodyTooLong(t *testing.T) {
 	}
 }
 
+func TestMembersThatAreOutOfReachAreNotAsked(t *testing.T) {
+	t.Parallel()
+	here := cluster.Alone()
+	here.Set(cluster.Member{ID: 1, Name: "me"})
+	asked := 0
+	r := relay.Over(cluster.New(cluster.Options{Here: here}), func(cluster.Member) http.RoundTripper {
+		return trip(func(*http.Request) (*http.Response, error) {
+			asked++
+			return &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(`{"metadata":"x"}`))}, nil
+		})
+	})
+	m := cluster.Member{ID: 2, Name: "m2", Address: "10.0.0.2:8443"}
+	ask := func() error {
+		return relay.Gather[string](t.Context(), r, []cluster.Member{m}, time.Second, relay.Request{Method: "GET", Path: "/1.0/x"})[0].Err
+	}
+	r.Lost(m.Address)
+	if err := ask(); errs.Status(err) != 503 || !strings.Contains(err.Error(), `"m2"`) || asked != 0 || r.Reachable(m) {
+		t.Errorf("asked %d times: %v", asked, err)
+	}
+	r.Found(m.Address)
+	if err := ask(); err != nil || asked != 1 || !r.Reachable(m) {
+		t.Errorf("asked %d times: %v", asked, err)
+	}
+	// An error names its member once.
+	err := relay.Join([]cluster.MemberError{{Member: m, Err: errs.NotFound("Pool not found")}})
+	if err == nil || !strings.Contains(err.Error(), "m2: Pool not found") || errs.Status(err) != 404 {
+		t.Errorf("got %v", err)
+	}
+	r.Lost(m.Address)
+	if err := relay.Join([]cluster.MemberError{{Member: m, Err: ask()}}); strings.Count(err.Error(), "m2") != 1 {
+		t.Errorf("got %v", err)
+	}
+}
+
 type trip func(*http.Request) (*http.Response, error)
 
 func (f trip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -33,8 +34,19 @@ const look = time.Second
 
 // gone is the error for a member that does not answer.
 func (t Target) gone(err error) error {
-	return errs.Unavailable("Cluster member %q does not answer: %w", t.Name, err)
+	return errs.Wrap(errs.KindUnavailable, &goneError{t.Name, err})
 }
+
+type goneError struct {
+	name string
+	err  error
+}
+
+func (e *goneError) Error() string {
+	return fmt.Sprintf("Cluster member %q does not answer: %v", e.name, e.err)
+}
+
+func (e *goneError) Unwrap() error { return e.err }
 
 var errNotAlive = errors.New("it has sent no sign of life for too long")
 
