@@ -3,6 +3,7 @@ package daemontest_test
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -383,4 +384,54 @@ func TestClusterCannotBeMadeWithoutAnAddress(t *testing.T) {
 	wantError(t, s.Cluster(put), "cannot be called")
 	_, err = s.GetClusterMembers()
 	wantError(t, err, "not clustered")
+}
+
+func TestFailedJoinLeavesBothAsBefore(t *testing.T) {
+	t.Parallel()
+	a := daemontest.Cluster(t, 1)[0]
+	a.Setup()
+	s := daemontest.New(t)
+	s.Address = daemontest.FreeAddress(t)
+	s.Must(s.CreateProfile(profile("mine")))
+	cert, err := os.ReadFile(filepath.Join(s.Dir, "server.crt"))
+	s.Must(err)
+	s.Storage.Fail = func(string, string) error { return errors.New("the disk is broken") }
+	wantError(t, s.Cluster(s.JoinWith(a.Token("m2"))), "the disk is broken")
+	s.Storage.Fail = nil
+
+	wantProfiles(t, s, "mine")
+	if c, _, err := s.GetCluster(); err != nil || c.Enabled {
+		t.Errorf("the server is %+v, %v", c, err)
+	}
+	if _, err := os.Stat(filepath.Join(s.Dir, "cluster.crt")); !os.IsNotExist(err) {
+		t.Errorf("the cluster's certificate is left: %v", err)
+	}
+	if now, err := os.ReadFile(filepath.Join(s.Dir, "server.crt")); err != nil || string(now) != string(cert) {
+		t.Errorf("the server's certificate has changed: %v", err)
+	}
+	srv, _, err := s.GetServer()
+	s.Must(err)
+	if srv.Config["cluster.https_address"] != nil || srv.Environment.ServerClustered {
+		t.Errorf("the server shows %+v", srv.Config)
+	}
+	if n := len(members(t, a)); n != 1 {
+		t.Errorf("the cluster has %d members", n)
+	}
+	wantProfiles(t, a)
+	s.Must(s.CreateProfile(profile("more")))
+	s.Restart()
+	wantProfiles(t, s, "mine", "more")
+
+	// Nothing is in the way of a second attempt.
+	s.Join(a, "m2")
+	wantProfiles(t, s)
+	pools, err := s.GetStoragePoolNames()
+	if err != nil || !slices.Equal(pools, []string{"pool"}) {
+		t.Errorf("pools %v, %v", pools, err)
+	}
+	// And it leaves what it got.
+	s.Must(a.DeleteClusterMember("m2", false))
+	if pools, err = s.GetStoragePoolNames(); err != nil || len(pools) != 0 {
+		t.Errorf("the removed member has the pools %v, %v", pools, err)
+	}
 }
