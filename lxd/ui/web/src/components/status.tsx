@@ -23,7 +23,7 @@ const colours: Record<string, string> = {
 /** A state, in a colour that helps and with the word that counts. */
 export function Status({ status }: { status: string }) {
   return (
-    <Badge variant="light" color={colours[status.toLowerCase()] ?? "gray"} style={{ overflow: "visible" }}>
+    <Badge variant="light" color={colours[status.toLowerCase()] ?? "gray"} miw="max-content">
       {status}
     </Badge>
   );

@@ -14,11 +14,10 @@ export function Cluster() {
   const members = useMembers(clustered);
   const instances = useInstances(useProject());
   if (!clustered) {
-    const [before, name] = t("cluster.aloneHow").split(": ");
     return (
       <Page title={t("cluster.title")}>
         <Alert color="gray" title={t("cluster.alone")}>
-          {before}: <Code>{name}</Code>
+          {t("cluster.aloneHow")} <Code>lxc cluster enable NAME</Code>
         </Alert>
       </Page>
     );
