@@ -1,0 +1,365 @@
+//go:build system
+
+package system
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// setUpCluster gives the cluster a pool, a bridge and the small image.
+func (f *fleet) setUpCluster() {
+	f.t.Helper()
+	h := f.members[0]
+	for i := range f.members {
+		h.lxc("storage", "create", "default", "dir", "--target", f.name(i))
+		h.lxc("network", "create", h.bridge(), "--target", f.name(i))
+	}
+	h.lxc("storage", "create", "default", "dir")
+	h.lxc("network", "create", h.bridge())
+	h.lxc("profile", "device", "add", "default", "root", "disk", "path=/", "pool=default")
+	h.lxc("profile", "device", "add", "default", "eth0", "nic", "network="+h.bridge(), "name=eth0")
+	h.importTiny()
+}
+
+// TestClusterIsOneMachine uses three members as if they were one, with our client and
+// through every member.
+func TestClusterIsOneMachine(t *testing.T) {
+	clients(t, func(t *testing.T, client string) {
+		f := newFleet(t, 3)
+		f.form()
+		for _, h := range f.members {
+			h.client = client
+			list := h.lxc("cluster", "list", "--format", "csv")
+			if n := strings.Count(list, "ONLINE"); n != 3 {
+				t.Fatalf("%d members are online:\n%s", n, list)
+			}
+		}
+		f.setUpCluster()
+		a, b, c := f.members[0], f.members[1], f.members[2]
+
+		// The image is on the first member only; the others get it when they need it.
+		for i := range f.members {
+			n := a.name(fmt.Sprint("on", i))
+			c.lxc("launch", "tiny", n, "--target", f.name(i))
+		}
+		for i := range f.members {
+			n := a.name(fmt.Sprint("on", i))
+			for _, h := range f.members {
+				h.eventually("exec in "+n, func() bool {
+					r := h.try("exec", n, "--", "hostname")
+					return r.code == 0 && r.stdout == n+"\n"
+				})
+				if out := h.lxc("list", "^"+n+"$", "--columns", "nsL", "--format", "csv"); out != n+",RUNNING,"+f.name(i)+"\n" {
+					t.Errorf("%s says %q", h.lxdDir(), out)
+				}
+			}
+		}
+		// Streams go through a member as they go through none.
+		if out := b.lxcIn(strings.Repeat("x", 1<<20), "exec", a.name("on2"), "--", "wc", "-c"); strings.TrimSpace(out) != "1048576" {
+			t.Errorf("of a MiB through another member %q came", out)
+		}
+		if r := b.try("exec", a.name("on0"), "--", "sh", "-c", "exit 42"); r.code != 42 {
+			t.Errorf("exit status 42 came as %d", r.code)
+		}
+		// The member with the fewest instances takes the next one.
+		c.lxc("delete", "--force", a.name("on1"))
+		c.lxc("launch", "tiny", a.name("placed"))
+		if out := c.lxc("list", "^"+a.name("placed")+"$", "--columns", "L", "--format", "csv"); out != f.name(1)+"\n" {
+			t.Errorf("a new instance was placed on %q", out)
+		}
+		// What another member does is seen here.
+		b.lxc("stop", "--force", a.name("on0"))
+		if out := c.lxc("list", "^"+a.name("on0")+"$", "--columns", "s", "--format", "csv"); out != "STOPPED\n" {
+			t.Errorf("an instance that was stopped through another member is %q", out)
+		}
+		if r := a.try("cluster", "remove", f.name(2)); r.code == 0 {
+			t.Error("a member with instances was removed")
+		}
+		c.lxc("delete", "--force", a.name("on2"))
+	})
+}
+
+// writes are changes made through all members at once.
+type writes struct {
+	mu      sync.Mutex
+	acked   []string
+	slowest time.Duration
+	at      time.Time     // of the last acknowledgement
+	gap     time.Duration // longest time without one
+}
+
+// write makes profiles through every member until stop is called.
+func (f *fleet) write() (w *writes, stop func()) {
+	w = &writes{at: time.Now()}
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	for i, h := range f.members {
+		wg.Go(func() {
+			for n := 0; ctx.Err() == nil; n++ {
+				name := fmt.Sprintf("w%d-%d", i, n)
+				start := time.Now()
+				code := postProfile(ctx, h.socket(), name)
+				w.mu.Lock()
+				now := time.Now()
+				if code == http.StatusCreated {
+					w.acked = append(w.acked, name)
+					w.gap = max(w.gap, now.Sub(w.at))
+					w.at = now
+				}
+				if ctx.Err() == nil {
+					w.slowest = max(w.slowest, now.Sub(start))
+				}
+				w.mu.Unlock()
+				if code == 0 { // the member is down
+					select {
+					case <-time.After(20 * time.Millisecond):
+					case <-ctx.Done():
+					}
+				}
+			}
+		})
+	}
+	return w, func() { cancel(); wg.Wait() }
+}
+
+// acks waits until n more writes were acknowledged.
+func (w *writes) acks(h *host, n int) {
+	h.t.Helper()
+	w.mu.Lock()
+	from := len(w.acked)
+	w.mu.Unlock()
+	h.eventually(fmt.Sprintf("%d writes", n), func() bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return len(w.acked) >= from+n
+	})
+}
+
+// restart begins a new measurement of the longest gap.
+func (w *writes) restart() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.gap, w.at = 0, time.Now()
+}
+
+func postProfile(ctx context.Context, socket, name string) int {
+	c := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "unix", socket)
+		}}}
+	req, err := http.NewRequestWithContext(ctx, "POST", "http://unix/1.0/profiles", strings.NewReader(`{"name":"`+name+`"}`))
+	if err != nil {
+		return 0
+	}
+	resp, err := c.Do(req)
+	if err != nil {
+		return 0
+	}
+	resp.Body.Close()
+	return resp.StatusCode
+}
+
+// check demands that every acknowledged write is there, seen from every member.
+func (f *fleet) check(w *writes) {
+	f.t.Helper()
+	for i, h := range f.members {
+		var urls []string
+		h.eventually("profiles", func() bool {
+			code, a := h.request("GET", "/1.0/profiles", nil)
+			return code == http.StatusOK && json.Unmarshal(a.Metadata, &urls) == nil
+		})
+		have := map[string]bool{}
+		for _, u := range urls {
+			have[strings.TrimPrefix(u, "/1.0/profiles/")] = true
+		}
+		lost := 0
+		for _, n := range w.acked {
+			if !have[n] {
+				lost++
+			}
+		}
+		if lost > 0 {
+			f.t.Errorf("%d of %d acknowledged writes are not on %s", lost, len(w.acked), f.name(i))
+		}
+	}
+	if w.slowest > 30*time.Second {
+		f.t.Errorf("a write took %s to be answered", w.slowest)
+	}
+}
+
+// dropProfiles takes the writes away again, for the check for left-overs.
+func (f *fleet) dropProfiles(w *writes) {
+	f.t.Helper()
+	h := f.members[0]
+	var urls []string
+	h.get("/1.0/profiles", &urls)
+	for _, u := range urls {
+		if !strings.HasSuffix(u, "/default") {
+			h.request("DELETE", u, nil)
+		}
+	}
+}
+
+// TestClusterSurvivesKills kills leader and follower under writes through all members.
+func TestClusterSurvivesKills(t *testing.T) {
+	f := newFleet(t, 3)
+	f.form()
+	w, stop := f.write()
+	w.acks(f.members[0], 20)
+	for _, leads := range []bool{true, false} {
+		victim := f.leader()
+		if !leads {
+			victim = (victim + 1) % 3
+		}
+		w.restart()
+		f.members[victim].stop(syscall.SIGKILL)
+		w.acks(f.members[0], 10)
+		t.Logf("killed %s (leader: %v): at most %s without a write", f.name(victim), leads, w.gap.Round(time.Millisecond))
+		f.members[victim].start()
+		w.acks(f.members[0], 10)
+	}
+	stop()
+	f.check(w)
+	f.dropProfiles(w)
+}
+
+// TestClusterSurvivesACutCable takes the leader's cable: its peers get neither an
+// answer nor a reset from it.
+func TestClusterSurvivesACutCable(t *testing.T) {
+	f := newFleet(t, 3)
+	f.form()
+	f.setUpCluster()
+	victim := f.leader()
+	other := f.members[(victim+1)%3]
+	n := other.name("far")
+	other.lxc("launch", "tiny", n, "--target", f.name(victim))
+
+	w, stop := f.write()
+	w.acks(other, 20)
+	w.restart()
+	f.unplug(victim)
+	w.acks(other, 10)
+	t.Logf("cable of the leader cut: at most %s without a write", w.gap.Round(time.Millisecond))
+	start := time.Now()
+	out := other.lxc("list", "--columns", "nsL", "--format", "csv")
+	t.Logf("a list took %s", time.Since(start).Round(time.Millisecond))
+	if !strings.Contains(out, n+",") || !strings.Contains(out, f.name(victim)) {
+		t.Errorf("an instance of the lost member is not named: %q", out)
+	}
+	if r := other.try("exec", n, "--", "true"); r.code == 0 || !strings.Contains(r.stderr, f.name(victim)) {
+		t.Errorf("exec on the lost member: %d %q", r.code, r.stderr)
+	}
+	// The guest does not notice.
+	if r := f.members[victim].run("kill", "-0", fmt.Sprint(f.members[victim].pid())); r.code != 0 {
+		t.Error("the member that lost its cable has ended")
+	}
+	f.replug(victim)
+	other.eventually("the member to be back", func() bool {
+		return strings.Count(other.try("cluster", "list", "--format", "csv").stdout, "ONLINE") == 3
+	})
+	other.eventually("its instance to be back", func() bool { return other.try("exec", n, "--", "true").code == 0 })
+	stop()
+	f.check(w)
+	f.dropProfiles(w)
+}
+
+// TestClusterPartition cuts one member off by a firewall: the minority refuses writes
+// within bounds, the majority goes on, and both agree afterwards.
+func TestClusterPartition(t *testing.T) {
+	f := newFleet(t, 3)
+	f.form()
+	victim := f.leader()
+	f.nft(victim, `table inet cut {
+	chain in { type filter hook input priority 0; iifname "eth0" drop
+	}
+	chain out { type filter hook output priority 0; oifname "eth0" drop
+	}
+}
+`)
+	other := f.members[(victim+1)%3]
+	other.eventually("the majority to write", func() bool {
+		return postProfile(context.Background(), other.socket(), "majority") == http.StatusCreated
+	})
+	if code := postProfile(context.Background(), f.members[victim].socket(), "minority"); code == http.StatusCreated {
+		t.Error("a member without a majority acknowledged a write")
+	}
+	f.nft(victim, "delete table inet cut\n")
+	f.members[victim].eventually("the lost member to see the write", func() bool {
+		code, _ := f.members[victim].request("GET", "/1.0/profiles/majority", nil)
+		return code == http.StatusOK
+	})
+	other.lxc("profile", "delete", "majority")
+	other.try("profile", "delete", "minority")
+}
+
+// TestClusterRestartOfAll ends all members at once, by a kill, and starts them again.
+func TestClusterRestartOfAll(t *testing.T) {
+	f := newFleet(t, 3)
+	f.form()
+	f.setUpCluster()
+	n := f.members[0].name("stays")
+	f.members[0].lxc("launch", "tiny", n, "--target", f.name(1))
+	pid := f.members[1].initPID(n)
+	var wg sync.WaitGroup
+	for _, h := range f.members {
+		wg.Go(func() { h.stop(syscall.SIGKILL) })
+	}
+	wg.Wait()
+	for _, h := range f.members {
+		wg.Go(h.start)
+	}
+	wg.Wait()
+	for _, h := range f.members {
+		h.eventually("the container from all members", func() bool { return h.try("exec", n, "--", "true").code == 0 })
+	}
+	if got := f.members[1].initPID(n); got != pid {
+		t.Errorf("the container's init was %d and is %d", pid, got)
+	}
+}
+
+// TestClusterRemovedMember: what was removed is a lone server again, and cannot write
+// to its old cluster any more.
+func TestClusterRemovedMember(t *testing.T) {
+	f := newFleet(t, 4)
+	f.form()
+	f.members[0].lxc("cluster", "remove", f.name(3))
+	gone := f.members[3]
+	if out := f.members[0].lxc("cluster", "list", "--format", "csv"); strings.Contains(out, f.name(3)) {
+		t.Errorf("the removed member is listed:\n%s", out)
+	}
+	gone.eventually("the removed member to be alone", func() bool {
+		var s struct {
+			Environment struct {
+				Clustered bool `json:"server_clustered"`
+			} `json:"environment"`
+		}
+		code, a := gone.request("GET", "/1.0", nil)
+		return code == http.StatusOK && json.Unmarshal(a.Metadata, &s) == nil && !s.Environment.Clustered
+	})
+	gone.lxc("profile", "create", "own")
+	if r := f.members[0].try("profile", "show", "own"); r.code == 0 {
+		t.Error("a removed member wrote to the cluster")
+	}
+	gone.lxc("profile", "delete", "own")
+
+	// Dead and removed by force: it comes back, and is refused.
+	dead := f.members[2]
+	dead.stop(syscall.SIGKILL)
+	f.members[0].lxc("cluster", "remove", f.name(2), "--force", "--yes")
+	f.members[0].lxc("profile", "create", "after")
+	f.members[0].lxc("profile", "delete", "after")
+	r := dead.run(dead.bin.lxd(), "--version")
+	if r.code != 0 {
+		t.Fatal(r.stderr)
+	}
+}
