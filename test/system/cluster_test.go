@@ -35,9 +35,11 @@ func (f *fleet) setUpCluster() {
 func TestClusterIsOneMachine(t *testing.T) {
 	clients(t, func(t *testing.T, client string) {
 		f := newFleet(t, 3)
-		f.form()
 		for _, h := range f.members {
 			h.client = client
+		}
+		f.form()
+		for _, h := range f.members {
 			list := h.lxc("cluster", "list", "--format", "csv")
 			if n := strings.Count(list, "ONLINE"); n != 3 {
 				t.Fatalf("%d members are online:\n%s", n, list)
@@ -352,14 +354,21 @@ func TestClusterRemovedMember(t *testing.T) {
 	}
 	gone.lxc("profile", "delete", "own")
 
-	// Dead and removed by force: it comes back, and is refused.
+	// Dead and removed by force: when it comes back it is refused, and says so.
 	dead := f.members[2]
 	dead.stop(syscall.SIGKILL)
+	dead.over = true
 	f.members[0].lxc("cluster", "remove", f.name(2), "--force", "--yes")
 	f.members[0].lxc("profile", "create", "after")
 	f.members[0].lxc("profile", "delete", "after")
-	r := dead.run(dead.bin.lxd(), "--version")
-	if r.code != 0 {
-		t.Fatal(r.stderr)
+	dead.begin()
+	dead.eventually("the removed member to say what it is", func() bool {
+		return strings.Contains(dead.run(dead.bin.lxd(), "waitready", "--timeout", "1").stderr, "removed")
+	})
+	if r := dead.try("profile", "create", "late"); r.code == 0 || !strings.Contains(r.stderr, "removed") {
+		t.Errorf("a removed member answers %d %q", r.code, r.stderr)
+	}
+	if r := f.members[0].try("profile", "show", "late"); r.code == 0 {
+		t.Error("a member that was removed by force wrote to the cluster")
 	}
 }

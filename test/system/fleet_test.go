@@ -53,13 +53,13 @@ func (f *fleet) add(i int) *host {
 func (f *fleet) end() {
 	f.t.Helper()
 	for _, h := range f.members {
-		if !h.alive() && !f.t.Failed() {
+		if !h.alive() && !h.over && !f.t.Failed() {
 			h.start()
 		}
 	}
 	for _, h := range f.members {
 		h.seen()
-		if h.alive() && !f.t.Failed() {
+		if h.alive() && !h.over && !f.t.Failed() {
 			h.empty()
 		}
 	}
@@ -123,6 +123,10 @@ func (f *fleet) form() {
 	for i := range f.members[1:] {
 		f.join(i + 1)
 	}
+	// A member gets its vote a little after it has joined.
+	first.eventually("the members to have their votes", func() bool {
+		return strings.Count(first.lxc("cluster", "list", "--format", "csv"), "database") >= min(len(f.members), 3)+1
+	})
 }
 
 // join makes member i part of the cluster of the first member.

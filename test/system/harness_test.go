@@ -160,6 +160,15 @@ func (h *host) command(ctx context.Context, program string, args ...string) *exe
 // start runs the daemon and waits until it is ready.
 func (h *host) start() {
 	h.t.Helper()
+	h.begin()
+	if r := h.run(h.bin.lxd(), "waitready", "--timeout", "30"); r.code != 0 {
+		h.t.Fatalf("the daemon did not become ready: %s\n%s", r.stderr, h.logTail())
+	}
+}
+
+// begin runs the daemon and does not wait for it.
+func (h *host) begin() {
+	h.t.Helper()
 	cmd := h.command(context.Background(), h.bin.lxd(), append([]string{"--logfile", h.logFile(), "--debug"}, h.args...)...)
 	cmd.Env = h.environ()
 	out, err := os.OpenFile(filepath.Join(h.dir, "lxd.out"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
@@ -182,9 +191,6 @@ func (h *host) start() {
 		_ = cmd.Wait()
 		close(exited)
 	}()
-	if r := h.run(h.bin.lxd(), "waitready", "--timeout", "30"); r.code != 0 {
-		h.t.Fatalf("the daemon did not become ready: %s\n%s", r.stderr, h.logTail())
-	}
 }
 
 // pid is the daemon's process id.
