@@ -363,7 +363,7 @@ func TestClusterRemovedMember(t *testing.T) {
 	f.members[0].lxc("profile", "delete", "after")
 	dead.begin()
 	dead.eventually("the removed member to say what it is", func() bool {
-		return strings.Contains(dead.run(dead.bin.lxd(), "waitready", "--timeout", "1").stderr, "removed")
+		return strings.Contains(dead.run(dead.bin.lxd(), "waitready", "--timeout", "3").stderr, "removed")
 	})
 	if r := dead.try("profile", "create", "late"); r.code == 0 || !strings.Contains(r.stderr, "removed") {
 		t.Errorf("a removed member answers %d %q", r.code, r.stderr)
