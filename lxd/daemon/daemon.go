@@ -359,35 +359,42 @@ func (d *Daemon) gate(ctx context.Context, r *rest.Route) error {
 	if r.EarlyOK {
 		return nil
 	}
+	patience := time.Minute
+	if d.here.Clustered() {
+		patience = databaseWait
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	return d.WaitReady(ctx)
+}
+
+// WaitReady implements server.Daemon: it waits until the daemon is ready, or is known
+// never to be, or the context ends.
+func (d *Daemon) WaitReady(ctx context.Context) error {
 	select {
 	case <-d.ready:
 		return nil
 	default:
 	}
-	patience := time.Minute
-	if d.here.Clustered() {
-		patience = databaseWait
-	}
 	look := time.NewTicker(100 * time.Millisecond)
 	defer look.Stop()
-	for over := time.After(patience); ; {
-		select {
-		case <-d.ready:
-			return nil
-		case <-look.C:
-			if w := d.waiting.Load(); w == nil || !w.vain {
+	for {
+		w := d.waiting.Load()
+		if w == nil || !w.vain {
+			select {
+			case <-d.ready:
+				return nil
+			case <-look.C:
 				continue
+			case <-d.ctx.Done():
+			case <-ctx.Done():
 			}
-		case <-over:
-		case <-d.ctx.Done():
-		case <-ctx.Done():
 		}
-		break
+		if w != nil {
+			return errs.Unavailable("LXD daemon not ready yet: %s", w.text)
+		}
+		return errs.Unavailable("LXD daemon not ready yet")
 	}
-	if why := d.waiting.Load(); why != nil {
-		return errs.Unavailable("LXD daemon not ready yet: %s", why.text)
-	}
-	return errs.Unavailable("LXD daemon not ready yet")
 }
 
 // Name is a short name for an LXD_DIR that no other one has on this machine.

@@ -129,12 +129,10 @@ func (s *Service) handleReady(ctx context.Context, r *rest.Request) (rest.Respon
 	if r.Query("wait") == "" {
 		return nil, errs.Unavailable("LXD daemon not ready yet")
 	}
-	select {
-	case <-s.daemon.Ready():
-		return rest.Empty(), nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	if err := s.daemon.WaitReady(ctx); err != nil {
+		return nil, err
 	}
+	return rest.Empty(), nil
 }
 
 func (s *Service) handleShutdown(ctx context.Context, r *rest.Request) (rest.Response, error) {

@@ -35,6 +35,14 @@ func (d *fakeDaemon) Environment(context.Context) api.ServerEnvironment {
 	return api.ServerEnvironment{Server: "lxd", ServerName: "here"}
 }
 func (d *fakeDaemon) Ready() <-chan struct{} { return d.ready }
+func (d *fakeDaemon) WaitReady(ctx context.Context) error {
+	select {
+	case <-d.ready:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
 func (d *fakeDaemon) Stop(all, force bool) <-chan error {
 	d.stops <- map[bool]string{true: "force"}[force]
 	done := make(chan error)

@@ -32,6 +32,8 @@ type Daemon interface {
 	Environment(ctx context.Context) api.ServerEnvironment
 	// Ready is closed when the daemon has done all that its start takes.
 	Ready() <-chan struct{}
+	// WaitReady waits for that, and tells what is in the way when it gives up.
+	WaitReady(ctx context.Context) error
 	// Stop asks the daemon to end, instances included when all is true. done gives
 	// the outcome once nothing runs any more.
 	Stop(all, force bool) (done <-chan error)
