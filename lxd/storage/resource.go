@@ -21,6 +21,10 @@ func (s *Service) Routes() []rest.Route {
 	vol := rest.Route{Path: volumes + "/{type}/{volume}", Scope: rest.InProject, Kind: entity.StorageVolume, Where: rest.OnObject, Locate: s.locateVolume}
 	state := rest.Route{Path: volumes + "/{type}/{volume}/state", Scope: rest.InProject, Where: rest.OnObject, Locate: s.locateVolume}
 
+	snaps, snap := state, state
+	snaps.Path = volumes + "/{type}/{volume}/snapshots"
+	snap.Path = volumes + "/{type}/{volume}/snapshots/{snapshot}"
+
 	post := func(r *rest.Route) { r.Body.Type = api.StorageVolumesPost{} }
 	put := func(r *rest.Route) { r.Body.Type, r.ETag = api.StorageVolumePut{}, true }
 	poolPut := func(r *rest.Route) { r.Body.Type, r.ETag = api.StoragePoolPut{}, true }
@@ -47,6 +51,10 @@ func (s *Service) Routes() []rest.Route {
 		vol.As(http.MethodPatch, "Change some of the configuration of a storage volume", auth.EditProject, s.changeVolume, put),
 		vol.As(http.MethodPost, "Rename or move a storage volume", auth.EditProject, s.changeVolume, func(r *rest.Route) { r.Body.Type = api.StorageVolumePost{} }),
 		vol.As(http.MethodDelete, "Delete a storage volume", auth.EditProject, s.deleteVolume),
+		snaps.As(http.MethodGet, "List the snapshots of a storage volume", auth.ViewProject, s.listSnapshots,
+			func(r *rest.Route) { r.Reply = []api.StorageVolumeSnapshot{} }),
+		snap.As(http.MethodGet, "Show a snapshot of a storage volume", auth.ViewProject, s.getSnapshot,
+			func(r *rest.Route) { r.Reply, r.ETag = api.StorageVolumeSnapshot{}, true }),
 		state.As(http.MethodGet, "Show how much a storage volume uses", auth.ViewProject, s.volumeState,
 			func(r *rest.Route) { r.Reply, r.Extension = api.StorageVolumeState{}, "storage_volume_state" }),
 	}

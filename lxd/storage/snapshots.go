@@ -12,6 +12,7 @@ import (
 
 	"sett/lxd/db"
 	"sett/lxd/entity"
+	"sett/lxd/rest"
 	"sett/lxd/storage/driver"
 	"sett/shared/api"
 	"sett/shared/errs"
@@ -83,6 +84,56 @@ func (s *Service) withSnapshots(ctx context.Context, pool string, vs []api.Stora
 		}
 	}
 	return out, nil
+}
+
+// snapshotsOf are the snapshots of the volume that a path names, as the API shows them.
+func (s *Service) snapshotsOf(ctx context.Context, r *rest.Request) (api.StorageVolume, []api.StorageVolumeSnapshot, error) {
+	v, o, err := s.volumeOf(ctx, r)
+	if err != nil {
+		return o, nil, err
+	}
+	all, err := s.withSnapshots(ctx, v.Pool, []api.StorageVolume{o})
+	if err != nil {
+		return o, nil, err
+	}
+	out := []api.StorageVolumeSnapshot{}
+	for _, sn := range all[1:] {
+		a := api.StorageVolumeSnapshot{Name: sn.Name, Config: sn.Config, ContentType: sn.ContentType, CreatedAt: sn.CreatedAt}
+		a.Description = sn.Description
+		out = append(out, a)
+	}
+	return o, out, nil
+}
+
+func (s *Service) listSnapshots(ctx context.Context, r *rest.Request) (rest.Response, error) {
+	o, all, err := s.snapshotsOf(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	if r.Recursion() > 0 {
+		return rest.Sync(all), nil
+	}
+	urls := []string{}
+	for _, sn := range all {
+		snap := o
+		snap.Name = sn.Name
+		urls = append(urls, volumeURL(r.Value(0), snap, ""))
+	}
+	return rest.Sync(urls), nil
+}
+
+func (s *Service) getSnapshot(ctx context.Context, r *rest.Request) (rest.Response, error) {
+	o, all, err := s.snapshotsOf(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	for _, sn := range all {
+		if sn.Name == o.Name+"/"+r.Value(3) {
+			sn.Name = r.Value(3)
+			return rest.SyncETag(sn, []any{sn.Description, sn.ExpiresAt}), nil
+		}
+	}
+	return nil, errs.NotFound("Snapshot %q of storage volume %q not found", r.Value(3), o.Name)
 }
 
 // volumeURL is where clients find a volume, or, behind its slash, a snapshot.

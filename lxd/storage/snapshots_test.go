@@ -44,6 +44,12 @@ func TestSnapshotsOfVolumes(t *testing.T) {
 	f.want(200, `["/1.0/storage-pools/p/volumes/container/a","/1.0/storage-pools/p/volumes/container/a/snapshots/s1","/1.0/storage-pools/p/volumes/container/a/snapshots/s2"]`,
 		"GET", "/1.0/storage-pools/p/volumes/container", "")
 	f.want(200, `"name":"a/s1","type":"container","used_by":["/1.0/instances/a/snapshots/s1"]`, "GET", "/1.0/storage-pools/p/volumes?recursion=1", "")
+	f.want(200, `["/1.0/storage-pools/p/volumes/container/a/snapshots/s1","/1.0/storage-pools/p/volumes/container/a/snapshots/s2"]`,
+		"GET", "/1.0/storage-pools/p/volumes/container/a/snapshots", "")
+	f.want(200, `"name":"a/s1"`, "GET", "/1.0/storage-pools/p/volumes/container/a/snapshots?recursion=1", "")
+	f.want(200, `"name":"s2"`, "GET", "/1.0/storage-pools/p/volumes/container/a/snapshots/s2", "")
+	f.want(404, "not found", "GET", "/1.0/storage-pools/p/volumes/container/a/snapshots/no", "")
+	f.want(404, "not found", "GET", "/1.0/storage-pools/p/volumes/container/no/snapshots", "")
 	if err := f.CreateSnapshot(ctx, vol("a"), "s1", nil); !errs.Is(err, errs.KindConflict) {
 		t.Errorf("a name twice: %v", err)
 	}
