@@ -137,6 +137,17 @@ describe("work", () => {
     await page.getByText(/\d+(\.\d)? %/).first().waitFor();
   });
 
+  step("operations are shown and can be cancelled", async () => {
+    await page.goto(`${base}operations`);
+    await page.getByText("Nothing is being done right now.").waitFor();
+    const sleeping = lxc("exec", c1, "--", "sleep", "600").catch((e) => e);
+    const row = page.getByRole("table", { name: /Running/ }).getByRole("row", { name: new RegExp(c1) });
+    await row.getByRole("button", { name: "Cancel: Executing command" }).click();
+    await page.getByRole("table", { name: /Ended/ }).getByText("Cancelled", { exact: true }).waitFor();
+    await row.waitFor({ state: "detached" });
+    await sleeping;
+  });
+
   step("change the configuration, and not over somebody else's change", async () => {
     await page.goto(`${base}instances/${c1}/configuration`);
     await page.getByRole("button", { name: "Add a key" }).first().click();
