@@ -136,6 +136,7 @@ var proofs = map[string]proof{
 	"event_location":                      field(api.Event{}, "location"),
 	"event_project":                       field(api.Event{}, "project"),
 	"firewall_driver":                     field(api.ServerEnvironment{}, "firewall"),
+	"id_map_base":                         instanceKey("security.idmap.base"),
 	"id_map":                              shown("instance: volatile.idmap.*"),
 	"id_map_current":                      instanceKey("volatile.idmap.current"),
 	"image_compression_algorithm":         field(api.ImagesPost{}, "compression_algorithm"),

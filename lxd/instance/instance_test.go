@@ -143,7 +143,7 @@ func (images) Used(context.Context, string, string) error { return nil }
 type ids struct{}
 
 func (ids) Map() (idmap.Map, error) {
-	return idmap.Map{{UID: true, HostID: 1000000, Range: 65536}, {GID: true, HostID: 1000000, Range: 65536}}, nil
+	return idmap.Map{{UID: true, HostID: 1000000, Range: 1 << 20}, {GID: true, HostID: 1000000, Range: 1 << 20}}, nil
 }
 func (ids) Mountable(context.Context, string) bool { return true }
 func (ids) Shift(context.Context, string, idmap.Map, idmap.Map) error {

@@ -9,6 +9,7 @@ import (
 
 	"sett/lxd/config"
 	"sett/lxd/container"
+	"sett/lxd/host/idmap"
 	"sett/lxd/host/module"
 	"sett/lxd/host/rlimit"
 	"sett/shared/errs"
@@ -49,6 +50,12 @@ var (
 	KernelModules = config.String("linux.kernel_modules", "", config.Live(), config.Check(checkModules), config.Group("linux"), config.Doc("Modules that the kernel must have before the instance starts, with commas between them; they are loaded where that is possible"))
 
 	RawLXC = config.String("raw.lxc", "", config.Live(), config.Check(container.CheckRaw), config.Group("raw"), config.Doc("Lines of configuration for liblxc, which come last; from the next start on"))
+
+	RawIDMap = config.String("raw.idmap", "", config.Live(), config.Check(checkRawIDMap), config.Group("raw"), config.Doc("Ids of the host that are those of the instance: lines such as \"both 1000 1000\", \"uid 50-60 500-510\"; from the next start on"))
+
+	IDMapIsolated = config.Bool("security.idmap.isolated", false, config.Live(), config.Group("security"), config.Doc("Give the instance host ids that no other instance has, from the next start on"))
+	IDMapSize     = config.Int("security.idmap.size", 0, config.Live(), config.Check(checkIDs), config.Group("security"), config.Doc("How many ids the instance has, from the next start on; unset: 65536 of its own, or all that there are"))
+	IDMapBase     = config.Int("security.idmap.base", 0, config.Live(), config.Check(checkPositive), config.Group("security"), config.Doc("First host id of an isolated instance, from the next start on; unset: the first free one"))
 
 	Privileged = config.Bool("security.privileged", false, config.Group("security"), config.Doc("Run without a user namespace; root in the instance is root on the host"))
 	Nesting    = config.Bool("security.nesting", false, config.Group("security"), config.Doc("Allow containers inside of the instance"))
@@ -92,8 +99,8 @@ func hugepages() []string { return []string{"64KB", "1MB", "2MB", "1GB"} }
 var unbuilt = []string{
 	"cluster.evacuate",
 	"limits.memory.hugepages", "limits.network.priority",
-	"migration.*", "nvidia.*", "raw.apparmor", "raw.idmap", "raw.qemu", "raw.seccomp",
-	"security.agent.metrics", "security.csm", "security.idmap.*",
+	"migration.*", "nvidia.*", "raw.apparmor", "raw.qemu", "raw.seccomp",
+	"security.agent.metrics", "security.csm",
 	"security.secureboot", "security.sev*", "security.syscalls.*",
 }
 
@@ -101,7 +108,7 @@ var unbuilt = []string{
 func Keys() config.Table {
 	ks := []config.Declared{
 		Autostart, AutostartDelay, AutostartPriority, AutoRestart, ShutdownTimeout, StopPriority,
-		LimitCPU, LimitAllowance, LimitCPUPriority, LimitMemory, LimitEnforce, LimitSwap, LimitSwapPriority, LimitProcesses, LimitDisk, RawLXC, UserData, VendorData, NetworkConfig, GuestAPI, GuestImages,
+		LimitCPU, LimitAllowance, LimitCPUPriority, LimitMemory, LimitEnforce, LimitSwap, LimitSwapPriority, LimitProcesses, LimitDisk, RawLXC, RawIDMap, IDMapIsolated, IDMapSize, IDMapBase, UserData, VendorData, NetworkConfig, GuestAPI, GuestImages,
 		SnapshotSchedule, SnapshotStopped, SnapshotPattern, SnapshotExpiry, SnapshotKeep, Privileged, Nesting, Unshifted, Protected, KernelModules,
 		config.Any("environment.*", config.Live(), config.Group("environment"), config.Doc("Environment variables of init and of commands that are run inside")),
 		config.Any("user.*", config.Live(), config.Group("user"), config.Doc("Free text of the user's")),
@@ -152,6 +159,18 @@ func checkPositive(v string) error {
 func checkPriority(v string) error {
 	if n, err := strconv.ParseInt(v, 10, 64); err != nil || n < 0 || n > 10 {
 		return errs.Invalid("%q is not a priority from 0 to 10", v)
+	}
+	return nil
+}
+
+func checkRawIDMap(v string) error {
+	_, err := idmap.ParseRaw(v)
+	return err
+}
+
+func checkIDs(v string) error {
+	if n, err := strconv.ParseInt(v, 10, 64); err != nil || n < idmap.MinRange || n > 1<<31 {
+		return errs.Invalid("%q is not a number of ids, of which an instance needs at least %d", v, idmap.MinRange)
 	}
 	return nil
 }

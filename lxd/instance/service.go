@@ -65,6 +65,7 @@ type Service struct {
 
 	mu   sync.Mutex
 	live map[int64]*live
+	maps sync.Mutex // held while an instance gets ids of its own
 
 	watcher Watcher
 	down    atomic.Bool // the host goes down: nothing is started any more

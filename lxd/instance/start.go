@@ -210,9 +210,10 @@ func (st *starting) keepInVolume(root map[string]string) error {
 func (st *starting) mapIDs(ctx context.Context) error {
 	i := st.i
 	var want idmap.Map
+	base := "0"
 	if !Privileged.Get(i.ExpandedConfig()) {
 		var err error
-		if want, err = st.s.IDs.Map(); err != nil {
+		if want, base, err = st.s.mapFor(ctx, i); err != nil {
 			return err
 		}
 	}
@@ -239,7 +240,7 @@ func (st *starting) mapIDs(ctx context.Context) error {
 		}
 	}
 	st.spec.IDMap = want
-	st.changes[volMapBase] = "0"
+	st.changes[volMapBase] = base
 	st.changes[volMapCurrent] = want.String()
 	st.changes[volMapNext] = want.String()
 	return nil

@@ -29,7 +29,7 @@ var extensions = []string{
 	"certificate_update", "certificate_project", "certificate_self_renewal", "certificate_token", "remote_token_expiry",
 	"snapshot_scheduling", "snapshot_schedule_aliases", "snapshot_expiry", "snapshot_expiry_creation", "snapshot_disk_usage",
 	"instance_snapshot_never", "sett_snapshot_retention",
-	"kernel_limits", "limits_hugepages", "linux_sysctl", "console_vga_type", "console_force",
+	"kernel_limits", "limits_hugepages", "linux_sysctl", "id_map_base", "console_vga_type", "console_force",
 	"clustering", "clustering_join", "clustering_server_address", "clustering_roles", "clustering_edit_roles",
 	"clustering_architecture", "clustering_sizing", "clustering_failure_domains", "clustering_join_token",
 	"clustering_update_cert", "clustering_config", "cluster_join_token_expiry",
