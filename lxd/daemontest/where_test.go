@@ -30,13 +30,15 @@ func TestRoutesKnowWhereTheyRun(t *testing.T) {
 		"/1.0/networks/{name}/state":    rest.OnTarget,
 		"/1.0/networks/{name}/leases":   rest.OnTarget,
 		"GET /1.0/storage-pools/{name}": rest.OnTarget, "PUT /1.0/storage-pools/{name}": rest.OnTarget, "PATCH /1.0/storage-pools/{name}": rest.OnTarget,
-		"/1.0/storage-pools/{name}/resources":                     rest.OnTarget,
-		"POST /1.0/storage-pools/{name}/volumes":                  rest.OnTarget,
-		"POST /1.0/storage-pools/{name}/volumes/{type}":           rest.OnTarget,
-		"/1.0/storage-pools/{name}/volumes/{type}/{volume}":       rest.OnObject,
-		"/1.0/storage-pools/{name}/volumes/{type}/{volume}/state": rest.OnObject,
-		"/1.0/images/{fingerprint}":                               rest.OnObject,
-		"/1.0/images/{fingerprint}/export":                        rest.OnObject,
+		"/1.0/storage-pools/{name}/resources":                                    rest.OnTarget,
+		"POST /1.0/storage-pools/{name}/volumes":                                 rest.OnTarget,
+		"POST /1.0/storage-pools/{name}/volumes/{type}":                          rest.OnTarget,
+		"/1.0/storage-pools/{name}/volumes/{type}/{volume}":                      rest.OnObject,
+		"/1.0/storage-pools/{name}/volumes/{type}/{volume}/state":                rest.OnObject,
+		"/1.0/storage-pools/{name}/volumes/{type}/{volume}/snapshots":            rest.OnObject,
+		"/1.0/storage-pools/{name}/volumes/{type}/{volume}/snapshots/{snapshot}": rest.OnObject,
+		"/1.0/images/{fingerprint}":                                              rest.OnObject,
+		"/1.0/images/{fingerprint}/export":                                       rest.OnObject,
 	}
 	seen := map[string]bool{}
 	for _, r := range s.Daemon.Routes() {
