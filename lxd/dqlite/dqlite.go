@@ -64,6 +64,8 @@ type Node struct {
 	ctx     context.Context
 	cancel  context.CancelFunc
 	bridges sync.WaitGroup
+	watcher sync.WaitGroup
+	asked   asked
 	once    sync.Once
 	closed  error
 }
@@ -198,6 +200,9 @@ func (n *Node) start() error {
 		return errors.Join(err, engine.Close())
 	}
 	n.pool = sql.OpenDB(connector)
+	if o.Dial != nil {
+		n.watcher.Go(n.watch)
+	}
 	// The engine serves all connections from one thread; more of them only cost it
 	// memory.
 	n.pool.SetMaxOpenConns(16)
@@ -305,6 +310,7 @@ func (n *Node) Close() error {
 	n.once.Do(func() {
 		err := n.pool.Close()
 		n.cancel()
+		n.watcher.Wait() // it asks the engine
 		n.closed = errors.Join(err, n.engine.Close())
 		n.bridges.Wait()
 		_ = n.lock.Close()

@@ -13,8 +13,17 @@ import (
 	"sett/shared/errs"
 )
 
-// dial is how SQL reaches a member: our own engine by its socket, others by Dial.
+// dial is how SQL reaches a member.
 func (n *Node) dial(ctx context.Context, address string) (net.Conn, error) {
+	c, err := n.reach(ctx, address)
+	if err != nil || address == n.opts.Address {
+		return c, err
+	}
+	return n.asked.add(c, address), nil
+}
+
+// reach opens a connection: to our own engine by its socket, to others by Dial.
+func (n *Node) reach(ctx context.Context, address string) (net.Conn, error) {
 	if address == n.opts.Address {
 		var d net.Dialer
 		return d.DialContext(ctx, "unix", n.local)
@@ -28,7 +37,7 @@ func (n *Node) dial(ctx context.Context, address string) (net.Conn, error) {
 // dialRaft is how our engine reaches the engine of a member. It wants a plain
 // socket, so what Dial returns (TLS, mostly) is bridged to one.
 func (n *Node) dialRaft(ctx context.Context, address string) (net.Conn, error) {
-	remote, err := n.dial(ctx, address)
+	remote, err := n.reach(ctx, address)
 	if err != nil {
 		return nil, err
 	}
