@@ -117,8 +117,13 @@ func plain(err error) error {
 	if errors.As(err, &u) {
 		err = u.Err
 	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return errLate
+	}
 	return err
 }
+
+var errLate = errors.New("no answer in time")
 
 // writer gives hijacked connections the bytes that were read ahead of time: a client
 // may send before it has been told that the protocol was changed.
