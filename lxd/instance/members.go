@@ -31,6 +31,15 @@ func (s *Service) local(i *Instance) bool {
 	return !s.Here.Clustered() || i.Location == s.Here.Name()
 }
 
+// mustBeHere refuses to work on an instance of another member. The chain sends requests
+// to where instances are; whatever slips through must not start one a second time.
+func (s *Service) mustBeHere(i *Instance) error {
+	if s.local(i) {
+		return nil
+	}
+	return errs.Unavailable("Instance %q is on cluster member %q, not on %q", i.Name, i.Location, s.Here.Name())
+}
+
 // seen is what is known of the states of instances on all members.
 type seen struct {
 	s *Service

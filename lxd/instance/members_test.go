@@ -18,6 +18,7 @@ import (
 	"sett/lxd/project"
 	"sett/lxd/rest"
 	"sett/shared/api"
+	"sett/shared/errs"
 )
 
 // worlds are members over one database, each with an engine of its own and one
@@ -148,6 +149,27 @@ func TestAllInstancesOfAllMembersAreStopped(t *testing.T) {
 	}
 	ws[1].is("c2", instance.Stopped)
 	ws[2].is("c3", instance.Running)
+}
+
+func TestNobodyTouchesInstancesOfOtherMembers(t *testing.T) {
+	t.Parallel()
+	ws := worlds(t, 2)
+	for what, f := range map[string]func() error{
+		"start":  func() error { return ws[0].start("c2") },
+		"stop":   func() error { return ws[0].stop("c2", instance.StopOptions{Force: true}) },
+		"delete": func() error { return ws[0].s.Delete(t.Context(), "default", "c2", nil) },
+		"update": func() error {
+			return ws[0].s.Update(t.Context(), ws[0].load("c2"), instance.Change{Config: map[string]string{"user.a": "b"}}, nil)
+		},
+		"rename": func() error { return ws[0].s.Rename(t.Context(), "default", "c2", "d2", nil) },
+	} {
+		if err := f(); errs.Status(err) != http.StatusServiceUnavailable || !strings.Contains(err.Error(), `"m2"`) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if ws[0].guest("c2") != nil {
+		t.Error("it runs in a second place")
+	}
 }
 
 func TestInstancesOfOtherMembersFollowAProfile(t *testing.T) {

@@ -35,6 +35,9 @@ func (s *Service) Rename(ctx context.Context, project, name, to string, by *even
 	if err != nil {
 		return err
 	}
+	if err := s.mustBeHere(i); err != nil {
+		return err
+	}
 	if err := s.settle(ctx, i); err != nil {
 		return err
 	}

@@ -228,6 +228,9 @@ func (s *Service) claim(ctx context.Context, project, name, doing string) (*Inst
 		return nil, nil, err
 	}
 	i, err := s.Load(ctx, project, name)
+	if err == nil {
+		err = s.mustBeHere(i)
+	}
 	if err != nil {
 		unlock()
 		return nil, nil, err

@@ -44,6 +44,9 @@ func (s *Service) Update(ctx context.Context, old *Instance, c Change, by *event
 	if now == nil {
 		return errs.NotFound("Instance not found")
 	}
+	if err := s.mustBeHere(now); err != nil {
+		return err
+	}
 	// What the daemon itself noted since the caller looked stays, unless the caller
 	// changes that very key.
 	for k := range config2(old.Config, now.Config) {
