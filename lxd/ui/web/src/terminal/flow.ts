@@ -10,7 +10,7 @@ export class Flow {
   private readonly high: number;
   private readonly low: number;
 
-  constructor(hold: (on: boolean) => void, high = 1 << 20, low = 1 << 18) {
+  constructor(hold: (on: boolean) => void, high = 1 << 18, low = 1 << 16) {
     this.hold = hold;
     this.high = high;
     this.low = low;
