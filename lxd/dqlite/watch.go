@@ -40,11 +40,16 @@ func (a *asked) add(c net.Conn, address string) net.Conn {
 	return k
 }
 
-// Close implements net.Conn.
+// Close implements net.Conn. A connection that was cut is closed a second time by its
+// user, to whom that is no error.
 func (k *askedConn) Close() error {
 	k.from.mu.Lock()
+	_, open := k.from.conns[k]
 	delete(k.from.conns, k)
 	k.from.mu.Unlock()
+	if !open {
+		return nil
+	}
 	return k.Conn.Close()
 }
 
