@@ -153,7 +153,11 @@ func (g *guest) ready(ctx context.Context) bool {
 	}
 	// Its exit status is not zero for most of its answers. Degraded means that the boot
 	// is over and some unit has failed.
-	g.said, _ = g.output(ctx, "systemctl", "is-system-running")
+	said, err := g.output(ctx, "systemctl", "is-system-running")
+	if err != nil {
+		return false // also for lack of time, so what it said last still holds
+	}
+	g.said = said
 	return g.said == "running" || g.said == "degraded"
 }
 

@@ -84,6 +84,9 @@ func TestWait(t *testing.T) {
 			if c.fails != "" {
 				w.timeout = 1
 			}
+			if c.fails != "" && c.exec != nil {
+				w.timeout = 2 // the guest is to be asked before
+			}
 			if err := w.check(); err != nil {
 				t.Fatal(err)
 			}

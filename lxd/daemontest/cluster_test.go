@@ -395,9 +395,9 @@ func TestFailedJoinLeavesBothAsBefore(t *testing.T) {
 	s.Must(s.CreateProfile(profile("mine")))
 	cert, err := os.ReadFile(filepath.Join(s.Dir, "server.crt"))
 	s.Must(err)
-	s.Storage.Fail = func(string, string) error { return errors.New("the disk is broken") }
+	s.Storage.Break(func(string, string) error { return errors.New("the disk is broken") })
 	wantError(t, s.Cluster(s.JoinWith(a.Token("m2"))), "the disk is broken")
-	s.Storage.Fail = nil
+	s.Storage.Break(nil)
 
 	wantProfiles(t, s, "mine")
 	if c, _, err := s.GetCluster(); err != nil || c.Enabled {

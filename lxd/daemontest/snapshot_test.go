@@ -124,18 +124,18 @@ func TestSnapshotsCutOffByAKillGoAtTheNextStart(t *testing.T) {
 func TestSnapshotThatThePoolRefusesLeavesNothing(t *testing.T) {
 	t.Parallel()
 	s := snapshotServer(t)
-	s.Storage.Fail = func(step, path string) error {
+	s.Storage.Break(func(step, path string) error {
 		if step == "clone" || step == "seal" && strings.Contains(path, "-snapshots") {
 			return errors.New("No space left on device")
 		}
 		return nil
-	}
+	})
 	op, err := s.CreateInstanceSnapshot("c1", api.InstanceSnapshotsPost{})
 	s.Must(err)
 	if err := op.Wait(); err == nil || !strings.Contains(err.Error(), "full") {
 		t.Errorf("got %v", err)
 	}
-	s.Storage.Fail = nil
+	s.Storage.Break(nil)
 	if names, err := s.GetInstanceSnapshotNames("c1"); err != nil || len(names) != 0 {
 		t.Errorf("%v, %v", names, err)
 	}
@@ -144,18 +144,18 @@ func TestSnapshotThatThePoolRefusesLeavesNothing(t *testing.T) {
 	}
 	s.Wait(s.CreateInstanceSnapshot("c1", api.InstanceSnapshotsPost{}))
 	hostname(t, s, "kept\n")
-	s.Storage.Fail = func(step, _ string) error {
+	s.Storage.Break(func(step, _ string) error {
 		if step == "clone" {
 			return errors.New("broken")
 		}
 		return nil
-	}
+	})
 	op, err = s.UpdateInstance("c1", api.InstancePut{Restore: "snap0"}, "")
 	s.Must(err)
 	if op.Wait() == nil {
 		t.Error("the restore worked")
 	}
-	s.Storage.Fail = nil
+	s.Storage.Break(nil)
 	if got := hostname(t, s, ""); got != "kept" {
 		t.Errorf("after the failed restore it says %q", got)
 	}

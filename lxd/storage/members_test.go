@@ -150,12 +150,12 @@ func TestAMemberThatFailsLeavesThePoolInError(t *testing.T) {
 	_, ns := nodes(t, 3)
 	define(ns)
 	bad := errors.New("no room")
-	ns[2].kind.Fail = func(step, _ string) error {
+	ns[2].kind.Break(func(step, _ string) error {
 		if step == "createpool" {
 			return bad
 		}
 		return nil
-	}
+	})
 	ns[0].want(500, "m3: no room", "POST", pools, `{"name":"p","driver":"fake"}`)
 	ns[1].want(200, `"status":"Errored"`, "GET", p1, "")
 	ns[2].want(200, `"status":"Pending"`, "GET", p1+"?target=m3", "")
@@ -167,7 +167,7 @@ func TestAMemberThatFailsLeavesThePoolInError(t *testing.T) {
 	if err := ns[0].CreateVolume(t.Context(), vol("a"), 0, nil); errs.Status(err) != 503 {
 		t.Errorf("got %v", err)
 	}
-	ns[2].kind.Fail = nil
+	ns[2].kind.Break(nil)
 	ns[1].want(201, "", "POST", pools, `{"name":"p","driver":"fake"}`)
 	ns[1].want(200, `"status":"Created"`, "GET", p1, "")
 }
@@ -176,12 +176,12 @@ func TestWhereItBeganCanFailToo(t *testing.T) {
 	t.Parallel()
 	_, ns := nodes(t, 2)
 	define(ns)
-	ns[0].kind.Fail = func(step, _ string) error {
+	ns[0].kind.Break(func(step, _ string) error {
 		if step == "createpool" {
 			return errors.New("no room")
 		}
 		return nil
-	}
+	})
 	ns[0].want(500, "no room", "POST", pools, `{"name":"p","driver":"fake"}`)
 	ns[0].want(200, `"status":"Errored"`, "GET", p1, "")
 	if ns[1].has("p") {
@@ -296,12 +296,12 @@ func TestAJoinerMakesItsPartOfEachPool(t *testing.T) {
 	if err := ns[0].CreatePool(t.Context(), storage.Pool{Name: "q", Driver: "fake"}, nil); err != nil {
 		t.Fatal(err)
 	}
-	ns[1].kind.Fail = func(step, path string) error {
+	ns[1].kind.Break(func(step, path string) error {
 		if step == "createpool" && strings.HasSuffix(path, "/q") {
 			return errors.New("no room")
 		}
 		return nil
-	}
+	})
 	if err := ns[1].CreateHere(t.Context(), nil); err == nil || ns[1].has("p") || ns[1].has("q") {
 		t.Errorf("got %v, p %v, q %v", err, ns[1].has("p"), ns[1].has("q"))
 	}

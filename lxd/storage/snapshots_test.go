@@ -88,16 +88,16 @@ func TestSnapshotThatFailsLeavesNothing(t *testing.T) {
 	f.must(f.CreateFromImage(ctx, vol("a"), image, 0, unpack))
 	bad := errors.New("broken")
 	for _, step := range []string{"clone", "seal"} {
-		f.kind.Fail = func(s, path string) error {
+		f.kind.Break(func(s, path string) error {
 			if s == step && (step == "clone" || strings.Contains(path, "-snapshots")) {
 				return bad
 			}
 			return nil
-		}
+		})
 		if err := f.CreateSnapshot(ctx, vol("a"), "s", nil); !errors.Is(err, bad) {
 			t.Errorf("%s: %v", step, err)
 		}
-		f.kind.Fail = nil
+		f.kind.Break(nil)
 		f.want(200, `["/1.0/storage-pools/p/volumes/container/a"]`, "GET", "/1.0/storage-pools/p/volumes/container", "")
 		if es, _ := os.ReadDir(filepath.Join(f.dir, "storage-pools/p/containers-snapshots")); len(es) > 0 {
 			t.Errorf("%s: left %v", step, es)
@@ -110,12 +110,12 @@ func TestSnapshotThatFailsLeavesNothing(t *testing.T) {
 	if got := f.file("containers-snapshots/a/s", ""); got != "image" {
 		t.Errorf("it holds %q", got)
 	}
-	f.kind.Fail = func(s, _ string) error {
+	f.kind.Break(func(s, _ string) error {
 		if s == "clone" {
 			return bad
 		}
 		return nil
-	}
+	})
 	f.file("containers/a", "kept")
 	if err := f.RestoreSnapshot(ctx, vol("a"), "s", 0); !errors.Is(err, bad) {
 		t.Errorf("got %v", err)
@@ -124,7 +124,7 @@ func TestSnapshotThatFailsLeavesNothing(t *testing.T) {
 		t.Errorf("a restore that failed left %q", got)
 	}
 	dbtest.Exec(t, f.db, `DELETE FROM storage_volumes_snapshots`)
-	f.kind.Fail = nil
+	f.kind.Break(nil)
 	f.must(f.DeleteSnapshot(ctx, vol("a"), "s")) // as after a delete that was cut off
 	if es, _ := os.ReadDir(filepath.Join(f.dir, "storage-pools/p/containers-snapshots")); len(es) > 0 {
 		t.Errorf("left %v", es)

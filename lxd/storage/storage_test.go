@@ -158,12 +158,12 @@ func TestBadPoolsAreRefused(t *testing.T) {
 func TestPoolThatCannotBeMadeLeavesNothing(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
-	f.kind.Fail = func(step, _ string) error {
+	f.kind.Break(func(step, _ string) error {
 		if step == "createpool" {
 			return errors.New("no such disk")
 		}
 		return nil
-	}
+	})
 	f.want(500, "no such disk", "POST", "/1.0/storage-pools", `{"name":"p","driver":"fake"}`)
 	f.want(200, `"metadata":[]`, "GET", "/1.0/storage-pools", "")
 	f.empty()
@@ -280,17 +280,17 @@ func TestPoolThatDoesNotMountIsTriedAgain(t *testing.T) {
 	ctx := t.Context()
 	f.want(201, "", "POST", "/1.0/storage-pools", `{"name":"p","driver":"fake"}`)
 	f.must(f.Close(ctx))
-	f.kind.Fail = func(step, _ string) error {
+	f.kind.Break(func(step, _ string) error {
 		if step == "mountpool" {
 			return errors.New("no such device")
 		}
 		return nil
-	}
+	})
 	f.start(event.NewBus(""))
 	f.must(f.Close(ctx))
 	f.want(200, `"status":"Unavailable"`, "GET", "/1.0/storage-pools/p", "")
 	f.want(503, "no such device", "GET", "/1.0/storage-pools/p/resources", "")
-	f.kind.Fail = nil
+	f.kind.Break(nil)
 	f.must(f.CreateVolume(ctx, vol("a"), 0, nil))
 	f.want(200, `"status":"Created"`, "GET", "/1.0/storage-pools/p", "")
 }
@@ -301,22 +301,22 @@ func TestMountThatHangsHoldsNobodyUp(t *testing.T) {
 	ctx := t.Context()
 	f.want(201, "", "POST", "/1.0/storage-pools", `{"name":"p","driver":"fake"}`)
 	f.must(f.Close(ctx))
-	f.kind.Fail = func(step, _ string) error {
+	f.kind.Break(func(step, _ string) error {
 		if step == "mountpool" {
 			return errors.New("no such device")
 		}
 		return nil
-	}
+	})
 	f.start(event.NewBus(""))
 	f.must(f.Close(ctx))
 	mounting, goOn := make(chan struct{}), make(chan struct{})
-	f.kind.Fail = func(step, _ string) error {
+	f.kind.Break(func(step, _ string) error {
 		if step == "mountpool" {
 			close(mounting)
 			<-goOn
 		}
 		return nil
-	}
+	})
 	first := make(chan error, 1)
 	go func() { first <- f.CreateVolume(ctx, vol("a"), 0, nil) }()
 	<-mounting
@@ -335,7 +335,7 @@ func TestPoolWhoseDeletionFailedIsMountedAgain(t *testing.T) {
 	f := setup(t)
 	f.want(201, "", "POST", "/1.0/storage-pools", `{"name":"p","driver":"fake"}`)
 	mounts := 0
-	f.kind.Fail = func(step, _ string) error {
+	f.kind.Break(func(step, _ string) error {
 		switch step {
 		case "deletepool":
 			return errors.New("busy")
@@ -343,7 +343,7 @@ func TestPoolWhoseDeletionFailedIsMountedAgain(t *testing.T) {
 			mounts++
 		}
 		return nil
-	}
+	})
 	f.want(500, "busy", "DELETE", "/1.0/storage-pools/p", "")
 	f.want(200, `"status":"Unavailable"`, "GET", "/1.0/storage-pools/p", "")
 	f.must(f.CreateVolume(t.Context(), vol("a"), 0, nil))

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -21,10 +22,19 @@ import (
 type Kind struct {
 	// As is the name it goes by; empty: "fake".
 	As string
-	// Fail, when set, is asked before every step; its error is the step's. The steps
-	// are "make", "clone", "remove", "quota", "seal", "createpool", "mountpool",
-	// "unmountpool", "deletepool", "usage".
-	Fail func(step, path string) error
+
+	broken atomic.Pointer[func(step, path string) error]
+}
+
+// Break has f asked before every step, also those that go on behind a call; its
+// error is the step's. nil mends all. The steps are "make", "clone", "remove",
+// "quota", "seal", "createpool", "mountpool", "unmountpool", "deletepool", "usage".
+func (k *Kind) Break(f func(step, path string) error) {
+	if f == nil {
+		k.broken.Store(nil)
+		return
+	}
+	k.broken.Store(&f)
 }
 
 // Name implements driver.Kind.
@@ -72,10 +82,11 @@ type pool struct {
 }
 
 func (d *pool) fail(step, path string) error {
-	if d.kind.Fail == nil {
+	f := d.kind.broken.Load()
+	if f == nil {
 		return nil
 	}
-	return d.kind.Fail(step, path)
+	return (*f)(step, path)
 }
 
 func (d *pool) Info() driver.Info {

@@ -23,12 +23,13 @@ func TestFailuresAtEachStepLeaveNothing(t *testing.T) {
 			t.Parallel()
 			boom := errors.New("boom")
 			armed := false
-			k := &fake.Kind{Fail: func(s, _ string) error {
+			k := &fake.Kind{}
+			k.Break(func(s, _ string) error {
 				if armed && s == step {
 					return boom
 				}
 				return nil
-			}}
+			})
 			dir := t.TempDir()
 			if err := os.Mkdir(filepath.Join(dir, "storage-pools"), 0o700); err != nil {
 				t.Fatal(err)
