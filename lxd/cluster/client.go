@@ -10,8 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"sett/shared/errs"
 )
 
@@ -19,9 +17,6 @@ import (
 // takes longer than this is gone, and others wait for the verdict.
 const (
 	DialTime = time.Second
-	// silence is how long a member's kernel may leave what we sent unanswered. A
-	// machine that lost its link or its power sends no reset.
-	silence = 2 * time.Second
 	// NotifyTime bounds what Notify waits for one member.
 	NotifyTime = 3 * time.Second
 )
@@ -141,27 +136,6 @@ func Pinned(fingerprint string) *tls.Config {
 			return nil
 		},
 	}
-}
-
-// NoticeSilence has the kernel give a connection up when the other machine is
-// silent: dead, or behind a link that is down.
-func NoticeSilence(c net.Conn) {
-	if t, ok := c.(*tls.Conn); ok {
-		c = t.NetConn()
-	}
-	t, ok := c.(*net.TCPConn)
-	if !ok {
-		return
-	}
-	_ = t.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: time.Second, Interval: 500 * time.Millisecond, Count: 3})
-	rc, err := t.SyscallConn()
-	if err != nil {
-		return
-	}
-	_ = rc.Control(func(fd uintptr) {
-		// A kernel that cannot notices later.
-		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(silence.Milliseconds()))
-	})
 }
 
 // MemberError is what a member answered instead of doing as it was told.

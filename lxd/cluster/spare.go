@@ -6,8 +6,6 @@ import (
 	"net"
 	"sync"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // An exec through another member takes up to four upgraded connections, one after the
@@ -45,12 +43,8 @@ func (s spare) good() bool {
 		return false
 	}
 	const established = 1 // TCP_ESTABLISHED
-	alive := false
-	err = rc.Control(func(fd uintptr) {
-		i, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
-		alive = err == nil && i.State == established
-	})
-	return err == nil && alive
+	i, err := info(rc)
+	return err == nil && i.State == established
 }
 
 // spares are connections to one peer that nobody uses yet.

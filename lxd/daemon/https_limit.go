@@ -146,6 +146,9 @@ type guarded struct {
 	who   string        // the fingerprint that was trusted, if any
 }
 
+// NetConn is the connection below, for those who must reach the kernel's.
+func (k *guarded) NetConn() net.Conn { return k.Conn }
+
 // proven notes that a known caller is at the other end, and by which certificate.
 func (k *guarded) proven(fingerprint string) {
 	k.g.mu.Lock()

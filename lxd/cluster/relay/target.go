@@ -117,7 +117,8 @@ func plain(err error) error {
 	if errors.As(err, &u) {
 		err = u.Err
 	}
-	if errors.Is(err, context.DeadlineExceeded) {
+	// A connection that has been silent for too long was closed on our side.
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, net.ErrClosed) {
 		return errLate
 	}
 	return err
