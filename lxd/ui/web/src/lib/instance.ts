@@ -23,6 +23,11 @@ export function matches(i: Instance, search: string): boolean {
 
 export type Action = "start" | "stop" | "restart" | "freeze" | "unfreeze";
 
+/** Whether an instance runs. One whose guest has said that it is ready does too. */
+export function isRunning(status: string): boolean {
+  return status === "Running" || status === "Ready";
+}
+
 /** What can be done with an instance in a state. */
 export function actions(status: string): Action[] {
   switch (status.toLowerCase()) {

@@ -3,7 +3,7 @@ import { test } from "node:test";
 import type { Instance, InstanceState } from "../api/types.ts";
 import { draftOf, newDevice, newRow, problemOf, putOf, same } from "./draft.ts";
 import { browserName, bytes, time } from "./format.ts";
-import { actions, addresses, matches, nameProblem } from "./instance.ts";
+import { actions, addresses, isRunning, matches, nameProblem } from "./instance.ts";
 import { rate, sample } from "./rates.ts";
 
 function state(over: Partial<InstanceState> = {}): InstanceState {
@@ -102,6 +102,13 @@ test("what can be done depends on the state", () => {
   assert.ok(actions("Running").includes("stop"));
   assert.ok(!actions("Running").includes("start"));
   assert.deepEqual(actions("Frozen"), ["unfreeze", "stop"]);
+});
+
+test("an instance that is ready runs", () => {
+  assert.ok(isRunning("Running"));
+  assert.ok(isRunning("Ready"));
+  assert.ok(!isRunning("Frozen"));
+  assert.ok(!isRunning("Stopped"));
 });
 
 test("names of instances", () => {

@@ -14,7 +14,7 @@ import { Status } from "../components/status.tsx";
 import type { Column } from "../components/table.tsx";
 import { DataTable } from "../components/table.tsx";
 import { bytes } from "../lib/format.ts";
-import { actions, addresses, matches } from "../lib/instance.ts";
+import { actions, addresses, isRunning, matches } from "../lib/instance.ts";
 
 export const verbIcon: Record<Verb, LucideIcon> = {
   start: Play,
@@ -185,7 +185,7 @@ function RowActions(props: { instance: Instance; ask: (verb: Verb, i: Instance[]
   const terminal = href(`/instances/${encodeURIComponent(instance.name)}/terminal`);
   return (
     <Group gap={4} justify="flex-end" wrap="nowrap">
-      {instance.status === "Running" && (
+      {isRunning(instance.status) && (
         <Tooltip label={t("instances.terminalOf", { name: instance.name })}>
           <ActionIcon variant="subtle" component={Link} to={terminal} aria-label={t("instances.terminalOf", { name: instance.name })}>
             <SquareTerminal size={18} aria-hidden />

@@ -9,6 +9,7 @@ import { useEnvironment, useHref, useProject, useServer } from "../app.tsx";
 import { Failure, Page } from "../components/page.tsx";
 import { Status } from "../components/status.tsx";
 import { bytes, time } from "../lib/format.ts";
+import { isRunning } from "../lib/instance.ts";
 
 export function Overview() {
   const { t } = useTranslation();
@@ -68,7 +69,7 @@ function Counts() {
   const profiles = useProfiles(project);
   const operations = useOperations();
   const all = instances.data;
-  const running = all?.filter((i) => i.status === "Running").length;
+  const running = all?.filter((i) => isRunning(i.status)).length;
   return (
     <>
       {instances.error && <Failure error={instances.error} />}

@@ -6,6 +6,7 @@ import { ApiError, path, request, text } from "../../api/request.ts";
 import { inProject, useProject } from "../../app.tsx";
 import { Loaded } from "../../components/page.tsx";
 import { useTell } from "../../components/tell.ts";
+import { isRunning } from "../../lib/instance.ts";
 import { Screen } from "../../terminal/screen.tsx";
 import type { Size } from "../../terminal/wires.ts";
 import { openConsole } from "../../terminal/wires.ts";
@@ -86,7 +87,7 @@ export default function Console(props: { name: string; status: string; shown: bo
               <Button size="xs" variant="default" onClick={() => setAsking(true)} disabled={!log.data}>
                 {t("console.clear")}
               </Button>
-              <Button size="xs" disabled={status !== "Running"} onClick={() => setAttached(true)}>
+              <Button size="xs" disabled={!isRunning(status)} onClick={() => setAttached(true)}>
                 {t("console.attach")}
               </Button>
             </>

@@ -13,7 +13,7 @@ import { useConfirmedActions } from "../../components/actions.tsx";
 import { Loaded, Page } from "../../components/page.tsx";
 import { Status } from "../../components/status.tsx";
 import { bytes, time } from "../../lib/format.ts";
-import { actions } from "../../lib/instance.ts";
+import { actions, isRunning } from "../../lib/instance.ts";
 import type { Rate, Sample } from "../../lib/rates.ts";
 import { rate, sample } from "../../lib/rates.ts";
 import { verbIcon } from "../instances.tsx";
@@ -144,7 +144,7 @@ function OneInstance({ name }: { name: string }) {
               <Configuration answer={answer} />
             ))}
             {panel("graphs", () => (
-              <Graphs rates={rates} running={status === "Running"} />
+              <Graphs rates={rates} running={isRunning(status)} />
             ))}
           </Tabs>
         )}

@@ -4,6 +4,7 @@ import { useCallback, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { useProject } from "../../app.tsx";
 import { useInstanceActions } from "../../components/actions.tsx";
+import { isRunning } from "../../lib/instance.ts";
 import { Screen } from "../../terminal/screen.tsx";
 import type { Size } from "../../terminal/wires.ts";
 import { openShell } from "../../terminal/wires.ts";
@@ -17,8 +18,8 @@ export default function Terminals(props: { name: string; status: string; shown: 
   const [open, setOpen] = useState<number[]>([1]);
   const [current, setCurrent] = useState(1);
   const [last, setLast] = useState(1);
-  const [everRan, setEverRan] = useState(status === "Running");
-  if (status === "Running" && !everRan) setEverRan(true);
+  const [everRan, setEverRan] = useState(isRunning(status));
+  if (isRunning(status) && !everRan) setEverRan(true);
   const connect = useCallback((size: Size) => openShell(project, name, size), [project, name]);
 
   if (!everRan) {
