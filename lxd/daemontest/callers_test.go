@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"strings"
@@ -162,6 +163,41 @@ func TestCallersGetWhatTheTableAllows(t *testing.T) {
 					t.Errorf("%s learns of other projects by %s %s: %.600s", name, r.Method, path, text)
 				}
 			}
+		}
+	}
+}
+
+// TestTheRestrictedGetNoHostByTheirProject: whoever may edit a project gives its
+// instances nothing that makes them the host's root.
+func TestTheRestrictedGetNoHostByTheirProject(t *testing.T) {
+	t.Parallel()
+	g := guard(t)
+	raw := map[string]any{"config": map[string]string{"raw.lxc": "lxc.environment = A=b"}}
+	disk := map[string]any{"devices": map[string]any{"host": map[string]string{"type": "disk", "source": "/", "path": "/host"}}}
+	plain := map[string]any{"config": map[string]string{"user.x": "1"}}
+	with := func(m map[string]any, name string) map[string]any {
+		m = maps.Clone(m)
+		m["name"], m["source"] = name, map[string]string{"type": "none"}
+		return m
+	}
+	own := "/1.0/instances/" + hush + "-instance"
+	for _, c := range []struct {
+		method, path string
+		body         map[string]any
+		want         int
+	}{
+		{http.MethodPost, "/1.0/instances", with(raw, "c1"), http.StatusForbidden},
+		{http.MethodPost, "/1.0/instances", with(disk, "c1"), http.StatusForbidden},
+		{http.MethodPut, own, disk, http.StatusForbidden},
+		{http.MethodPatch, own, raw, http.StatusForbidden},
+		{http.MethodPatch, own, plain, http.StatusOK},
+		{http.MethodPost, "/1.0/profiles", with(raw, "p1"), http.StatusForbidden},
+		{http.MethodPatch, "/1.0/profiles/default", disk, http.StatusForbidden},
+		{http.MethodPatch, "/1.0/profiles/default", plain, http.StatusOK},
+		{http.MethodPatch, "/1.0/networks/br0", map[string]any{"config": map[string]string{"raw.dnsmasq": "log-queries"}}, http.StatusForbidden},
+	} {
+		if resp, a := g.Ask(g.callers["default"], c.method, g.url+c.path, c.body); resp.StatusCode != c.want {
+			t.Errorf("%s %s with %v answers %d %s", c.method, c.path, c.body, resp.StatusCode, a.Error)
 		}
 	}
 }

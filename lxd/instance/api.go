@@ -12,6 +12,7 @@ import (
 	"sett/lxd/entity"
 	"sett/lxd/event"
 	"sett/lxd/op"
+	"sett/lxd/project"
 	"sett/lxd/rest"
 	"sett/shared/api"
 	"sett/shared/errs"
@@ -102,6 +103,10 @@ func (s *Service) handleCreate(ctx context.Context, r *rest.Request) (rest.Respo
 	if err != nil {
 		return nil, err
 	}
+	if err := project.CheckHost(r.Caller(), project.Spec{}, project.Spec{Config: req.Config, Devices: req.Devices}); err != nil {
+		p.Drop()
+		return nil, err
+	}
 	by := r.Caller().Requestor()
 	o, err := s.operation(ctx, r, p.Instance, "Creating instance", func(ctx context.Context, _ *op.Operation) error {
 		return s.Create(ctx, p, by)
@@ -153,6 +158,9 @@ func (s *Service) handlePut(ctx context.Context, r *rest.Request) (rest.Response
 	if b.Restore != "" {
 		return s.handleRestore(ctx, r, i, b)
 	}
+	if err := allowed(r, i, b.Config, b.Devices); err != nil {
+		return nil, err
+	}
 	by := r.Caller().Requestor()
 	return s.operation(ctx, r, i, "Updating instance", func(ctx context.Context, _ *op.Operation) error {
 		return s.Update(ctx, i, change(b), by)
@@ -163,13 +171,24 @@ func (s *Service) handleRestore(ctx context.Context, r *rest.Request, i *Instanc
 	if b.Stateful {
 		return nil, errs.NotImplemented("Restoring state is not implemented")
 	}
-	if _, err := s.Snapshot(ctx, i, strings.TrimPrefix(b.Restore, i.Name+"/")); err != nil {
+	sn, err := s.Snapshot(ctx, i, strings.TrimPrefix(b.Restore, i.Name+"/"))
+	if err != nil {
+		return nil, err
+	}
+	config := maps.Clone(sn.Config)
+	maps.DeleteFunc(config, func(k, _ string) bool { return strings.HasPrefix(k, volatilePrefix) }) // the daemon's own
+	if err := allowed(r, i, config, sn.Devices); err != nil {
 		return nil, err
 	}
 	by := r.Caller().Requestor()
 	return s.operation(ctx, r, i, "Restoring snapshot", func(ctx context.Context, _ *op.Operation) error {
 		return s.Restore(ctx, i.Project, i.Name, b.Restore, by)
 	})
+}
+
+// allowed asks whether the caller may give an instance this configuration.
+func allowed(r *rest.Request, i *Instance, config map[string]string, devices map[string]map[string]string) error {
+	return project.CheckHost(r.Caller(), project.Spec{Config: i.Config, Devices: i.Devices}, project.Spec{Config: config, Devices: devices})
 }
 
 func change(b api.InstancePut) Change {
@@ -196,6 +215,9 @@ func (s *Service) handlePatch(ctx context.Context, r *rest.Request) (rest.Respon
 	}
 	if raw.Restore != nil {
 		return nil, errs.Invalid("Restore can't be done with PATCH; use PUT")
+	}
+	if err := allowed(r, i, b.Config, b.Devices); err != nil {
+		return nil, err
 	}
 	return rest.Empty(), s.Update(ctx, i, change(b), r.Caller().Requestor())
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"sett/lxd/entity"
+	"sett/lxd/project"
 	"sett/lxd/rest"
 	"sett/shared/api"
 )
@@ -13,11 +14,11 @@ func (s *Service) list(ctx context.Context, r *rest.Request) (rest.Response, err
 	if err != nil {
 		return nil, err
 	}
-	project := r.Effective()
+	in := r.Effective()
 	if all {
-		project = ""
+		in = ""
 	}
-	ps, err := s.List(ctx, project)
+	ps, err := s.List(ctx, in)
 	if err != nil {
 		return nil, err
 	}
@@ -50,6 +51,9 @@ func (s *Service) create(ctx context.Context, r *rest.Request) (rest.Response, e
 		return nil, err
 	}
 	p := Profile{Project: r.Effective(), Name: b.Name, Description: b.Description, Config: b.Config, Devices: b.Devices}
+	if err := project.CheckHost(r.Caller(), project.Spec{}, p.spec()); err != nil {
+		return nil, err
+	}
 	if err := s.Create(ctx, p, r.Caller().Requestor()); err != nil {
 		return nil, err
 	}
@@ -91,9 +95,15 @@ func (s *Service) change(ctx context.Context, r *rest.Request, body func(Profile
 			return Profile{}, err
 		}
 		b, err := body(old)
-		return Profile{Description: b.Description, Config: b.Config, Devices: b.Devices}, err
+		if err != nil {
+			return Profile{}, err
+		}
+		p := Profile{Description: b.Description, Config: b.Config, Devices: b.Devices}
+		return p, project.CheckHost(r.Caller(), old.spec(), p.spec())
 	}, r.Caller().Requestor())
 }
+
+func (p Profile) spec() project.Spec { return project.Spec{Config: p.Config, Devices: p.Devices} }
 
 func (s *Service) rename(ctx context.Context, r *rest.Request) (rest.Response, error) {
 	b, err := rest.Decode[api.ProfilePost](r)

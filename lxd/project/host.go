@@ -1,0 +1,65 @@
+package project
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"sett/lxd/auth"
+	"sett/lxd/config"
+	"sett/shared/errs"
+)
+
+// Spec is what an instance or a profile says of itself.
+type Spec struct {
+	Config  map[string]string
+	Devices map[string]map[string]string
+}
+
+// CheckHost refuses what would give a restricted caller the host: who holds a project
+// must not become the host's root by an instance in it. What an administrator has
+// written before may stay.
+func CheckHost(c auth.Caller, was, now Spec) error {
+	if c.Admin {
+		return nil
+	}
+	for _, k := range slices.Sorted(maps.Keys(now.Config)) {
+		if v := now.Config[k]; v != "" && v != was.Config[k] && reachesHost(k, v) {
+			return errs.Forbidden("Configuration key %q reaches the host; only administrators of the server may set it", k)
+		}
+	}
+	for _, n := range slices.Sorted(maps.Keys(now.Devices)) {
+		if d := now.Devices[n]; !maps.Equal(d, was.Devices[n]) && deviceReachesHost(d) {
+			return errs.Forbidden("Device %q reaches the host; only administrators of the server may add or change it", n)
+		}
+	}
+	return nil
+}
+
+func reachesHost(key, value string) bool {
+	switch key {
+	case "security.privileged":
+		on, err := config.ParseBool(value)
+		return err != nil || on
+	case "linux.kernel_modules", "security.idmap.base":
+		return true
+	}
+	if strings.HasPrefix(key, "volatile.") {
+		// The daemon believes what it has noted itself: names of interfaces that it will
+		// remove, ids that files belong to.
+		return !strings.HasSuffix(key, ".hwaddr") && !strings.HasSuffix(key, ".name")
+	}
+	return strings.HasPrefix(key, "raw.")
+}
+
+func deviceReachesHost(d map[string]string) bool {
+	switch d["type"] {
+	case "none":
+		return false
+	case "disk": // the root disk, and volumes of pools
+		return d["pool"] == ""
+	case "nic": // on a network that the server manages, with no routes of its own
+		return d["network"] == "" || d["ipv4.routes"] != "" || d["ipv6.routes"] != ""
+	}
+	return true
+}
