@@ -33,6 +33,14 @@ func (h *host) end() {
 		h.stopOrKill()
 	}
 	left := h.leftovers()
+	// The kernel takes networks and mounts of ended processes apart in its own time.
+	for range 50 {
+		if len(left) == 0 {
+			break
+		}
+		<-time.After(100 * time.Millisecond)
+		left = h.leftovers()
+	}
 	if h.t.Failed() {
 		h.t.Log(h.logTail())
 	}
