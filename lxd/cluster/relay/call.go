@@ -47,17 +47,22 @@ func (t Target) Open(ctx context.Context, r Request) (*http.Response, error) {
 	if t.Alive != nil && !t.Alive() {
 		return nil, t.gone(errNotAlive)
 	}
+	// A member that hangs keeps its connections.
+	ctx, done := t.watched(ctx)
 	req, err := t.request(ctx, r)
 	if err != nil {
+		done()
 		return nil, err
 	}
 	resp, err := t.Via.RoundTrip(req)
 	if err != nil {
+		defer done()
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
 		}
 		return nil, t.gone(plain(err))
 	}
+	resp.Body = &watchedBody{resp.Body, ctx, done}
 	if resp.StatusCode < http.StatusBadRequest {
 		return resp, nil
 	}
@@ -67,6 +72,26 @@ func (t Target) Open(ctx context.Context, r Request) (*http.Response, error) {
 		return nil, t.gone(errs.Internal("%s", resp.Status))
 	}
 	return nil, errs.FromStatus(resp.StatusCode, a.Error)
+}
+
+// watchedBody tells why it broke off, and ends the watch.
+type watchedBody struct {
+	io.ReadCloser
+	ctx  context.Context
+	done func()
+}
+
+func (b *watchedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && err != io.EOF && b.ctx.Err() != nil {
+		err = context.Cause(b.ctx)
+	}
+	return n, err
+}
+
+func (b *watchedBody) Close() error {
+	defer b.done()
+	return b.ReadCloser.Close()
 }
 
 func (t Target) request(ctx context.Context, r Request) (*http.Request, error) {

@@ -361,3 +361,30 @@ func TestMembersThatAreOutOfReachAreNotAsked(t *testing.T) {
 type trip func(*http.Request) (*http.Response, error)
 
 func (f trip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// TestOwnCallsGiveADeadMemberUp has a member hang in the middle of its answer.
+func TestOwnCallsGiveADeadMemberUp(t *testing.T) {
+	t.Parallel()
+	var alive atomic.Bool
+	alive.Store(true)
+	back := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, "half")
+		w.(http.Flusher).Flush()
+		alive.Store(false)
+		<-r.Context().Done()
+	}))
+	t.Cleanup(back.Close)
+	u, err := url.Parse(back.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	to := relay.Target{Name: "m2", URL: u, Via: &http.Transport{}, Alive: alive.Load}
+	resp, err := to.Open(t.Context(), relay.Request{Method: http.MethodGet, Path: "/x"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if b, err := io.ReadAll(resp.Body); err == nil || !strings.Contains(err.Error(), "sign of life") {
+		t.Errorf("got %q %v", b, err)
+	}
+}
