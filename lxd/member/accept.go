@@ -77,7 +77,7 @@ func (s *Service) accept(ctx context.Context, q acceptRequest, leaf *x509.Certif
 	var u undo.Stack
 	u.OnError = s.undoFailed
 	defer u.Run()
-	u.Push(func() error { return s.forget(context.WithoutCancel(ctx), m) })
+	u.Push(func() error { return s.forgetWhole(ctx, m) })
 	if err := s.changed(ctx); err != nil {
 		return nil, err
 	}
@@ -157,6 +157,17 @@ func (s *Service) forget(ctx context.Context, m cluster.Member) error {
 		return err
 	}
 	return s.changed(ctx)
+}
+
+// forgetTime bounds forgetting a member.
+const forgetTime = 30 * time.Second
+
+// forgetWhole is forget that goes on when the client who asked for it goes away: a
+// member of which half is left would be in nobody's way but the next one's.
+func (s *Service) forgetWhole(ctx context.Context, m cluster.Member) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), forgetTime)
+	defer cancel()
+	return s.forget(ctx, m)
 }
 
 // dropRaft removes a member from the database's own members, after somebody else has

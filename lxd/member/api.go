@@ -233,7 +233,7 @@ func (s *Service) postWithdraw(ctx context.Context, r *rest.Request) (rest.Respo
 	if m.State != cluster.StatePending {
 		return nil, errs.Invalid("Cluster member %q has joined; remove it instead", name)
 	}
-	return rest.Empty(), s.forget(ctx, m)
+	return rest.Empty(), s.forgetWhole(ctx, m)
 }
 
 func (s *Service) getPeers(ctx context.Context, _ *rest.Request) (rest.Response, error) {

@@ -36,7 +36,12 @@ func (s *Service) entrance(address, fingerprint, secret string) *entrance {
 	return &entrance{address, fingerprint, secret, &http.Client{Transport: &http.Transport{TLSClientConfig: cfg, DisableKeepAlives: true}}}
 }
 
+// callTime bounds what the member that lets a server in may take. It asks all others.
+const callTime = 30 * time.Second
+
 func (e *entrance) call(ctx context.Context, path string, in, out any) error {
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
 	b, err := json.Marshal(in)
 	if err != nil {
 		return err
@@ -159,14 +164,22 @@ func (s *Service) join(ctx context.Context, e *entrance, q api.ClusterPut, by *e
 	var in acceptReply
 	err = e.call(ctx, pathAccept, acceptRequest{Name: q.ServerName, Address: q.ServerAddress, Secret: e.secret,
 		Architecture: s.Architecture, Schema: s.schema, Extensions: s.Extensions}, &in)
-	if err != nil {
-		return err
-	}
-	u.Push(func() error {
+	withdraw := func() error {
 		ctx, cancel := context.WithTimeout(late, withdrawTime)
 		defer cancel()
 		return e.call(ctx, pathWithdraw, struct{}{}, nil)
-	})
+	}
+	if errs.Is(err, errs.KindUnavailable) {
+		// The cluster may have let this server in, and only the answer be lost. Where it
+		// has not, the server is a stranger that has nothing to withdraw.
+		if werr := withdraw(); werr != nil && !errs.Is(werr, errs.KindForbidden) {
+			s.undoFailed(werr)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	u.Push(withdraw)
 	me := cluster.Member{ID: in.ID, Name: q.ServerName, Address: q.ServerAddress, Schema: s.schema, Extensions: s.Extensions, Architecture: s.Architecture}
 	if err := s.learn(ctx, in.Peers); err != nil {
 		return err

@@ -51,11 +51,11 @@ func (s *Service) remove(ctx context.Context, name string, force bool, by *event
 	}
 	// The way to the member ends with what is known of it.
 	to := s.relay().To(m)
-	if err := s.forget(ctx, m); err != nil {
+	if err := s.forgetWhole(ctx, m); err != nil {
 		return err
 	}
 	if online {
-		quick, cancel := context.WithTimeout(ctx, 30*time.Second)
+		quick, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 		defer cancel()
 		if err := to.Call(quick, relay.Request{Method: http.MethodPost, Path: pathReset}, nil); err != nil {
 			s.Log.Warn("The removed member does not answer; it cannot reach the cluster any more, but does not know why", "member", name, "err", err)

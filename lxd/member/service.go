@@ -65,8 +65,12 @@ type Service struct {
 	change  sync.Mutex // held while this server becomes a member or stops being one
 	beat    chan struct{}
 	refresh refresher
+	asking  chan struct{} // taken while a stranger's token is asked for everywhere
 	wg      sync.WaitGroup
 }
+
+// askAtOnce is for how many strangers at once a member asks all others for a token.
+const askAtOnce = 4
 
 // New makes the service. Start begins its heartbeat.
 func New(d Deps) (*Service, error) {
@@ -74,7 +78,7 @@ func New(d Deps) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Service{Deps: d, here: d.Cluster.Here(), schema: n, beat: make(chan struct{}, 1)}, nil
+	return &Service{Deps: d, here: d.Cluster.Here(), schema: n, beat: make(chan struct{}, 1), asking: make(chan struct{}, askAtOnce)}, nil
 }
 
 // errAlone refuses what only members can do.

@@ -31,6 +31,14 @@ func (s *Service) token(ctx context.Context, name string, by *event.Requestor) (
 	}
 	addresses := []any{}
 	for _, m := range ms {
+		if m.Name == name && m.State == cluster.StatePending {
+			// It was killed on its way in, and nobody will hear of it any more; if it is
+			// still coming, it finds that it is not wanted, and stays alone.
+			if err := s.forgetWhole(ctx, m); err != nil {
+				return nil, err
+			}
+			continue
+		}
 		if m.Name == name {
 			return nil, errs.Invalid("The cluster already has a member with name: %s", name)
 		}
@@ -105,6 +113,13 @@ type TokenRequest struct {
 func (s *Service) anyToken(ctx context.Context, name, secret string, use bool) error {
 	if s.checkToken(name, secret, use) {
 		return nil
+	}
+	// Strangers are the reason for this: what they ask reaches all members only so often.
+	select {
+	case s.asking <- struct{}{}:
+		defer func() { <-s.asking }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 	found := make(chan struct{}, 1)
 	s.Cluster.Notify(ctx, func(ctx context.Context, m cluster.Member) error {
