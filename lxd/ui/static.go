@@ -100,6 +100,9 @@ func (s *Service) Wrap(next http.Handler) http.Handler {
 		case r.URL.Path == "/ui", r.URL.Path == "/" && r.Method == http.MethodGet && strings.Contains(r.Header.Get("Accept"), "text/html"):
 			http.Redirect(w, r, "/ui/", http.StatusFound)
 		default:
+			// Files, logs and images come from guests: no browser makes pages of them.
+			w.Header().Set("X-Content-Type-Options", "nosniff")
+			w.Header().Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
 			next.ServeHTTP(s.watch(w, r), r)
 		}
 	})

@@ -6,6 +6,9 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -160,5 +163,15 @@ func TestAssetsAreFoundByTheirPlainNames(t *testing.T) {
 	a := load(fstest.MapFS{".keep": {}, "index.html.gz": {Data: []byte("x")}, "assets/a.woff2": {Data: []byte("y")}})
 	if len(a.files) != 2 || a.files["index.html"].packed == nil || a.files["index.html"].kind != "text/html; charset=utf-8" || a.files["assets/a.woff2"].plain == nil {
 		t.Errorf("the assets are %v", a.files)
+	}
+}
+
+func TestBrowsersMakeNoPagesOfAnswers(t *testing.T) {
+	t.Parallel()
+	w := httptest.NewRecorder()
+	service(t, people{}).Wrap(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<script>") })).
+		ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/1.0/instances/c1/files?path=/x.html", nil))
+	if h := w.Header(); h.Get("X-Content-Type-Options") != "nosniff" || !strings.HasPrefix(h.Get("Content-Security-Policy"), "default-src 'none'") {
+		t.Errorf("the headers are %v", h)
 	}
 }

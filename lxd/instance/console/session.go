@@ -224,6 +224,9 @@ func (s *session) output(conn *websocket.Conn, out *spool) {
 	_ = conn.WriteMessage(websocket.TextMessage, nil)
 }
 
+// controlLimit is how long a message about the console may be, in bytes.
+const controlLimit = 64 << 10
+
 // control waits for the control websocket and does what it says. The client detaches
 // by closing it.
 func (s *session) control(term container.Terminal) {
@@ -233,6 +236,7 @@ func (s *session) control(term container.Terminal) {
 	case <-s.quit.Done():
 		return
 	}
+	c.SetReadLimit(controlLimit) // a message is held in memory
 	for {
 		typ, b, err := c.ReadMessage()
 		if err != nil {

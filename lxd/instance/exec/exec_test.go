@@ -194,6 +194,20 @@ func TestLostClientTakesTheCommandWithIt(t *testing.T) {
 	}
 }
 
+func TestControlMessagesHaveABound(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	o, s := w.begin(container.ExecSpec{Command: []string{"sleep", "1000"}, PTY: true})
+	w.must(w.dial(o, s.secret["0"]))
+	c := w.must(w.dial(o, s.secret[control]))
+	_ = c.WriteMessage(websocket.TextMessage, make([]byte, controlLimit+1)) // it may be hung up on meanwhile
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := o.Wait(ctx); err != nil || o.Metadata("return") != 128+9 {
+		t.Errorf("ended with %v, return %v", err, o.Metadata("return"))
+	}
+}
+
 func TestSecretsAreCheckedAndWorkOnce(t *testing.T) {
 	t.Parallel()
 	w := setup(t)

@@ -360,6 +360,9 @@ func kill(e container.Exec, ended <-chan struct{}) {
 	}
 }
 
+// controlLimit is how long a message about the command may be, in bytes.
+const controlLimit = 64 << 10
+
 // watchControl waits for the control websocket, which may come late or never, and
 // does what it says. A dropped one takes the command with it.
 func (s *session) watchControl(ctx context.Context, e container.Exec, ended <-chan struct{}) (stop func()) {
@@ -383,6 +386,7 @@ func (s *session) watchControl(ctx context.Context, e container.Exec, ended <-ch
 }
 
 func (s *session) obey(c *websocket.Conn, e container.Exec, ended <-chan struct{}) {
+	c.SetReadLimit(controlLimit) // a message is held in memory
 	for {
 		typ, b, err := c.ReadMessage()
 		if err != nil {
