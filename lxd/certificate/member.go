@@ -15,6 +15,7 @@ import (
 
 const (
 	stmtServerDelete db.Stmt = `DELETE FROM certificates WHERE type = 2 AND name = ?`
+	stmtServersDrop  db.Stmt = `DELETE FROM certificates WHERE type = 2`
 	stmtServerRename db.Stmt = `UPDATE certificates SET name = ? WHERE type = 2 AND name = ?`
 )
 
@@ -38,6 +39,12 @@ func CreateServer(ctx context.Context, tx *db.Tx, member, text string) error {
 // RenameServer follows a member's new name.
 func RenameServer(ctx context.Context, tx *db.Tx, from, to string) error {
 	_, err := db.Exec(ctx, tx, stmtServerRename, to, from)
+	return err
+}
+
+// DeleteServers stops trusting all members.
+func DeleteServers(ctx context.Context, tx *db.Tx) error {
+	_, err := db.Exec(ctx, tx, stmtServersDrop)
 	return err
 }
 

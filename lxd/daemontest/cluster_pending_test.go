@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"encoding/json"
+	"fmt"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 
 	"sett/lxd/daemontest"
 	"sett/lxd/db/migrations"
+	"sett/shared/keypair"
 )
 
 // TestAServerThatWasKilledOnItsWayInMayComeAgain has a cluster let a server in that says
@@ -58,6 +60,26 @@ func TestAServerThatWasKilledOnItsWayInMayComeAgain(t *testing.T) {
 
 	s.Join(a, "m2")
 	if n := len(members(t, a)); n != 2 {
+		t.Errorf("the cluster has %d members", n)
+	}
+}
+
+// TestAClusterThatWasNearlyMadeIsMadeAnew begins with what a daemon leaves that is killed
+// while it makes a cluster: a certificate that nobody has.
+func TestAClusterThatWasNearlyMadeIsMadeAnew(t *testing.T) {
+	t.Parallel()
+	s := daemontest.New(t)
+	s.Address = daemontest.FreeAddress(t)
+	pair, err := keypair.NewServer()
+	s.Must(err)
+	_, err = s.Daemon.SQL(t.Context(), "global", fmt.Sprintf(
+		`INSERT INTO certificates (fingerprint, type, name, certificate) VALUES ('%s', 2, 'm1', '%s')`, pair.Fingerprint(), pair.Cert))
+	s.Must(err)
+	s.Enable("m1")
+	other := daemontest.New(t)
+	other.Address = daemontest.FreeAddress(t)
+	other.Join(s, "m2")
+	if n := len(members(t, other)); n != 2 {
 		t.Errorf("the cluster has %d members", n)
 	}
 }

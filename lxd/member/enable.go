@@ -63,11 +63,11 @@ func (s *Service) enable(ctx context.Context, name, address string, by *event.Re
 	}
 	u.Push(unshare)
 	pem := string(s.Identity.Server().Cert)
-	if err := s.first(ctx, me, "", pem); err != nil {
+	if err := s.first(ctx, me, pem); err != nil {
 		return err
 	}
 	u.Push(func() error {
-		return s.first(late, cluster.Member{ID: me.ID, Name: cluster.AloneName, Address: "0.0.0.0", Schema: 1}, name, "")
+		return s.first(late, cluster.Member{ID: me.ID, Name: cluster.AloneName, Address: "0.0.0.0", Schema: 1}, "")
 	})
 	deafen, err := s.Listen(ctx, address)
 	if err != nil {
@@ -92,14 +92,15 @@ func (s *Service) enable(ctx context.Context, name, address string, by *event.Re
 }
 
 // first writes the one row that a lone server has in nodes. pem is the certificate
-// of its own; without one, that of the name it had is dropped.
-func (s *Service) first(ctx context.Context, m cluster.Member, was, pem string) error {
+// of its own; without one, nobody is trusted as a member.
+func (s *Service) first(ctx context.Context, m cluster.Member, pem string) error {
 	return s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
 		if err := db.ExecOne(ctx, tx, stmtFirst, m.Name, m.Address, m.Schema, m.Extensions, m.Architecture, m.ID); err != nil {
 			return err
 		}
-		if pem == "" {
-			return certificate.DeleteServer(ctx, tx, was)
+		// What an attempt left behind that was killed would be taken for a member's.
+		if err := certificate.DeleteServers(ctx, tx); err != nil || pem == "" {
+			return err
 		}
 		return certificate.CreateServer(ctx, tx, m.Name, pem)
 	})
