@@ -2,6 +2,7 @@ package dqlite
 
 import (
 	"context"
+	"errors"
 	"net"
 	"sync"
 	"time"
@@ -51,6 +52,19 @@ func (k *askedConn) Close() error {
 		return nil
 	}
 	return k.Conn.Close()
+}
+
+// Write implements net.Conn. What was cut must look like a lost connection to the
+// driver, which knows those by their type and throws them away: TLS has a plain error
+// for writes after Close, with which a pool would keep the connection for ever. Nothing
+// was sent, so the driver may try again elsewhere.
+func (k *askedConn) Write(b []byte) (int, error) {
+	n, err := k.Conn.Write(b)
+	var op *net.OpError
+	if n == 0 && errors.Is(err, net.ErrClosed) && !errors.As(err, &op) {
+		err = &net.OpError{Op: "write", Net: "tcp", Addr: k.RemoteAddr(), Err: err}
+	}
+	return n, err
 }
 
 // cut ends all connections to members other than one.

@@ -1,0 +1,36 @@
+package dqlite
+
+import (
+	"crypto/tls"
+	"errors"
+	"net"
+	"testing"
+)
+
+// TestCutConnectionIsLost: the driver drops connections whose error is of one type
+// only, and TLS does not give it that one.
+func TestCutConnectionIsLost(t *testing.T) {
+	t.Parallel()
+	ours, theirs := net.Pipe()
+	defer theirs.Close()
+	var a asked
+	c := a.add(tls.Client(ours, &tls.Config{InsecureSkipVerify: true}), "10.0.0.1:8443")
+	other, otherEnd := net.Pipe()
+	defer otherEnd.Close()
+	kept := a.add(other, "10.0.0.2:8443")
+	a.cut("10.0.0.2:8443")
+
+	_, err := c.Write([]byte("x"))
+	if _, ok := err.(*net.OpError); !ok || !errors.Is(err, net.ErrClosed) {
+		t.Errorf("a write to a cut connection fails with %T %v", err, err)
+	}
+	if err := c.Close(); err != nil {
+		t.Errorf("closing it again: %v", err)
+	}
+	if _, open := a.conns[kept.(*askedConn)]; !open || len(a.conns) != 1 {
+		t.Errorf("%d connections are left", len(a.conns))
+	}
+	if err := kept.Close(); err != nil {
+		t.Error(err)
+	}
+}
