@@ -15,6 +15,7 @@ import (
 	"sett/lxd/event"
 	"sett/shared/errs"
 	"sett/shared/log"
+	"sett/shared/units"
 )
 
 // NewSnapshot says what kind of a snapshot to take.
@@ -103,7 +104,7 @@ func (s *Service) planSnapshot(ctx context.Context, i *Instance, o NewSnapshot) 
 	}
 	if o.Expires != nil {
 		sn.Expires = *o.Expires
-	} else if sn.Expires, err = expiry(SnapshotExpiry.Get(i.ExpandedConfig()), now); err != nil {
+	} else if sn.Expires, err = units.Expiry(now, SnapshotExpiry.Get(i.ExpandedConfig())); err != nil {
 		return nil, err
 	}
 	return sn, nil

@@ -8,6 +8,7 @@ import (
 
 	"sett/shared/cron"
 	"sett/shared/errs"
+	"sett/shared/units"
 )
 
 // checkSnapshotName refuses names that cannot be a folder and part of a URL.
@@ -23,47 +24,9 @@ func checkSnapshotName(name string) error {
 	return nil
 }
 
-// span is one part of snapshots.expiry.
-const span = `^(\d+)(M|H|d|w|m|y)$`
-
 func checkExpiry(v string) error {
-	_, err := expiry(v, time.Now())
+	_, err := units.Expiry(time.Now(), v)
 	return err
-}
-
-// expiry is the time at which a snapshot of now goes, the zero time for never.
-func expiry(v string, now time.Time) (time.Time, error) {
-	if strings.TrimSpace(v) == "" {
-		return time.Time{}, nil
-	}
-	re := regexp.MustCompile(span)
-	seen := map[string]bool{}
-	for _, f := range strings.Fields(v) {
-		m := re.FindStringSubmatch(f)
-		if m == nil || seen[m[2]] {
-			return time.Time{}, errs.Invalid("%q is no age such as 1M 2H 3d 4w 5m 6y", v)
-		}
-		seen[m[2]] = true
-		n, err := strconv.Atoi(m[1])
-		if err != nil || n > 100000 {
-			return time.Time{}, errs.Invalid("%q is too long a time", f)
-		}
-		switch m[2] {
-		case "M":
-			now = now.Add(time.Duration(n) * time.Minute)
-		case "H":
-			now = now.Add(time.Duration(n) * time.Hour)
-		case "d":
-			now = now.AddDate(0, 0, n)
-		case "w":
-			now = now.AddDate(0, 0, 7*n)
-		case "m":
-			now = now.AddDate(0, n, 0)
-		case "y":
-			now = now.AddDate(n, 0, 0)
-		}
-	}
-	return now, nil
 }
 
 // datePart is the one thing besides %d that a pattern may hold.

@@ -2,12 +2,12 @@ package member
 
 import (
 	"strconv"
-	"strings"
 	"time"
 
 	"sett/lxd/cluster"
 	"sett/lxd/config"
 	"sett/shared/errs"
+	"sett/shared/units"
 	"sett/shared/validate"
 )
 
@@ -31,7 +31,7 @@ var (
 	}, config.Live(), config.Group("cluster"), config.Doc("Seconds of silence after which a member counts as offline"))
 
 	joinTokenExpiry = config.String("cluster.join_token_expiry", "3H", config.Check(func(v string) error {
-		_, err := expiry(time.Now(), v)
+		_, err := units.Expiry(time.Now(), v)
 		return err
 	}), config.Live(), config.Group("cluster"), config.Doc("How long a join token is good for, such as 3H or 1d"))
 
@@ -64,34 +64,4 @@ var Scheduler = config.Enum("scheduler.instance", "all", []string{"all", "group"
 // Keys are the keys of a member's configuration.
 func Keys() config.Table {
 	return config.NewTable(Scheduler, config.Any("user.*", config.Live(), config.Doc("Free text of the user's")))
-}
-
-// expiry adds what such as "1d 3H" says to a time: S, M, H, d, w, m and y.
-func expiry(from time.Time, text string) (time.Time, error) {
-	out := from
-	for _, f := range strings.Fields(text) {
-		n, err := strconv.Atoi(f[:len(f)-1])
-		if err != nil || n < 0 {
-			return from, errs.Invalid("%q is not a time such as 3H or 1d", f)
-		}
-		switch f[len(f)-1] {
-		case 'S':
-			out = out.Add(time.Duration(n) * time.Second)
-		case 'M':
-			out = out.Add(time.Duration(n) * time.Minute)
-		case 'H':
-			out = out.Add(time.Duration(n) * time.Hour)
-		case 'd':
-			out = out.AddDate(0, 0, n)
-		case 'w':
-			out = out.AddDate(0, 0, 7*n)
-		case 'm':
-			out = out.AddDate(0, n, 0)
-		case 'y':
-			out = out.AddDate(n, 0, 0)
-		default:
-			return from, errs.Invalid("%q is not a time such as 3H or 1d", f)
-		}
-	}
-	return out, nil
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"sett/lxd/dqlite"
+	"sett/shared/units"
 )
 
 // parse reads "1v 2s 3- 4-!": members with their roles, and those that are offline.
@@ -99,6 +100,6 @@ func TestExpiryReadsWhatPeopleWrite(t *testing.T) {
 }
 
 func joinTokenExpiryCheck(v string) error {
-	_, err := expiry(time.Now(), v)
+	_, err := units.Expiry(time.Now(), v)
 	return err
 }

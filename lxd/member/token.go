@@ -12,6 +12,7 @@ import (
 	"sett/lxd/event"
 	"sett/lxd/op"
 	"sett/shared/errs"
+	"sett/shared/units"
 )
 
 // tokenDescription is by what clients find the operations of join tokens.
@@ -50,7 +51,7 @@ func (s *Service) token(ctx context.Context, name string, by *event.Requestor) (
 	if err != nil {
 		return nil, err
 	}
-	until, err := expiry(time.Now(), joinTokenExpiry.Get(c))
+	until, err := units.Expiry(time.Now(), joinTokenExpiry.Get(c))
 	if err != nil {
 		return nil, err
 	}

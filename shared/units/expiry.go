@@ -8,8 +8,8 @@ import (
 	"sett/shared/errs"
 )
 
-// Expiry adds a span such as "2d 12H" to a time. The units are M (minutes), H
-// (hours), d (days), w (weeks), m (months) and y (years); each may stand once.
+// Expiry adds a span such as "2d 12H" to a time. The units are S (seconds), M
+// (minutes), H (hours), d (days), w (weeks), m (months) and y (years); each may stand once.
 // Nothing means never, the zero time.
 func Expiry(from time.Time, v string) (time.Time, error) {
 	words := strings.Fields(v)
@@ -26,6 +26,8 @@ func Expiry(from time.Time, v string) (time.Time, error) {
 		}
 		seen[unit] = true
 		switch n := int(n); unit {
+		case 'S':
+			at = at.Add(time.Duration(n) * time.Second)
 		case 'M':
 			at = at.Add(time.Duration(n) * time.Minute)
 		case 'H':

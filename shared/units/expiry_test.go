@@ -11,7 +11,7 @@ func TestExpiry(t *testing.T) {
 	t.Parallel()
 	from := time.Date(2026, 1, 31, 10, 0, 0, 0, time.UTC)
 	for in, want := range map[string]time.Time{
-		"": {}, " ": {}, "30M": from.Add(30 * time.Minute), "1H 5M": from.Add(65 * time.Minute), "2d": from.AddDate(0, 0, 2),
+		"": {}, " ": {}, "10S": from.Add(10 * time.Second), "30M": from.Add(30 * time.Minute), "1H 5M": from.Add(65 * time.Minute), "2d": from.AddDate(0, 0, 2),
 		"1w": from.AddDate(0, 0, 7), "1m": from.AddDate(0, 1, 0), "1y": from.AddDate(1, 0, 0),
 	} {
 		if got, err := units.Expiry(from, in); err != nil || !got.Equal(want) {
