@@ -2,10 +2,8 @@ package shim
 
 import (
 	"context"
-	"errors"
 	"os"
 	"sync"
-	"syscall"
 
 	"sett/lxd/shim/wire"
 )
@@ -35,23 +33,7 @@ func (s *Shim) Files(ctx context.Context, req wire.Fields, init, tree, userns *o
 		return nil, err
 	}
 	free := c.bound(ctx)
-	err = func() error {
-		if err := wire.Write(c.sock, req); err != nil {
-			return err
-		}
-		body, err := wire.Read(c.sock)
-		if err != nil {
-			return errors.New("the shim ended without an answer")
-		}
-		r, err := wire.ParseResult(body)
-		if err != nil {
-			return err
-		}
-		if r.Stage != wire.StageDone {
-			return &StageError{r.Stage, syscall.Errno(r.Errno)}
-		}
-		return nil
-	}()
+	err = c.ask(req)
 	if free() && err != nil {
 		err = ctx.Err()
 	}

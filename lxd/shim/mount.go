@@ -30,25 +30,28 @@ func (s *Shim) simple(ctx context.Context, verb string, req wire.Fields, files .
 	}
 	defer c.end()
 	free := c.bound(ctx)
-	err = func() error {
-		if err := wire.Write(c.sock, req); err != nil {
-			return err
-		}
-		body, err := wire.Read(c.sock)
-		if err != nil {
-			return errors.New("the shim ended without an answer")
-		}
-		r, err := wire.ParseResult(body)
-		if err != nil {
-			return err
-		}
-		if r.Stage != wire.StageDone {
-			return &StageError{r.Stage, syscall.Errno(r.Errno)}
-		}
-		return nil
-	}()
+	err = c.ask(req)
 	if free() && err != nil {
 		return ctx.Err()
 	}
 	return err
+}
+
+// ask sends a request and waits until the child has done what it asks for.
+func (c *call) ask(req wire.Fields) error {
+	if err := wire.Write(c.sock, req); err != nil {
+		return err
+	}
+	body, err := wire.Read(c.sock)
+	if err != nil {
+		return errors.New("the shim ended without an answer")
+	}
+	r, err := wire.ParseResult(body)
+	if err != nil {
+		return err
+	}
+	if r.Stage != wire.StageDone {
+		return &StageError{r.Stage, syscall.Errno(r.Errno)}
+	}
+	return nil
 }
