@@ -87,9 +87,18 @@ export async function shows(page, pattern, what = "the terminal") {
 export async function terminal(page, base, instance) {
   await page.goto(`${base}instances/${instance}/terminal`);
   await page.locator('[data-phase="live"]:visible').waitFor();
-  await shows(page, /[#$] *$/m);
+  await prompt(page);
 }
 
+/** Waits until a shell's prompt is the last thing that a terminal shows. */
+export const prompt = (page) => shows(page, /[#$]\s*$/);
+
+/**
+ * Types a line for a shell that waits for one. A shell asks for the place of the cursor
+ * when it prompts; the answer lands in the output of a command that runs already.
+ */
 export async function type(page, text) {
+  await prompt(page);
+  await page.locator(".xterm-helper-textarea:visible").focus();
   await page.keyboard.type(text + "\n");
 }
