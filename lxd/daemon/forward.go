@@ -54,7 +54,7 @@ func (f *forwarder) forward(w http.ResponseWriter, r *rest.Request) (bool, error
 		return false, nil
 	}
 	if !f.relay.Clustered() {
-		if r.Query("target") != "" && (where == rest.OnTarget || where == rest.OnPlacement || where == rest.OnObject) {
+		if r.Query("target") != "" && (where == rest.OnTarget || where == rest.OnTargetOrLeader || where == rest.OnPlacement || where == rest.OnObject) {
 			return false, errs.Invalid("Target only allowed when clustered")
 		}
 		return false, nil
@@ -95,7 +95,11 @@ func (f *forwarder) where(ctx context.Context, r *rest.Request) (cluster.Member,
 		}
 		return f.byID(ctx, id)
 	case rest.OnLeader:
-		return f.byAddress(ctx)
+		return f.first(ctx)
+	case rest.OnTargetOrLeader:
+		if target == "" {
+			return f.first(ctx)
+		}
 	case rest.OnPlacement:
 		if r.Relayed() { // the one that was chosen
 			return cluster.Member{}, nil
@@ -153,18 +157,28 @@ func (f *forwarder) byID(ctx context.Context, id int64) (cluster.Member, error) 
 	return cluster.Member{}, err
 }
 
-func (f *forwarder) byAddress(ctx context.Context) (cluster.Member, error) {
+// leaderTime is for how long a request waits until the members have agreed on a leader.
+const leaderTime = 5 * time.Second
+
+// first finds the leader, with which what many members take part in begins: two requests
+// for the same thing meet there, and not each holding what the other one waits for.
+func (f *forwarder) first(ctx context.Context) (cluster.Member, error) {
+	ctx, cancel := context.WithTimeout(ctx, leaderTime)
+	defer cancel()
 	a, err := f.leader(ctx)
+	if err != nil {
+		return cluster.Member{}, errs.Unavailable("The members of the cluster have no leader now; try again: %w", err)
+	}
+	ms, err := f.relay.Members(ctx)
 	if err != nil {
 		return cluster.Member{}, err
 	}
-	ms, err := f.relay.Members(ctx)
 	for _, m := range ms {
 		if m.Address == a {
 			return m, nil
 		}
 	}
-	return cluster.Member{}, err
+	return cluster.Member{}, errs.Unavailable("The leader of the cluster, %s, is no member any more; try again", a)
 }
 
 type loadRow struct {

@@ -83,7 +83,7 @@ func newTrio(t *testing.T) *trio {
 			},
 			Forward: f.forward,
 		}, []rest.Route{route("/here", rest.Here), route("/instances/{name}", rest.OnInstance), route("/target", rest.OnTarget), route("/place", rest.OnPlacement),
-			route("/operations/{id}", rest.OnOperation), route("/leader", rest.OnLeader), route("/objects/{name}", rest.OnObject)})
+			route("/operations/{id}", rest.OnOperation), route("/leader", rest.OnLeader), route("/shared", rest.OnTargetOrLeader), route("/objects/{name}", rest.OnObject)})
 		s := httptest.NewServer(h)
 		t.Cleanup(s.Close)
 		x.by[name], x.all[name], x.ops[name], x.ready[name] = s, c, ops, h
@@ -142,7 +142,7 @@ func TestRequestsReachTheMemberOfTheirObject(t *testing.T) {
 		{"m2", "/target", "m2"}, {"m2", "/target?target=m3", "m3"}, {"m2", "/target?target=m2", "m2"},
 		{"m1", "/place", "m2"}, {"m1", "/place?target=m3", "m3"}, // m2 has no instance yet
 		{"m1", "/operations/" + o.ID(), "m3"}, {"m3", "/operations/" + o.ID(), "m3"}, {"m1", "/operations/nonsense", "m1"},
-		{"m1", "/leader", "m2"},
+		{"m1", "/leader", "m2"}, {"m1", "/shared", "m2"}, {"m1", "/shared?target=m3", "m3"}, {"m2", "/shared?target=m1", "m1"},
 		{"m1", "/objects/on3", "m3"}, {"m1", "/objects/any", "m1"}, {"m1", "/objects/on9", "m1"},
 	} {
 		if code, got := x.get(t, c.asked, c.path); code != 200 || got != c.want+" for web" {

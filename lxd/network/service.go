@@ -341,14 +341,15 @@ func (s *Service) Update(ctx context.Context, project, name string, v view, by *
 		u.Push(func() error { return d.Update(context.WithoutCancel(ctx), s.spec(n), s.spec(old)) })
 	}
 	err = s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
+		tx.AfterCommit(func() { s.Bus.Lifecycle("network-updated", n.Ref(), by, nil) })
+		if v == viewMember { // what all share is changed by the leader meanwhile, maybe
+			_, own := split(d.Keys(n.Config), n.Config)
+			return setOwn(ctx, tx, n.ID, s.Here.ID(), own)
+		}
 		if err := db.ExecOne(ctx, tx, stmtDescribe, n.Description, n.ID); err != nil {
 			return err
 		}
-		if err := s.setConfig(ctx, tx, n); err != nil {
-			return err
-		}
-		tx.AfterCommit(func() { s.Bus.Lifecycle("network-updated", n.Ref(), by, nil) })
-		return nil
+		return s.setConfig(ctx, tx, n)
 	})
 	if err != nil {
 		return err

@@ -40,13 +40,15 @@ const (
 	OnOperation
 	// OnLeader: the leader of the database.
 	OnLeader
+	// OnTargetOrLeader: the member that ?target= names; without it, the leader.
+	OnTargetOrLeader
 	// OnObject: the member that the route's Locate finds.
 	OnObject
 )
 
 func (w Where) String() string {
 	return [...]string{"here", "on the instance's member", "on ?target=", "on ?target= or where there is room",
-		"on the operation's member", "on the leader", "on the object's member"}[w]
+		"on the operation's member", "on the leader", "on ?target= or the leader", "on the object's member"}[w]
 }
 
 // Body says what a route takes.

@@ -106,20 +106,14 @@ func (s *Service) patch(ctx context.Context, r *rest.Request) (rest.Response, er
 }
 
 func (s *Service) change(ctx context.Context, r *rest.Request, body func(api.StoragePool) (api.StoragePoolPut, error)) (rest.Response, error) {
-	old, err := s.Load(ctx, r.Name())
-	if err != nil {
-		return nil, err
-	}
 	v := s.viewOf(r)
-	shown := s.render(old, nil, v)
-	if err := r.CheckETag(etag(shown)); err != nil {
-		return nil, err
-	}
-	b, err := body(shown)
-	if err != nil {
-		return nil, err
-	}
-	return rest.Empty(), s.UpdatePool(ctx, old, b, v, r.Caller().Requestor())
+	return rest.Empty(), s.UpdatePool(ctx, r.Name(), v, r.Caller().Requestor(), func(old Pool) (api.StoragePoolPut, error) {
+		shown := s.render(old, nil, v)
+		if err := r.CheckETag(etag(shown)); err != nil {
+			return api.StoragePoolPut{}, err
+		}
+		return body(shown)
+	})
 }
 
 func (s *Service) delete(ctx context.Context, r *rest.Request) (rest.Response, error) {

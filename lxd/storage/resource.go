@@ -29,14 +29,16 @@ func (s *Service) Routes() []rest.Route {
 	put := func(r *rest.Route) { r.Body.Type, r.ETag = api.StorageVolumePut{}, true }
 	poolPut := func(r *rest.Route) { r.Body.Type, r.ETag = api.StoragePoolPut{}, true }
 	list := func(r *rest.Route) { r.Reply, r.Lists = []api.StorageVolume{}, true }
+	first := func(r *rest.Route) { r.Where = rest.OnLeader }
+	shared := func(r *rest.Route) { r.Where = rest.OnTargetOrLeader }
 	target := func(r *rest.Route) { r.Where = rest.OnTarget }
 	return []rest.Route{
 		all.As(http.MethodGet, "List the storage pools", auth.Trusted, s.list, func(r *rest.Route) { r.Reply = []api.StoragePool{} }),
-		all.As(http.MethodPost, "Create a storage pool", auth.Admin, s.create, func(r *rest.Route) { r.Body.Type = api.StoragePoolsPost{} }),
+		all.As(http.MethodPost, "Create a storage pool", auth.Admin, s.create, func(r *rest.Route) { r.Body.Type = api.StoragePoolsPost{} }, first),
 		one.As(http.MethodGet, "Show a storage pool", auth.Trusted, s.get, func(r *rest.Route) { r.Reply, r.ETag = api.StoragePool{}, true }),
-		one.As(http.MethodPut, "Replace the configuration of a storage pool", auth.Admin, s.put, poolPut),
-		one.As(http.MethodPatch, "Change some of the configuration of a storage pool", auth.Admin, s.patch, poolPut),
-		one.As(http.MethodDelete, "Delete a storage pool", auth.Admin, s.delete, func(r *rest.Route) { r.Where = rest.Here }),
+		one.As(http.MethodPut, "Replace the configuration of a storage pool", auth.Admin, s.put, poolPut, shared),
+		one.As(http.MethodPatch, "Change some of the configuration of a storage pool", auth.Admin, s.patch, poolPut, shared),
+		one.As(http.MethodDelete, "Delete a storage pool", auth.Admin, s.delete, first),
 		res.As(http.MethodGet, "Show how full a storage pool is", auth.Trusted, s.resources, func(r *rest.Route) { r.Reply = api.ResourcesStoragePool{} }),
 		part.As(http.MethodPost, "Make this member's part of a storage pool", auth.Member, s.handlePartMake),
 		part.As(http.MethodPut, "Follow a change of a storage pool", auth.Member, s.handlePartPut, func(r *rest.Route) { r.Body.Type = partPut{} }),

@@ -234,13 +234,22 @@ func (s *Service) dropPool(ctx context.Context, id int64) error {
 	})
 }
 
-// UpdatePool replaces what a pool's configuration says. old is what the caller saw.
-func (s *Service) UpdatePool(ctx context.Context, old Pool, put api.StoragePoolPut, v view, by *event.Requestor) error {
-	unlock, err := s.Locks.Lock(ctx, "Updating storage pool", ref(old.Name))
+// UpdatePool replaces what a pool's configuration says. change sees the pool under the
+// lock, before anything has changed, and says what it becomes.
+func (s *Service) UpdatePool(ctx context.Context, name string, v view, by *event.Requestor, change func(Pool) (api.StoragePoolPut, error)) error {
+	unlock, err := s.Locks.Lock(ctx, "Updating storage pool", ref(name))
 	if err != nil {
 		return err
 	}
 	defer unlock()
+	old, err := s.Load(ctx, name)
+	if err != nil {
+		return err
+	}
+	put, err := change(old)
+	if err != nil {
+		return err
+	}
 	p := old
 	p.Description = put.Description
 	p.Config = map[string]string{}
@@ -273,14 +282,15 @@ func (s *Service) UpdatePool(ctx context.Context, old Pool, put api.StoragePoolP
 		return err
 	}
 	err = s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
+		tx.AfterCommit(func() { s.Bus.Lifecycle("storage-pool-updated", ref(p.Name), by, nil) })
+		if v == viewMember { // what all share is changed by the leader meanwhile, maybe
+			_, local := split(kind.PoolKeys(), p.Config)
+			return storeLocal(ctx, tx, p.ID, s.Here.ID(), local)
+		}
 		if err := db.ExecOne(ctx, tx, stmtPoolText, p.Description, p.ID); err != nil {
 			return err
 		}
-		if err := s.storeConfig(ctx, tx, p); err != nil {
-			return err
-		}
-		tx.AfterCommit(func() { s.Bus.Lifecycle("storage-pool-updated", ref(p.Name), by, nil) })
-		return nil
+		return s.storeConfig(ctx, tx, p)
 	})
 	if err != nil || v == viewMember || len(d.Changed) == 0 {
 		return err
