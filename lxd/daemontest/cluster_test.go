@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -165,8 +166,17 @@ func TestRemovedMemberStandsAloneAndIsAStranger(t *testing.T) {
 	if code := knock(t, b.Address, old); code != http.StatusSwitchingProtocols {
 		t.Fatalf("a member that asks for the database gets %d", code)
 	}
+	ear, code := upgrade(t, b.Address, old, "/internal/events", "sett-events")
+	if code != http.StatusSwitchingProtocols {
+		t.Fatalf("a member that asks for the events gets %d", code)
+	}
 	if err := b.DeleteClusterMember("m3", false); err != nil {
 		t.Fatal(err)
+	}
+	// What it has open is closed; until then the rest of the removal may be heard.
+	_ = ear.SetReadDeadline(time.Now().Add(30 * time.Second))
+	if _, err := io.Copy(io.Discard, ear); err != nil && !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("the removed member still hears what happens: %v", err)
 	}
 	wantProfiles(t, c)
 	if got, _, err := c.GetCluster(); err != nil || got.Enabled {
@@ -201,12 +211,20 @@ func TestRemovedMemberStandsAloneAndIsAStranger(t *testing.T) {
 // knock asks for the database and returns the status of the answer.
 func knock(t *testing.T, address string, pair tls.Certificate) int {
 	t.Helper()
+	conn, code := upgrade(t, address, pair, "/internal/database", "dqlite")
+	conn.Close()
+	return code
+}
+
+// upgrade asks for a connection of its own and returns it, with the status of the answer.
+func upgrade(t *testing.T, address string, pair tls.Certificate, path, protocol string) (net.Conn, int) {
+	t.Helper()
 	conn, err := (&tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{pair}}}).DialContext(t.Context(), "tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
-	fmt.Fprintf(conn, "GET /internal/database HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: dqlite\r\n\r\n")
+	t.Cleanup(func() { conn.Close() })
+	fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n", path, protocol)
 	b := make([]byte, 12)
 	if _, err := io.ReadFull(conn, b); err != nil {
 		t.Fatal(err)
@@ -215,7 +233,7 @@ func knock(t *testing.T, address string, pair tls.Certificate) int {
 	if _, err := fmt.Sscanf(string(b), "HTTP/1.1 %d", &code); err != nil {
 		t.Fatal(err)
 	}
-	return code
+	return conn, code
 }
 
 func TestMemberIsRemovedByForceWhileItIsAway(t *testing.T) {

@@ -75,6 +75,14 @@ func TestTheSameThroughAllMembersAtOnce(t *testing.T) {
 		return s.UpdateStoragePool("pool", api.StoragePoolPut{Config: map[string]string{"user.by": s.Dir}}, etag)
 	}), http.StatusPreconditionFailed)
 
+	m2, etag, err := a.GetClusterMember("m2")
+	a.Must(err)
+	oneWins(t, "changing a member", atOnce(ms, func(s *daemontest.Server) error {
+		put := m2.ClusterMemberPut
+		put.Description = s.Dir
+		return s.UpdateClusterMember("m2", put, etag)
+	}), http.StatusPreconditionFailed)
+
 	oneWins(t, "deleting the pool", atOnce(ms, func(s *daemontest.Server) error { return s.DeleteStoragePool("pool") }), http.StatusNotFound)
 	oneWins(t, "deleting the network", atOnce(ms, func(s *daemontest.Server) error { return s.DeleteNetwork("br0") }), http.StatusNotFound)
 }

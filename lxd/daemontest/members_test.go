@@ -104,6 +104,10 @@ func TestInstancesSpreadOverTheMembers(t *testing.T) {
 	if len(at) != 3 {
 		t.Errorf("they are at %v", at)
 	}
+	// What runs there would go on where nobody knows of it.
+	if err := ms[0].DeleteClusterMember("m3", true); status(err) != http.StatusBadRequest || !strings.Contains(err.Error(), "online") {
+		t.Errorf("removing a member with an instance by force: %v", err)
+	}
 	for _, s := range ms {
 		srv, _, err := s.UseTarget("m3").GetServer()
 		s.Must(err)

@@ -24,6 +24,8 @@ func TestRoutesKnowWhereTheyRun(t *testing.T) {
 		"PUT /1.0":                                                    rest.OnTarget,
 		"PATCH /1.0":                                                  rest.OnTarget,
 		"/1.0/resources":                                              rest.OnTarget,
+		"PUT /1.0/cluster/members/{name}":                             rest.OnLeader,
+		"PATCH /1.0/cluster/members/{name}":                           rest.OnLeader,
 		"POST /1.0/networks":                                          rest.OnLeader,
 		"GET /1.0/networks/{name}":                                    rest.OnTarget,
 		"PUT /1.0/networks/{name}":                                    rest.OnTargetOrLeader,

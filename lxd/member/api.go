@@ -131,6 +131,8 @@ func (s *Service) patchMember(ctx context.Context, r *rest.Request) (rest.Respon
 }
 
 func (s *Service) changeMember(ctx context.Context, r *rest.Request, body func(now api.ClusterMemberPut) (api.ClusterMemberPut, error)) (rest.Response, error) {
+	s.given.Lock()
+	defer s.given.Unlock()
 	now, m, err := s.one(ctx, r.Name())
 	if err != nil {
 		return nil, err

@@ -25,6 +25,9 @@ func beatEvery(threshold time.Duration) time.Duration {
 // beatTime is what a member may take to answer.
 const beatTime = 2 * time.Second
 
+// balanceTime bounds what a round may take to change the parts in the database.
+const balanceTime = 4 * time.Second
+
 type heartbeat struct {
 	From  int64           `json:"from"`
 	Peers []cluster.Peer  `json:"peers"`
@@ -103,6 +106,8 @@ func (s *Service) round(ctx context.Context) error {
 		h.Silent[m.ID] = time.Since(s.Cluster.LastSeen(m.ID))
 	}
 	var wg sync.WaitGroup
+	var mu sync.Mutex
+	answered := map[uint64]bool{uint64(s.here.ID()): true}
 	for _, m := range ms {
 		if m.ID == s.here.ID() {
 			continue
@@ -117,10 +122,16 @@ func (s *Service) round(ctx context.Context) error {
 				return
 			}
 			s.Cluster.Saw(m.ID, time.Now())
+			mu.Lock()
+			answered[uint64(m.ID)] = true
+			mu.Unlock()
 		})
 	}
 	wg.Wait()
-	return s.balance(ctx, ms, raft)
+	// A member that goes while it gets a part must not hold up the next round.
+	ctx, cancel = context.WithTimeout(ctx, balanceTime)
+	defer cancel()
+	return s.balance(ctx, ms, raft, answered)
 }
 
 // hear takes the leader's news.

@@ -19,7 +19,8 @@ import (
 const leaveTime = 2 * time.Minute
 
 // remove takes a member out of the cluster. By force it does so without the member's
-// doing, and with all that was on it.
+// doing, and with all that was on it: so nothing of it may run any more, as it would go
+// on where nobody knows of it.
 func (s *Service) remove(ctx context.Context, name string, force bool, by *event.Requestor) error {
 	m, err := s.find(ctx, name)
 	if err != nil {
@@ -36,6 +37,16 @@ func (s *Service) remove(ctx context.Context, name string, force bool, by *event
 		return s.removeHere(ctx, ms, force)
 	}
 	online := s.Cluster.Online(m)
+	if force && online {
+		names, err := db.Select[string](ctx, s.DB, stmtInstances, m.ID)
+		if err != nil {
+			return err
+		}
+		if len(names) > 0 {
+			return errs.Invalid("Cluster member %q is online and has the instances %s; move or delete them, or shut the member down to remove it with all that is on it",
+				name, strings.Join(names, ", "))
+		}
+	}
 	if !force {
 		if !online {
 			return errs.Unavailable("Cluster member %q is offline; bring it back, or remove it by force, with all that is on it", name)

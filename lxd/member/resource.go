@@ -34,6 +34,7 @@ func (s *Service) Routes() []rest.Route {
 	cert := rest.Route{Path: "/1.0/cluster/certificate", Extension: "clustering_update_cert"}
 	all := rest.Route{Path: "/1.0/cluster/members", Extension: "clustering"}
 	one := rest.Route{Path: "/1.0/cluster/members/{name}", Kind: entity.Member, Extension: "clustering"}
+	put := func(r *rest.Route) { r.Body.Type, r.ETag, r.Where = api.ClusterMemberPut{}, true, rest.OnLeader }
 	state := rest.Route{Path: "/1.0/cluster/members/{name}/state", Kind: entity.Member}
 	groups := rest.Route{Path: "/1.0/cluster/groups"}
 	group := rest.Route{Path: "/1.0/cluster/groups/{name}"}
@@ -44,8 +45,8 @@ func (s *Service) Routes() []rest.Route {
 		all.As(http.MethodGet, "List the members", auth.Trusted, s.listMembers, func(r *rest.Route) { r.Reply = []api.ClusterMember{} }),
 		all.As(http.MethodPost, "Make a token with which a server may join", auth.Admin, s.postMembers, func(r *rest.Route) { r.Body.Type = api.ClusterMembersPost{} }),
 		one.As(http.MethodGet, "Show a member", auth.Trusted, s.getMember, func(r *rest.Route) { r.Reply, r.ETag = api.ClusterMember{}, true }),
-		one.As(http.MethodPut, "Replace what a member is given", auth.Admin, s.putMember, func(r *rest.Route) { r.Body.Type, r.ETag = api.ClusterMemberPut{}, true }),
-		one.As(http.MethodPatch, "Change some of what a member is given", auth.Admin, s.patchMember, func(r *rest.Route) { r.Body.Type, r.ETag = api.ClusterMemberPut{}, true }),
+		one.As(http.MethodPut, "Replace what a member is given", auth.Admin, s.putMember, put),
+		one.As(http.MethodPatch, "Change some of what a member is given", auth.Admin, s.patchMember, put),
 		one.As(http.MethodPost, "Rename a member", auth.Admin, s.postMember, func(r *rest.Route) { r.Body.Type = api.ClusterMemberPost{} }),
 		one.As(http.MethodDelete, "Remove a member", auth.Admin, s.deleteMember),
 		state.As(http.MethodPost, "Evacuate or restore a member (not implemented)", auth.Admin, unbuilt("Evacuating and restoring members"), func(r *rest.Route) { r.Body.Type = api.ClusterMemberStatePost{} }),

@@ -16,12 +16,14 @@ type change struct {
 }
 
 // balance gives the members of the database their roles, one step after the other.
-// The leader calls it after each heartbeat.
-func (s *Service) balance(ctx context.Context, ms []cluster.Member, raft []dqlite.Member) error {
+// The leader calls it after each heartbeat, with those that have answered it: no other
+// one gets a part that it did not have.
+func (s *Service) balance(ctx context.Context, ms []cluster.Member, raft []dqlite.Member, answered map[uint64]bool) error {
 	w, err := s.wanted(ctx, ms)
 	if err != nil {
 		return err
 	}
+	w.silent = func(id uint64) bool { return !answered[id] }
 	for range 2 * len(raft) {
 		step, ok := w.next(raft)
 		if !ok {
@@ -119,6 +121,7 @@ type want struct {
 	leader          uint64
 	voters, standBy int
 	online          map[uint64]bool
+	silent          func(id uint64) bool // of those that were asked just now; nil when nobody was
 	domain          map[uint64]string
 }
 
@@ -193,12 +196,15 @@ func (w want) alive(all []dqlite.Member) []dqlite.Member {
 	return out
 }
 
-// best picks the first in a failure domain that none of the others is in, or else
-// the first.
+// best picks the first that is not silent, in a failure domain that none of the others
+// is in, or else in any.
 func (w want) best(from, others []dqlite.Member) (dqlite.Member, bool) {
 	taken := map[string]bool{}
 	for _, o := range others {
 		taken[w.domain[o.ID]] = true
+	}
+	if w.silent != nil {
+		from = slices.DeleteFunc(slices.Clone(from), func(m dqlite.Member) bool { return w.silent(m.ID) })
 	}
 	for _, m := range from {
 		if !taken[w.domain[m.ID]] {

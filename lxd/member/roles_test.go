@@ -10,24 +10,29 @@ import (
 	"sett/shared/units"
 )
 
-// parse reads "1v 2s 3- 4-!": members with their roles, and those that are offline.
-func parse(text string) (raft []dqlite.Member, online map[uint64]bool) {
-	online = map[uint64]bool{}
+// parse reads "1v 2s 3- 4-!": members with their roles, those that are offline, and
+// "5-?", those that did not answer just now.
+func parse(text string) (raft []dqlite.Member, online, silent map[uint64]bool) {
+	online, silent = map[uint64]bool{}, map[uint64]bool{}
 	for f := range strings.FieldsSeq(text) {
 		id := uint64(f[0] - '0')
 		role := map[byte]dqlite.Role{'v': dqlite.Voter, 's': dqlite.StandBy, '-': dqlite.Spare}[f[1]]
 		raft = append(raft, dqlite.Member{ID: id, Role: role})
 		online[id] = !strings.HasSuffix(f, "!")
+		silent[id] = strings.HasSuffix(f, "?")
 	}
-	return raft, online
+	return raft, online, silent
 }
 
-func show(raft []dqlite.Member, online map[uint64]bool) string {
+func show(raft []dqlite.Member, online, silent map[uint64]bool) string {
 	var out []string
 	for _, m := range raft {
 		s := fmt.Sprintf("%d%s", m.ID, map[dqlite.Role]string{dqlite.Voter: "v", dqlite.StandBy: "s", dqlite.Spare: "-"}[m.Role])
-		if !online[m.ID] {
+		switch {
+		case !online[m.ID]:
 			s += "!"
+		case silent[m.ID]:
+			s += "?"
 		}
 		out = append(out, s)
 	}
@@ -53,10 +58,12 @@ func TestRolesFollowTheMembers(t *testing.T) {
 		{what: "a dead one stands by no more", from: "1v 2v 3v 4s! 5- 6s", to: "1v 2v 3v 4-! 5s 6s"},
 		{what: "of three one goes in order", from: "1v! 2v 3v", to: "1v! 2v 3v"},
 		{what: "of two the first goes in order", from: "1v! 2s", to: "1-! 2v"},
+		{what: "who does not answer gets no part", from: "1v 2v! 3v 4s? 5- 6-?", to: "1v 2-! 3v 4s? 5v 6-?"},
+		{what: "who does not answer keeps its part", from: "1v 2v? 3v", to: "1v 2v? 3v"},
 		{what: "failure domains", from: "1v 2- 3- 4-", to: "1v 2s 3v 4v", domain: map[uint64]string{1: "a", 2: "a", 3: "b", 4: "c"}},
 	} {
-		raft, online := parse(c.from)
-		w := want{leader: 1, voters: c.voters, standBy: 2, online: online, domain: c.domain}
+		raft, online, silent := parse(c.from)
+		w := want{leader: 1, voters: c.voters, standBy: 2, online: online, domain: c.domain, silent: func(id uint64) bool { return silent[id] }}
 		if w.voters == 0 {
 			w.voters = 3
 		}
@@ -70,7 +77,7 @@ func TestRolesFollowTheMembers(t *testing.T) {
 				break
 			}
 			if steps++; steps > 2*len(raft) {
-				t.Errorf("%s: no end is in sight at %s", c.what, show(raft, online))
+				t.Errorf("%s: no end is in sight at %s", c.what, show(raft, online, silent))
 				break
 			}
 			for i := range raft {
@@ -79,7 +86,7 @@ func TestRolesFollowTheMembers(t *testing.T) {
 				}
 			}
 		}
-		if got := show(raft, online); got != c.to {
+		if got := show(raft, online, silent); got != c.to {
 			t.Errorf("%s: %s becomes %s, want %s", c.what, c.from, got, c.to)
 		}
 	}

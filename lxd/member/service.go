@@ -63,6 +63,7 @@ type Service struct {
 	schema int
 
 	change  sync.Mutex // held while this server becomes a member or stops being one
+	given   sync.Mutex // held while what members are given is changed, which the leader does
 	beat    chan struct{}
 	refresh refresher
 	asking  chan struct{} // taken while a stranger's token is asked for everywhere

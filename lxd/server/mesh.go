@@ -18,6 +18,7 @@ import (
 	"sett/lxd/rest"
 	"sett/shared/api"
 	"sett/shared/errs"
+	"sett/shared/keypair"
 	"sett/shared/log"
 )
 
@@ -355,7 +356,7 @@ func (s *Service) handleMesh(ctx context.Context, r *rest.Request) (rest.Respons
 	if r.Header("Upgrade") != meshProtocol {
 		return nil, errs.Invalid("Members listen over a connection upgraded to %q", meshProtocol)
 	}
-	return rest.Raw(func(w http.ResponseWriter, _ *http.Request) error {
+	return rest.Raw(func(w http.ResponseWriter, hr *http.Request) error {
 		// Listening begins before the other side knows, so that it misses nothing.
 		sub := s.bus.Subscribe(event.Filter{Types: always(), AllProjects: true, Local: true})
 		defer sub.Close()
@@ -364,6 +365,13 @@ func (s *Service) handleMesh(ctx context.Context, r *rest.Request) (rest.Respons
 			return errs.Invalid("This connection cannot be upgraded: %v", err)
 		}
 		defer conn.Close()
+		if t := hr.TLS; t != nil && len(t.PeerCertificates) > 0 {
+			done, ok := s.relay.Track(keypair.Fingerprint(t.PeerCertificates[0]), conn)
+			if !ok { // it was removed a moment ago
+				return nil
+			}
+			defer done()
+		}
 		_ = conn.SetDeadline(time.Time{})
 		if _, err := rw.WriteString("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: " + meshProtocol + "\r\n\r\n"); err != nil {
 			return nil

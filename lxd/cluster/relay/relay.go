@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -35,6 +36,12 @@ func Over(c *cluster.Cluster, via func(cluster.Member) http.RoundTripper) *Relay
 
 // Clustered reports whether there are others at all.
 func (r *Relay) Clustered() bool { return r != nil && r.c.Here().Clustered() }
+
+// Track keeps a connection that a member has opened for as long as it is one; see
+// cluster.Cluster.Track.
+func (r *Relay) Track(fingerprint string, conn io.Closer) (done func(), ok bool) {
+	return r.c.Track(fingerprint, conn)
+}
 
 // Here is this member.
 func (r *Relay) Here() *cluster.Here {
