@@ -99,12 +99,8 @@ func (s *Service) handleCreate(ctx context.Context, r *rest.Request) (rest.Respo
 	if err != nil {
 		return nil, err
 	}
-	p, err := s.PlanCreate(ctx, r.Project().Name, req)
+	p, err := s.PlanCreate(ctx, r.Caller(), r.Project().Name, req)
 	if err != nil {
-		return nil, err
-	}
-	if err := project.CheckHost(r.Caller(), project.Spec{}, project.Spec{Config: req.Config, Devices: req.Devices}); err != nil {
-		p.Drop()
 		return nil, err
 	}
 	by := r.Caller().Requestor()
@@ -161,9 +157,8 @@ func (s *Service) handlePut(ctx context.Context, r *rest.Request) (rest.Response
 	if err := allowed(r, i, b.Config, b.Devices); err != nil {
 		return nil, err
 	}
-	by := r.Caller().Requestor()
 	return s.operation(ctx, r, i, "Updating instance", func(ctx context.Context, _ *op.Operation) error {
-		return s.Update(ctx, i, change(b), by)
+		return s.Update(ctx, r.Caller(), i, change(b))
 	})
 }
 
@@ -175,18 +170,16 @@ func (s *Service) handleRestore(ctx context.Context, r *rest.Request, i *Instanc
 	if err != nil {
 		return nil, err
 	}
-	config := maps.Clone(sn.Config)
-	maps.DeleteFunc(config, func(k, _ string) bool { return strings.HasPrefix(k, volatilePrefix) }) // the daemon's own
-	if err := allowed(r, i, config, sn.Devices); err != nil {
+	if err := project.CheckHost(r.Caller(), sn.before(i), spec(sn.of(i))); err != nil {
 		return nil, err
 	}
-	by := r.Caller().Requestor()
 	return s.operation(ctx, r, i, "Restoring snapshot", func(ctx context.Context, _ *op.Operation) error {
-		return s.Restore(ctx, i.Project, i.Name, b.Restore, by)
+		return s.Restore(ctx, r.Caller(), i.Project, i.Name, b.Restore)
 	})
 }
 
-// allowed asks whether the caller may give an instance this configuration.
+// allowed asks early whether the caller may give an instance this configuration, so that
+// he is refused at once and not by an operation; Update asks again.
 func allowed(r *rest.Request, i *Instance, config map[string]string, devices map[string]map[string]string) error {
 	return project.CheckHost(r.Caller(), project.Spec{Config: i.Config, Devices: i.Devices}, project.Spec{Config: config, Devices: devices})
 }
@@ -219,7 +212,7 @@ func (s *Service) handlePatch(ctx context.Context, r *rest.Request) (rest.Respon
 	if err := allowed(r, i, b.Config, b.Devices); err != nil {
 		return nil, err
 	}
-	return rest.Empty(), s.Update(ctx, i, change(b), r.Caller().Requestor())
+	return rest.Empty(), s.Update(ctx, r.Caller(), i, change(b))
 }
 
 func (s *Service) handlePost(ctx context.Context, r *rest.Request) (rest.Response, error) {

@@ -9,8 +9,10 @@ import (
 	"strings"
 	"time"
 
+	"sett/lxd/auth"
 	"sett/lxd/device"
 	"sett/lxd/profile"
+	"sett/lxd/project"
 	"sett/shared/errs"
 )
 
@@ -111,8 +113,22 @@ func (s *Service) checkDevices(ctx context.Context, project string, devs map[str
 	return nil
 }
 
+// judge is checkEffective for what a caller asks for: what was there before may stay, and
+// what is new must not give him more than he has.
+func (s *Service) judge(ctx context.Context, as auth.Caller, was project.Spec, i *Instance) error {
+	if err := project.CheckHost(as, was, spec(i)); err != nil {
+		return err
+	}
+	return s.checkEffective(ctx, i)
+}
+
+// spec is what an instance says itself, without its profiles: those were judged when
+// they were written.
+func spec(i *Instance) project.Spec { return project.Spec{Config: i.Config, Devices: i.Devices} }
+
 // checkEffective is the one place that judges an instance as it would become,
-// profiles included. Whatever writes instances comes through here.
+// profiles included. Whatever writes instances comes through here, and through judge
+// where somebody has asked for it.
 func (s *Service) checkEffective(ctx context.Context, i *Instance) error {
 	cfg := i.ExpandedConfig()
 	if err := s.CheckConfig(cfg); err != nil {

@@ -10,10 +10,12 @@ import (
 
 	"github.com/google/uuid"
 
+	"sett/lxd/auth"
 	"sett/lxd/db"
 	"sett/lxd/event"
 	"sett/lxd/instance/template"
 	"sett/lxd/profile"
+	"sett/lxd/project"
 	"sett/shared/api"
 	"sett/shared/errs"
 	"sett/shared/log"
@@ -33,11 +35,11 @@ type Plan struct {
 // PlanCreate checks a request and reserves the name. Every error that the request
 // itself can cause comes from here, before anything has been made. Whoever gets a
 // plan must Create it, or Drop it.
-func (s *Service) PlanCreate(ctx context.Context, project string, req api.InstancesPost) (*Plan, error) {
+func (s *Service) PlanCreate(ctx context.Context, as auth.Caller, projectName string, req api.InstancesPost) (*Plan, error) {
 	if err := refuseUnbuilt(req); err != nil {
 		return nil, err
 	}
-	i := &Instance{Project: project, Name: req.Name, Location: s.Here.Location(), Architecture: req.Architecture, Ephemeral: req.Ephemeral,
+	i := &Instance{Project: projectName, Name: req.Name, Location: s.Here.Location(), Architecture: req.Architecture, Ephemeral: req.Ephemeral,
 		Created: time.Now().UTC(), Description: req.Description, Config: map[string]string{}, Devices: map[string]map[string]string{}}
 	maps.Copy(i.Config, req.Config)
 	for n, d := range req.Devices {
@@ -59,7 +61,7 @@ func (s *Service) PlanCreate(ctx context.Context, project string, req api.Instan
 	p := &Plan{Instance: i}
 	names := req.Profiles
 	if req.Source.Type == "image" {
-		img, err := s.Images.Resolve(ctx, project, req.Source)
+		img, err := s.Images.Resolve(ctx, projectName, req.Source)
 		if err != nil {
 			return nil, err
 		}
@@ -89,7 +91,7 @@ func (s *Service) PlanCreate(ctx context.Context, project string, req api.Instan
 	if err := s.checkArchitecture(i.Architecture); err != nil {
 		return nil, err
 	}
-	ps, err := s.Profiles.LoadMany(ctx, project, names)
+	ps, err := s.Profiles.LoadMany(ctx, projectName, names)
 	if err != nil {
 		return nil, err
 	}
@@ -97,7 +99,8 @@ func (s *Service) PlanCreate(ctx context.Context, project string, req api.Instan
 		return nil, err
 	}
 	i.Profiles = ps
-	if err := s.checkEffective(ctx, i); err != nil {
+	noted := project.Spec{Config: map[string]string{volBaseImage: i.Config[volBaseImage]}}
+	if err := s.judge(ctx, as, noted, i); err != nil {
 		return nil, err
 	}
 	var root map[string]string

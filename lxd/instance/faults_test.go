@@ -208,7 +208,7 @@ func (w *world) change(name string, devices map[string]map[string]string) error 
 	i := w.load(name)
 	c := maps.Clone(i.Config)
 	delete(c, "volatile.sett_pending") // clients do not see it
-	return w.s.Update(w.t.Context(), i, instance.Change{Config: c, Devices: devices, Profiles: []string{"default"}}, nil)
+	return w.s.Update(w.t.Context(), admin, i, instance.Change{Config: c, Devices: devices, Profiles: []string{"default"}})
 }
 
 // TestFailedUpdateBringsDevicesBack fails each step of a change that takes one nic

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"sett/lxd/auth"
 	"sett/lxd/cluster/clustertest"
 	"sett/lxd/container"
 	"sett/lxd/container/fake"
@@ -26,6 +27,9 @@ import (
 	"sett/shared/api"
 	"sett/shared/errs"
 )
+
+// admin is who may do all.
+var admin = auth.Caller{Protocol: "unix", Admin: true}
 
 // pools is storage in memory: a folder for each volume, and a count of its users.
 type pools struct {
@@ -205,7 +209,7 @@ func (w *world) create(name string, more ...func(*api.InstancesPost)) error {
 	for _, f := range more {
 		f(&req)
 	}
-	p, err := w.s.PlanCreate(w.t.Context(), "default", req)
+	p, err := w.s.PlanCreate(w.t.Context(), admin, "default", req)
 	if err != nil {
 		return err
 	}
@@ -487,7 +491,7 @@ func TestFreshInstanceTakesAnUpdate(t *testing.T) {
 			c.Config[k] = v
 		}
 	}
-	w.ok(w.s.Update(t.Context(), i, c, nil))
+	w.ok(w.s.Update(t.Context(), admin, i, c))
 	if got := w.load("c1").Config; got["user.x"] != "y" || got["volatile.sett_pending"] != "" {
 		t.Errorf("config %v", got)
 	}
@@ -503,7 +507,7 @@ func TestUpdateFollowsLive(t *testing.T) {
 	for k, v := range i.Config {
 		c.Config[k] = v
 	}
-	w.ok(w.s.Update(t.Context(), i, c, nil))
+	w.ok(w.s.Update(t.Context(), admin, i, c))
 	g := w.guest("c1")
 	if g.Limits().Memory != 32<<20 {
 		t.Errorf("limits %+v", g.Limits())
@@ -513,22 +517,22 @@ func TestUpdateFollowsLive(t *testing.T) {
 	}
 	i = w.load("c1")
 	c.Config["security.privileged"] = "true"
-	if err := w.s.Update(t.Context(), i, c, nil); errs.Status(err) != 400 || !strings.Contains(err.Error(), "stop it first") {
+	if err := w.s.Update(t.Context(), admin, i, c); errs.Status(err) != 400 || !strings.Contains(err.Error(), "stop it first") {
 		t.Errorf("got %v", err)
 	}
 	delete(c.Config, "security.privileged")
 	c.Devices = nil
-	w.ok(w.s.Update(t.Context(), i, c, nil))
+	w.ok(w.s.Update(t.Context(), admin, i, c))
 	if ms := g.Mounts(); len(ms) != 1 {
 		t.Errorf("mounts %+v", ms)
 	}
 	c.Config["security.devlxd"] = "false"
-	w.ok(w.s.Update(t.Context(), i, c, nil))
+	w.ok(w.s.Update(t.Context(), admin, i, c))
 	if ms := g.Mounts(); len(ms) != 0 {
 		t.Errorf("mounts %+v", ms)
 	}
 	c.Config["volatile.uuid"] = "x"
-	if err := w.s.Update(t.Context(), w.load("c1"), c, nil); errs.Status(err) != 400 {
+	if err := w.s.Update(t.Context(), admin, w.load("c1"), c); errs.Status(err) != 400 {
 		t.Errorf("got %v", err)
 	}
 }
@@ -559,7 +563,7 @@ func TestGeneratedNamesAreFreeAndValid(t *testing.T) {
 	w := setup(t)
 	seen := map[string]bool{}
 	for range 20 {
-		p, err := w.s.PlanCreate(t.Context(), "default", api.InstancesPost{Source: api.InstanceSource{Type: "none"}})
+		p, err := w.s.PlanCreate(t.Context(), admin, "default", api.InstancesPost{Source: api.InstanceSource{Type: "none"}})
 		w.ok(err)
 		w.ok(w.s.Create(t.Context(), p, nil))
 		if n := p.Instance.Name; seen[n] || instance.CheckName(n) != nil {

@@ -159,7 +159,7 @@ func TestNobodyTouchesInstancesOfOtherMembers(t *testing.T) {
 		"stop":   func() error { return ws[0].stop("c2", instance.StopOptions{Force: true}) },
 		"delete": func() error { return ws[0].s.Delete(t.Context(), "default", "c2", nil) },
 		"update": func() error {
-			return ws[0].s.Update(t.Context(), ws[0].load("c2"), instance.Change{Config: map[string]string{"user.a": "b"}}, nil)
+			return ws[0].s.Update(t.Context(), admin, ws[0].load("c2"), instance.Change{Config: map[string]string{"user.a": "b"}})
 		},
 		"rename": func() error { return ws[0].s.Rename(t.Context(), "default", "c2", "d2", nil) },
 	} {

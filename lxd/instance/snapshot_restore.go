@@ -6,6 +6,7 @@ import (
 	"maps"
 	"strings"
 
+	"sett/lxd/auth"
 	"sett/lxd/db"
 	"sett/lxd/event"
 	"sett/shared/errs"
@@ -14,7 +15,8 @@ import (
 
 // Restore makes an instance what it was at a snapshot: content, configuration and
 // devices. One that runs is stopped for it, and started again.
-func (s *Service) Restore(ctx context.Context, project, name, snapshot string, by *event.Requestor) error {
+func (s *Service) Restore(ctx context.Context, as auth.Caller, project, name, snapshot string) error {
+	by := as.Requestor()
 	i, unlock, err := s.claim(ctx, project, name, "restore")
 	if err != nil {
 		return err
@@ -31,7 +33,7 @@ func (s *Service) Restore(ctx context.Context, project, name, snapshot string, b
 		return err
 	}
 	// What cannot be is refused before anything stops.
-	if err := s.checkEffective(ctx, sn.of(i)); err != nil {
+	if err := s.judge(ctx, as, sn.before(i), sn.of(i)); err != nil {
 		return fmt.Errorf("The snapshot cannot be restored: %w", err)
 	}
 	if err := samePool(i, sn.of(i)); err != nil {

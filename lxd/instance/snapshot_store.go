@@ -4,10 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
+	"strings"
 	"time"
 
 	"sett/lxd/db"
 	"sett/lxd/entity"
+	"sett/lxd/project"
 	"sett/shared/errs"
 )
 
@@ -106,6 +109,19 @@ func (sn *Snapshot) of(i *Instance) *Instance {
 	n := i.clone()
 	n.Config, n.Devices, n.Description = sn.Config, sn.Devices, sn.Description
 	return n
+}
+
+// before is what an instance has that may become the snapshot: what it says itself, and
+// what the daemon has noted of the snapshot.
+func (sn *Snapshot) before(i *Instance) project.Spec {
+	was := spec(i)
+	was.Config = maps.Clone(was.Config)
+	for k, v := range sn.Config {
+		if strings.HasPrefix(k, volatilePrefix) {
+			was.Config[k] = v
+		}
+	}
+	return was
 }
 
 type snapRow struct {

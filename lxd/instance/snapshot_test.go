@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"sett/lxd/auth"
 	"sett/lxd/container"
 	"sett/lxd/container/fake"
 	"sett/lxd/db"
@@ -137,15 +138,17 @@ func (w *world) snapshots(want ...string) []*instance.Snapshot {
 }
 
 func (w *world) restore(name string) error {
-	return w.s.Restore(w.t.Context(), "default", "c1", name, nil)
+	return w.s.Restore(w.t.Context(), admin, "default", "c1", name)
 }
 
-func (w *world) update(f func(*instance.Change)) error {
+func (w *world) update(f func(*instance.Change)) error { return w.updateAs(admin, f) }
+
+func (w *world) updateAs(as auth.Caller, f func(*instance.Change)) error {
 	i := w.load("c1")
 	c := instance.Change{Config: maps.Clone(i.Config), Devices: i.Devices, Profiles: []string{"default"}, Description: i.Description}
 	delete(c.Config, "volatile.sett_pending") // clients do not see it
 	f(&c)
-	return w.s.Update(w.t.Context(), i, c, nil)
+	return w.s.Update(w.t.Context(), as, i, c)
 }
 
 func TestSnapshotsKeepAndBringBack(t *testing.T) {
@@ -422,4 +425,33 @@ func TestRetentionKeepsOneOfEachPeriod(t *testing.T) {
 	if err != nil || !slices.Contains(got, "by hand") || len(got) != 3 {
 		t.Errorf("kept %v, %v", got, err)
 	}
+}
+
+// TestTheRestrictedStayOffTheHost asks for the host in each of the ways that write an
+// instance, below the handlers.
+func TestTheRestrictedStayOffTheHost(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	bob := auth.Caller{Protocol: "tls", Username: "bob", Projects: []string{"default"}}
+	reach := map[string]string{"raw.lxc": "lxc.mount.auto = sys:rw"}
+	if _, err := w.s.PlanCreate(t.Context(), bob, "default", api.InstancesPost{Name: "b1",
+		InstancePut: api.InstancePut{Config: reach}, Source: api.InstanceSource{Type: "none"}}); !errs.Is(err, errs.KindForbidden) {
+		t.Errorf("create: got %v", err)
+	}
+	p, err := w.s.PlanCreate(t.Context(), bob, "default", api.InstancesPost{Name: "c1", Source: api.InstanceSource{Type: "image", Alias: "debian"}})
+	w.ok(err)
+	w.ok(w.s.Create(t.Context(), p, nil))
+	give := func(c *instance.Change) { c.Config["raw.lxc"] = reach["raw.lxc"] }
+	if err := w.updateAs(bob, give); !errs.Is(err, errs.KindForbidden) {
+		t.Errorf("update: got %v", err)
+	}
+	// What an administrator has given may stay, but not come back by a snapshot.
+	w.ok(w.update(give))
+	w.ok(w.snapshot(instance.NewSnapshot{Name: "s1"}))
+	w.ok(w.updateAs(bob, func(c *instance.Change) { c.Config["user.a"] = "b" }))
+	w.ok(w.update(func(c *instance.Change) { delete(c.Config, "raw.lxc") }))
+	if err := w.s.Restore(t.Context(), bob, "default", "c1", "s1"); !errs.Is(err, errs.KindForbidden) {
+		t.Errorf("restore: got %v", err)
+	}
+	w.ok(w.s.Restore(t.Context(), admin, "default", "c1", "s1"))
 }

@@ -9,11 +9,11 @@ import (
 
 	"github.com/google/uuid"
 
+	"sett/lxd/auth"
 	"sett/lxd/config"
 	"sett/lxd/container"
 	"sett/lxd/db"
 	"sett/lxd/device"
-	"sett/lxd/event"
 	"sett/shared/errs"
 	"sett/shared/log"
 	"sett/shared/undo"
@@ -31,7 +31,7 @@ type Change struct {
 
 // Update replaces what an instance says. old is what the caller saw. A running
 // instance follows at once where it can; what it cannot follow is refused.
-func (s *Service) Update(ctx context.Context, old *Instance, c Change, by *event.Requestor) error {
+func (s *Service) Update(ctx context.Context, as auth.Caller, old *Instance, c Change) error {
 	unlock, err := s.lock(old.Ref(), "update")
 	if err != nil {
 		return err
@@ -95,7 +95,7 @@ func (s *Service) Update(ctx context.Context, old *Instance, c Change, by *event
 		return err
 	}
 	forgetRemoved(old, n)
-	if err := s.checkEffective(ctx, n); err != nil {
+	if err := s.judge(ctx, as, spec(old), n); err != nil {
 		return err
 	}
 	if err := s.checkChange(old, n); err != nil {
@@ -117,7 +117,7 @@ func (s *Service) Update(ctx context.Context, old *Instance, c Change, by *event
 		return err
 	}
 	s.changed(old, n)
-	s.tell("instance-updated", n, by, nil)
+	s.tell("instance-updated", n, as.Requestor(), nil)
 	return nil
 }
 
