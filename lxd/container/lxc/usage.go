@@ -16,6 +16,7 @@ import (
 
 	"sett/lxd/container"
 	"sett/lxd/host/cgroup"
+	hostlink "sett/lxd/host/netlink"
 	"sett/shared/errs"
 	"sett/shared/undo"
 )
@@ -183,11 +184,15 @@ func (p *proc) Interfaces(ctx context.Context) ([]container.Interface, error) {
 	var links []netlink.Link
 	addrs := map[int][]container.Address{}
 	err = inNetNS(ns, func() error {
+		// A guest that changes its interfaces all the time gets told what was seen of them.
 		var err error
-		if links, err = netlink.LinkList(); err != nil {
+		if links, err = hostlink.Dump(netlink.LinkList); err != nil && !errors.Is(err, hostlink.ErrChanging) {
 			return err
 		}
-		list, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
+		list, err := hostlink.Dump(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_ALL) })
+		if errors.Is(err, hostlink.ErrChanging) {
+			err = nil
+		}
 		for _, a := range list {
 			addrs[a.LinkIndex] = append(addrs[a.LinkIndex], address(a))
 		}

@@ -248,7 +248,7 @@ func SyncAddresses(name string, want []netip.Prefix) error {
 	if err != nil {
 		return err
 	}
-	have, err := nl.AddrList(l, nl.FAMILY_ALL)
+	have, err := addresses(l)
 	if err != nil {
 		return fmtErr("list addresses of", name, err)
 	}
@@ -287,7 +287,7 @@ func GlobalAddresses(name string) ([]netip.Prefix, error) {
 	if err != nil {
 		return nil, err
 	}
-	addrs, err := nl.AddrList(l, nl.FAMILY_ALL)
+	addrs, err := addresses(l)
 	if err != nil {
 		return nil, fmtErr("list addresses of", name, err)
 	}
@@ -303,7 +303,7 @@ func GlobalAddresses(name string) ([]netip.Prefix, error) {
 
 // Holder names the interface that has an address, or "".
 func Holder(a netip.Addr) (string, error) {
-	addrs, err := nl.AddrList(nil, nl.FAMILY_ALL)
+	addrs, err := addresses(nil)
 	if err != nil {
 		return "", fmtErr("list addresses of", "the host", err)
 	}

@@ -169,3 +169,55 @@ func TestBridgePorts(t *testing.T) {
 		t.Errorf("still a port of %q", m)
 	}
 }
+
+// TestListsWhileInterfacesComeAndGo asks for lists that are long enough to be told in
+// pieces, while somebody else changes them.
+func TestListsWhileInterfacesComeAndGo(t *testing.T) {
+	br := name()
+	if _, err := EnsureBridge(BridgeSpec{Name: br}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { DeleteBridge(br, "") })
+	for range 40 {
+		host, _ := veth(t)
+		if err := Attach(host, br); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			n := name()
+			if err := CreateVeth(Veth{Host: n, Peer: name()}); err != nil {
+				t.Error(err)
+				return
+			}
+			if err := Delete(n); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	}()
+	t.Cleanup(func() { close(stop); <-done })
+	for range 60 {
+		st, err := Get(t.Context(), br)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(st.Bridge.UpperDevices) != 40 {
+			t.Fatalf("%d ports of 40", len(st.Bridge.UpperDevices))
+		}
+		if _, err := Interfaces(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Busy(t.Context(), br); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

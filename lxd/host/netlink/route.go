@@ -47,8 +47,7 @@ func SyncRoutes(name string, want []netip.Prefix) error {
 }
 
 func staticRoutes(l nl.Link) ([]nl.Route, error) {
-	return nl.RouteListFiltered(nl.FAMILY_ALL,
-		&nl.Route{LinkIndex: l.Attrs().Index, Protocol: unix.RTPROT_STATIC}, nl.RT_FILTER_OIF|nl.RT_FILTER_PROTOCOL)
+	return routes(&nl.Route{LinkIndex: l.Attrs().Index, Protocol: unix.RTPROT_STATIC}, nl.RT_FILTER_OIF|nl.RT_FILTER_PROTOCOL)
 }
 
 // Busy lists the prefixes that the host's addresses and routes use, except those
@@ -61,7 +60,7 @@ func Busy(ctx context.Context, besides string) ([]netip.Prefix, error) {
 	if l, err := link(besides); err == nil {
 		skip = l.Attrs().Index
 	}
-	addrs, err := nl.AddrList(nil, nl.FAMILY_ALL)
+	addrs, err := addresses(nil)
 	if err != nil {
 		return nil, fmtErr("list addresses of", "the host", err)
 	}
@@ -79,7 +78,7 @@ func Busy(ctx context.Context, besides string) ([]netip.Prefix, error) {
 		}
 	}
 	// Table 0 in a filter means all tables: policy routing keeps subnets busy too.
-	routes, err := nl.RouteListFiltered(nl.FAMILY_ALL, &nl.Route{Table: unix.RT_TABLE_UNSPEC}, nl.RT_FILTER_TABLE)
+	routes, err := routes(&nl.Route{Table: unix.RT_TABLE_UNSPEC}, nl.RT_FILTER_TABLE)
 	if err != nil {
 		return nil, fmtErr("list routes of", "the host", err)
 	}

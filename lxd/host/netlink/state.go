@@ -45,7 +45,7 @@ func Interfaces(ctx context.Context) ([]Interface, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	links, err := nl.LinkList()
+	links, err := allLinks()
 	if err != nil {
 		return nil, fmtErr("list", "interfaces", err)
 	}
@@ -120,7 +120,7 @@ func Get(ctx context.Context, name string) (State, error) {
 	if st := a.Statistics; st != nil {
 		s.Counters = Counters{int64(st.RxBytes), int64(st.TxBytes), int64(st.RxPackets), int64(st.TxPackets)}
 	}
-	addrs, err := nl.AddrList(l, nl.FAMILY_ALL)
+	addrs, err := addresses(l)
 	if err != nil {
 		return State{}, fmtErr("list addresses of", name, err)
 	}
@@ -147,7 +147,7 @@ func List(ctx context.Context) ([]string, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	links, err := nl.LinkList()
+	links, err := allLinks()
 	if err != nil {
 		return nil, fmtErr("list", "interfaces", err)
 	}
@@ -193,7 +193,7 @@ func bridgeState(l nl.Link) (*Bridge, error) {
 	b.ForwardDelay = num("forward_delay")
 	b.VLANDefault = num("default_pvid")
 	b.VLANFiltering = num("vlan_filtering") == 1
-	links, err := nl.LinkList()
+	links, err := allLinks()
 	if err != nil {
 		return nil, fmtErr("list ports of", name, err)
 	}
