@@ -25,6 +25,8 @@ type Lease struct {
 	HWAddr  string
 	Address netip.Addr
 	Name    string
+	// ClientID is what an IPv4 client calls itself, in hexadecimal, or "".
+	ClientID string
 }
 
 // WriteHost stores a device; Reload makes the server see it.
@@ -146,6 +148,9 @@ func parseLease(line string) (Lease, bool) {
 	}
 	if l.Name == "*" {
 		l.Name = ""
+	}
+	if a.Is4() && f[4] != "*" {
+		l.ClientID = f[4]
 	}
 	if a.Is6() {
 		l.HWAddr = ""

@@ -1,10 +1,12 @@
 package dnsmasq
 
 import (
+	"encoding/hex"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -57,7 +59,7 @@ func TestLeasesAreParsed(t *testing.T) {
 	}
 	got, err := Leases(dir, now)
 	want := []Lease{
-		{Expires: time.Unix(2000, 0), HWAddr: "00:16:3e:01:02:03", Address: netip.MustParseAddr("10.0.0.2"), Name: "c1"},
+		{Expires: time.Unix(2000, 0), HWAddr: "00:16:3e:01:02:03", Address: netip.MustParseAddr("10.0.0.2"), Name: "c1", ClientID: "ff:00"},
 		{HWAddr: "00:16:3e:01:02:05", Address: netip.MustParseAddr("10.0.0.4")},
 		{Expires: time.Unix(2000, 0), HWAddr: "00:16:3e:01:02:03", Address: netip.MustParseAddr("fd42::9"), Name: "c1"},
 	}
@@ -90,6 +92,26 @@ func TestArgumentsIdentifyAServer(t *testing.T) {
 		}
 		if p := find(dir, nil); p != nil {
 			t.Errorf("pid file %q gave a process", text)
+		}
+	}
+}
+
+func TestReleasesSpeakForTheClient(t *testing.T) {
+	t.Parallel()
+	server := netip.MustParseAddr("10.0.0.1")
+	l := Lease{HWAddr: "00:16:3e:01:02:03", Address: netip.MustParseAddr("10.0.0.2"), ClientID: "ff:00:01"}
+	p, err := releasePacket(server, l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := "010106006e6e6e6e" + "00000000" + "0a000002" + strings.Repeat("00", 12) + "00163e010203" + strings.Repeat("00", 10+192) +
+		"63825363" + "350107" + "36040a000001" + "3d03ff0001" + "ff"
+	if got := hex.EncodeToString(p[:4]) + "6e6e6e6e" + hex.EncodeToString(p[8:]); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	for _, bad := range []Lease{{HWAddr: "x", Address: l.Address}, {HWAddr: l.HWAddr}, {HWAddr: l.HWAddr, Address: netip.MustParseAddr("fd42::2")}} {
+		if _, err := releasePacket(server, bad); err == nil {
+			t.Errorf("%+v has a packet", bad)
 		}
 	}
 }

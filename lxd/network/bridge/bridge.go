@@ -26,6 +26,7 @@ import (
 
 // Driver runs bridges.
 type Driver struct {
+	log     *slog.Logger
 	servers *dnsmasq.Supervisor
 	// hosts keeps two devices from taking one address between look and write. The
 	// files are few and small, so that one lock for all networks will do. read holds
@@ -37,7 +38,7 @@ type Driver struct {
 
 // New makes a driver that logs what happens between calls.
 func New(log *slog.Logger) *Driver {
-	return &Driver{servers: dnsmasq.New(log), read: map[string]map[string]driver.Host{}}
+	return &Driver{log: log, servers: dnsmasq.New(log), read: map[string]map[string]driver.Host{}}
 }
 
 // Type is "bridge".

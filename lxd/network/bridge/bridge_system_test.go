@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/rand"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -336,4 +337,41 @@ func TestBridgeOfAnotherDaemonIsLeftAlone(t *testing.T) {
 	if err := d.Start(ctx, s); err != nil { // ours goes on
 		t.Error(err)
 	}
+}
+
+// TestLeaseEndsWithItsDevice has a client take an address by DHCP, and its device go.
+func TestLeaseEndsWithItsDevice(t *testing.T) {
+	t.Parallel()
+	d := newDriver(t)
+	s := start(t, d, map[string]string{"ipv6.address": "none"})
+	mac := net.HardwareAddr{0x00, 0x16, 0x3e, 1, 2, 3}
+	if _, err := d.SetHost(t.Context(), s, driver.Host{Owner: "c1.eth0", Hostname: "c1", HWAddr: mac.String()}); err != nil {
+		t.Fatal(err)
+	}
+	host, guest := name(t), name(t)
+	if err := netlink.CreateVeth(netlink.Veth{Host: host, Peer: guest, PeerHWAddr: mac}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { netlink.Delete(host) })
+	for _, err := range []error{netlink.Attach(host, s.Name), netlink.SetUp(host), netlink.SetUp(guest)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	out, err := exec.CommandContext(t.Context(), "busybox", "udhcpc", "-i", guest, "-n", "-q", "-f", "-B", "-s", "/bin/true").CombinedOutput()
+	if err != nil {
+		t.Fatalf("no lease: %v\n%s", err, out)
+	}
+	leased := func() bool {
+		all, err := d.Leases(t.Context(), s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return slices.ContainsFunc(all, func(l driver.Lease) bool { return l.HWAddr == mac.String() })
+	}
+	eventually(t, "the lease is seen", leased)
+	if err := d.RemoveHost(t.Context(), s, "c1.eth0"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the lease is given back", func() bool { return !leased() })
 }

@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"net"
 	"net/netip"
@@ -199,19 +200,44 @@ func pool(p netip.Prefix, c map[string]string) (first, last netip.Addr) {
 	return driver.Inside(p)
 }
 
-// RemoveHost forgets a device. A lease that DHCP gave it runs out by itself.
+// RemoveHost forgets a device, and gives back what DHCP gave it: where many instances
+// come and go, a subnet would be out of addresses long before their leases are over.
 func (d *Driver) RemoveHost(ctx context.Context, s driver.Spec, owner string) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	d.hosts.Lock()
 	defer d.hosts.Unlock()
-	delete(d.read[s.Dir], owner)
+	cached, err := d.cached(s)
+	if err != nil {
+		return err
+	}
+	h := cached[owner]
+	delete(cached, owner)
 	if err := dnsmasq.RemoveHost(s.Dir, owner); err != nil {
 		return err
 	}
+	d.release(ctx, s, h.HWAddr)
 	d.servers.ReloadSoon(s.Dir)
 	return nil
+}
+
+// release gives the IPv4 leases of a MAC address back. It is a favour to those who come
+// later: a lease that cannot be given back runs out by itself.
+func (d *Driver) release(ctx context.Context, s driver.Spec, mac string) {
+	p, ok := prefix(keyIPv4, s.Config)
+	if mac == "" || !ok {
+		return
+	}
+	all, err := dnsmasq.Leases(s.Dir, time.Now())
+	for _, l := range all {
+		if l.Address.Is4() && strings.EqualFold(l.HWAddr, mac) {
+			err = errors.Join(err, dnsmasq.Release(ctx, s.Name, p.Addr(), l))
+		}
+	}
+	if err != nil {
+		d.log.Debug("Could not give leases back", "network", s.Name, "hwaddr", mac, "err", err)
+	}
 }
 
 func known(s driver.Spec) ([]driver.Host, error) {
