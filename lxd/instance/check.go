@@ -186,7 +186,7 @@ func (s *Service) BeforeProfile(ctx context.Context, old, new profile.Profile) e
 		if err := s.checkEffective(ctx, n); err != nil {
 			return fmt.Errorf("Instance %q could not take the profile: %w", i.Name, err)
 		}
-		if err := s.checkChange(i, n); err != nil {
+		if err := checkChange(i, n); err != nil {
 			return fmt.Errorf("Instance %q could not take the profile: %w", i.Name, err)
 		}
 	}

@@ -3,6 +3,7 @@ package instance_test
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -516,10 +517,20 @@ func TestUpdateFollowsLive(t *testing.T) {
 		t.Errorf("mounts %+v", ms)
 	}
 	i = w.load("c1")
+	// What holds from the next start on is stored, and the guest stays what it is.
 	c.Config["security.privileged"] = "true"
-	if err := w.s.Update(t.Context(), admin, i, c); errs.Status(err) != 400 || !strings.Contains(err.Error(), "stop it first") {
-		t.Errorf("got %v", err)
+	w.ok(w.s.Update(t.Context(), admin, i, c))
+	i = w.load("c1")
+	if i.Config["security.privileged"] != "true" || w.s.IDMap(i).Empty() {
+		t.Errorf("privileged %q, mapped as %v", i.Config["security.privileged"], w.s.IDMap(i))
 	}
+	w.ok(w.stop("c1", instance.StopOptions{Force: true}))
+	w.ok(w.start("c1"))
+	if ids := w.s.IDMap(w.load("c1")); !ids.Empty() {
+		t.Errorf("after the next start the instance is mapped as %v", ids)
+	}
+	g, i = w.guest("c1"), w.load("c1")
+	c.Config = maps.Clone(i.Config)
 	delete(c.Config, "security.privileged")
 	c.Devices = nil
 	w.ok(w.s.Update(t.Context(), admin, i, c))

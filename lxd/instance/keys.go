@@ -57,7 +57,7 @@ var (
 	IDMapSize     = config.Int("security.idmap.size", 0, config.Live(), config.Check(checkIDs), config.Group("security"), config.Doc("How many ids the instance has, from the next start on; unset: 65536 of its own, or all that there are"))
 	IDMapBase     = config.Int("security.idmap.base", 0, config.Live(), config.Check(checkPositive), config.Group("security"), config.Doc("First host id of an isolated instance, from the next start on; unset: the first free one"))
 
-	Privileged = config.Bool("security.privileged", false, config.Group("security"), config.Doc("Run without a user namespace; root in the instance is root on the host"))
+	Privileged = config.Bool("security.privileged", false, config.Group("security"), config.Doc("Run without a user namespace; root in the instance is root on the host; from the next start on"))
 	Nesting    = config.Bool("security.nesting", false, config.Group("security"), config.Doc("Allow containers inside of the instance"))
 	Unshifted  = config.Bool("security.protection.shift", false, config.Live(), config.Group("security"), config.Doc("Refuse to start the instance where the ids of its files on disk would have to be changed for it"))
 	Protected  = config.Bool("security.protection.delete", false, config.Live(), config.Group("security"), config.Doc("Refuse to delete the instance"))

@@ -98,7 +98,7 @@ func (s *Service) Update(ctx context.Context, as auth.Caller, old *Instance, c C
 	if err := s.judge(ctx, as, spec(old), n); err != nil {
 		return err
 	}
-	if err := s.checkChange(old, n); err != nil {
+	if err := checkChange(old, n); err != nil {
 		return err
 	}
 	if newGuest(old, n) {
@@ -144,24 +144,17 @@ func config2(a, b map[string]string) map[string]bool {
 }
 
 // checkChange refuses what an instance cannot become.
-func (s *Service) checkChange(old, new *Instance) error {
+func checkChange(old, new *Instance) error {
 	oldVol, _, err := volume(old)
-	if err == nil {
-		newVol, _, err := volume(new)
-		if err != nil {
-			return err
-		}
-		if oldVol.Pool != newVol.Pool {
-			return errs.Invalid("The root disk's pool cannot change from %q to %q; move the instance instead", oldVol.Pool, newVol.Pool)
-		}
-	}
-	if s.State(old.ID) == Stopped {
+	if err != nil {
 		return nil
 	}
-	for k := range config2(old.ExpandedConfig(), new.ExpandedConfig()) {
-		if k == Privileged.Name() {
-			return errs.Invalid("%q cannot change while the instance runs; stop it first", k)
-		}
+	newVol, _, err := volume(new)
+	if err != nil {
+		return err
+	}
+	if oldVol.Pool != newVol.Pool {
+		return errs.Invalid("The root disk's pool cannot change from %q to %q; move the instance instead", oldVol.Pool, newVol.Pool)
 	}
 	return nil
 }
