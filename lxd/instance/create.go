@@ -45,6 +45,17 @@ func (s *Service) PlanCreate(ctx context.Context, as auth.Caller, projectName st
 	for n, d := range req.Devices {
 		i.Devices[n] = maps.Clone(d)
 	}
+	if req.InstanceType != "" {
+		limits, err := sizeLimits(req.InstanceType)
+		if err != nil {
+			return nil, err
+		}
+		for k, v := range limits {
+			if i.Config[k] == "" {
+				i.Config[k] = v
+			}
+		}
+	}
 	for k := range i.Config {
 		if strings.HasPrefix(k, "volatile.sett_") {
 			return nil, errs.Invalid("Configuration key %q is the daemon's own", k)
@@ -120,8 +131,6 @@ func refuseUnbuilt(req api.InstancesPost) error {
 		return errs.NotImplemented("Virtual machines are not implemented")
 	case req.Type != api.InstanceTypeAny && req.Type != api.InstanceTypeContainer:
 		return errs.Invalid("Invalid instance type %q", req.Type)
-	case req.InstanceType != "":
-		return errs.NotImplemented("Instance types such as %q are not implemented; set limits.cpu and limits.memory", req.InstanceType)
 	case req.Stateful || req.Restore != "":
 		return errs.NotImplemented("Restoring state is not implemented")
 	}
