@@ -141,11 +141,11 @@ func (s *Service) checkEffective(ctx context.Context, i *Instance) error {
 	if err := s.checkDevices(ctx, i.Project, devs); err != nil {
 		return err
 	}
-	_, root, err := rootDevice(devs)
+	v, _, err := volume(i)
 	if err != nil {
 		return err
 	}
-	if err := s.Storage.CheckPool(ctx, root["pool"]); err != nil {
+	if err := s.Storage.CheckPool(ctx, v.Pool); err != nil {
 		return err
 	}
 	return checkClashes(devs)

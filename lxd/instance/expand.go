@@ -72,6 +72,10 @@ func (i *Instance) clone() *Instance {
 	return &n
 }
 
+// errNoRoot is what keeps an instance from being made and from starting. One that is
+// there may be without a root disk for a while, between one set of profiles and the next.
+var errNoRoot = errs.Invalid("No root device could be found; add a disk with path=/ and a pool")
+
 // rootDevice finds the one disk at "/".
 func rootDevice(devs map[string]map[string]string) (string, map[string]string, error) {
 	name := ""
@@ -85,7 +89,7 @@ func rootDevice(devs map[string]map[string]string) (string, map[string]string, e
 		name = n
 	}
 	if name == "" {
-		return "", nil, errs.Invalid("No root device could be found; add a disk with path=/ and a pool")
+		return "", nil, errNoRoot
 	}
 	return name, devs[name], nil
 }

@@ -77,6 +77,7 @@ const (
 	volApply       = "volatile.apply_template"
 	volPending     = "volatile.sett_pending"   // a create, delete or rename under way, see recover.go
 	volScheduled   = "volatile.sett_scheduled" // of a snapshot: nobody asked for it by hand
+	volRootPool    = "volatile.sett_pool"      // where the volume is, while no device says so
 	pendingCreate  = "create"
 	pendingDelete  = "delete"
 	pendingRename  = "rename to "       // and the new name

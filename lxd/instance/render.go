@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"slices"
 	"time"
 
 	"sett/lxd/container"
@@ -68,14 +69,14 @@ func orEpoch(t time.Time) time.Time {
 
 // shown leaves out what is the daemon's own business.
 func shown(c map[string]string) map[string]string {
-	_, a := c[volPending]
-	_, b := c[volScheduled]
-	if !a && !b {
+	own := [...]string{volPending, volScheduled, volRootPool}
+	if !slices.ContainsFunc(own[:], func(k string) bool { _, ok := c[k]; return ok }) {
 		return c
 	}
 	c = maps.Clone(c)
-	delete(c, volPending)
-	delete(c, volScheduled)
+	for _, k := range own {
+		delete(c, k)
+	}
 	return c
 }
 

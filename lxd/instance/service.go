@@ -2,6 +2,7 @@ package instance
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"path/filepath"
 	"sync"
@@ -271,6 +272,9 @@ func (s *Service) devicesDir(i *Instance) string {
 // volume finds the root volume of an instance.
 func volume(i *Instance) (Volume, map[string]string, error) {
 	_, root, err := rootDevice(i.ExpandedDevices())
+	if pool := i.Config[volRootPool]; pool != "" && errors.Is(err, errNoRoot) {
+		return Volume{Pool: pool, Project: i.Project, Instance: i.Name}, nil, nil
+	}
 	if err != nil {
 		return Volume{}, nil, err
 	}

@@ -49,9 +49,12 @@ func (s *Service) takeSnapshot(ctx context.Context, i *Instance, o NewSnapshot, 
 	if err != nil {
 		return nil, err
 	}
-	v, _, err := volume(i)
+	v, root, err := volume(i)
 	if err != nil {
 		return nil, err
+	}
+	if root == nil {
+		return nil, errNoRoot // it could not be restored
 	}
 	var quiet func(context.Context) (func(), error)
 	if st, p := s.liveOf(i.ID).get(); p != nil && st == Running {

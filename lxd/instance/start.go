@@ -163,6 +163,9 @@ func (st *starting) mount(ctx context.Context) error {
 	if st.volume, root, err = volume(st.i); err != nil {
 		return err
 	}
+	if root == nil {
+		return errNoRoot
+	}
 	dir, err := st.s.Storage.Mount(ctx, st.volume)
 	if err != nil {
 		return err

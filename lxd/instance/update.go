@@ -2,6 +2,7 @@ package instance
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -95,6 +96,7 @@ func (s *Service) Update(ctx context.Context, as auth.Caller, old *Instance, c C
 		return err
 	}
 	forgetRemoved(old, n)
+	noteRoot(old, n)
 	if err := s.judge(ctx, as, spec(old), n); err != nil {
 		return err
 	}
@@ -132,6 +134,15 @@ func forgetRemoved(old, new *Instance) {
 		maps.DeleteFunc(new.Config, func(k, _ string) bool { return strings.HasPrefix(k, volatilePrefix+d+".") })
 	}
 	new.expandedConfig = nil
+}
+
+// noteRoot remembers the pool of an instance that loses its root disk.
+func noteRoot(old, new *Instance) {
+	v, _, err := volume(old)
+	if _, _, without := rootDevice(new.ExpandedDevices()); err == nil && errors.Is(without, errNoRoot) {
+		new.Config[volRootPool] = v.Pool
+		new.expandedConfig = nil
+	}
 }
 
 // config2 is the set of keys in which two maps differ.
