@@ -27,11 +27,16 @@ type forwarder struct {
 	ops   *op.Manager
 	// leader finds the address of the database's leader.
 	leader func(ctx context.Context) (string, error)
+	// heard waits until the events of a member come to the clients here.
+	heard func(context.Context, cluster.Member)
 
 	mu    sync.Mutex
 	asked time.Time // when known was read
 	known map[int64]cluster.Member
 }
+
+// opPath is where a client asks how an operation stands, before it waits for its events.
+const opPath = "/1.0/operations/{id}"
 
 const (
 	stmtWhere db.Stmt = `
@@ -68,6 +73,9 @@ func (f *forwarder) forward(w http.ResponseWriter, r *rest.Request) (bool, error
 		return false, nil
 	case r.Relayed():
 		return false, errs.Unavailable("The request was sent on to member %q, but what it is about is on %q; try again", f.relay.Here().Name(), m.Name)
+	}
+	if where == rest.OnOperation && r.Route().Path == opPath {
+		f.heard(ctx, m)
 	}
 	return true, f.relay.To(m).Forward(w, r.HTTP(), *r.Identity(), log.From(ctx))
 }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -31,6 +32,7 @@ type trio struct {
 	all   map[string]*cluster.Cluster
 	ops   map[string]*op.Manager
 	ready map[string]http.Handler
+	heard map[string][]string // members that were waited for before they were asked
 }
 
 // asMember marks the connections of members in these tests.
@@ -48,7 +50,7 @@ func (w wire) RoundTrip(r *http.Request) (*http.Response, error) {
 
 func newTrio(t *testing.T) *trio {
 	t.Helper()
-	x := &trio{db: dbtest.Open(t), by: map[string]*httptest.Server{}, all: map[string]*cluster.Cluster{}, ops: map[string]*op.Manager{}, ready: map[string]http.Handler{}}
+	x := &trio{db: dbtest.Open(t), by: map[string]*httptest.Server{}, all: map[string]*cluster.Cluster{}, ops: map[string]*op.Manager{}, ready: map[string]http.Handler{}, heard: map[string][]string{}}
 	x.exec(t, `UPDATE nodes SET name = 'm1', address = 'm1.test:8443' WHERE id = 1`)
 	x.exec(t, `INSERT INTO nodes (id, name, address, schema, api_extensions) VALUES (2, 'm2', 'm2.test:8443', 1, 0), (3, 'm3', 'm3.test:8443', 1, 0)`)
 	x.exec(t, `INSERT INTO instances (node_id, name, architecture, project_id) VALUES (1, 'a', 'x86_64', 1), (1, 'b', 'x86_64', 1), (3, 'c', 'x86_64', 1)`)
@@ -62,7 +64,8 @@ func newTrio(t *testing.T) *trio {
 		ops := op.New(t.Context(), event.NewBus(name), name, time.Minute)
 		ops.Follow(here.ID)
 		f := &forwarder{db: x.db, relay: relay.Over(c, func(cluster.Member) http.RoundTripper { return wire{x} }), ops: ops,
-			leader: func(context.Context) (string, error) { return "m2.test:8443", nil }}
+			leader: func(context.Context) (string, error) { return "m2.test:8443", nil },
+			heard:  func(_ context.Context, m cluster.Member) { x.heard[name] = append(x.heard[name], m.Name) }}
 		answer := func(_ context.Context, r *rest.Request) (rest.Response, error) {
 			return rest.Sync(fmt.Sprintf("%s for %s", name, r.Caller().Username)), nil
 		}
@@ -83,7 +86,7 @@ func newTrio(t *testing.T) *trio {
 			},
 			Forward: f.forward,
 		}, []rest.Route{route("/here", rest.Here), route("/instances/{name}", rest.OnInstance), route("/target", rest.OnTarget), route("/place", rest.OnPlacement),
-			route("/operations/{id}", rest.OnOperation), route("/leader", rest.OnLeader), route("/shared", rest.OnTargetOrLeader), route("/objects/{name}", rest.OnObject)})
+			route("/1.0/operations/{id}", rest.OnOperation), route("/leader", rest.OnLeader), route("/shared", rest.OnTargetOrLeader), route("/objects/{name}", rest.OnObject)})
 		s := httptest.NewServer(h)
 		t.Cleanup(s.Close)
 		x.by[name], x.all[name], x.ops[name], x.ready[name] = s, c, ops, h
@@ -141,13 +144,16 @@ func TestRequestsReachTheMemberOfTheirObject(t *testing.T) {
 		{"m2", "/instances/c?project=default", "m3"},
 		{"m2", "/target", "m2"}, {"m2", "/target?target=m3", "m3"}, {"m2", "/target?target=m2", "m2"},
 		{"m1", "/place", "m2"}, {"m1", "/place?target=m3", "m3"}, // m2 has no instance yet
-		{"m1", "/operations/" + o.ID(), "m3"}, {"m3", "/operations/" + o.ID(), "m3"}, {"m1", "/operations/nonsense", "m1"},
+		{"m1", "/1.0/operations/" + o.ID(), "m3"}, {"m3", "/1.0/operations/" + o.ID(), "m3"}, {"m1", "/1.0/operations/nonsense", "m1"},
 		{"m1", "/leader", "m2"}, {"m1", "/shared", "m2"}, {"m1", "/shared?target=m3", "m3"}, {"m2", "/shared?target=m1", "m1"},
 		{"m1", "/objects/on3", "m3"}, {"m1", "/objects/any", "m1"}, {"m1", "/objects/on9", "m1"},
 	} {
 		if code, got := x.get(t, c.asked, c.path); code != 200 || got != c.want+" for web" {
 			t.Errorf("%s asked for %s: %d %q, want %s", c.asked, c.path, code, got, c.want)
 		}
+	}
+	if got := x.heard; len(got) != 1 || !slices.Equal(got["m1"], []string{"m3"}) {
+		t.Errorf("before they were asked, %v were waited for", got)
 	}
 	for path, want := range map[string]int{"/target?target=m9": 404, "/place?target=m9": 404, "/place?target=@group": 501} {
 		if code, text := x.get(t, "m1", path); code != want {

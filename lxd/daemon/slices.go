@@ -68,7 +68,8 @@ func (d *Daemon) build(context.Context) error {
 	global := d.st.Global
 	s.cluster.Attach(global)
 	s.relay = relay.New(s.cluster)
-	s.forward = &forwarder{db: global, relay: s.relay, ops: d.ops, leader: d.leader}
+	s.forward = &forwarder{db: global, relay: s.relay, ops: d.ops, leader: d.leader,
+		heard: func(ctx context.Context, m cluster.Member) { s.server.Heard(ctx, m) }}
 	s.projects = project.New(global)
 	s.certificates = certificate.New(certificate.Deps{DB: global, Bus: d.bus, Ops: d.ops, Identity: s.identity, Addresses: d.everywhere,
 		Config:    func(ctx context.Context) (map[string]string, error) { return s.server.Config(ctx) },

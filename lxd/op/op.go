@@ -345,8 +345,19 @@ func (o *Operation) render(as api.StatusCode) api.Operation {
 	return a
 }
 
-func (m *Manager) publish(o *Operation, a api.Operation) {
-	m.bus.Publish(event.Event{Type: event.TypeOperation, Project: o.spec.Project, Metadata: a, By: o.spec.Requestor})
+func (m *Manager) publish(o *Operation, a api.Operation) { m.bus.Publish(o.event(a)) }
+
+func (o *Operation) event(a api.Operation) event.Event {
+	return event.Event{Type: event.TypeOperation, Project: o.spec.Project, Metadata: a, By: o.spec.Requestor}
+}
+
+// Event tells how the operation stands now, and whether that is its end, for those who
+// have not heard what was published.
+func (o *Operation) Event() (e event.Event, final bool) {
+	a := o.API()
+	e = o.event(a)
+	e.Timestamp, e.Location = a.UpdatedAt, a.Location
+	return e, a.StatusCode.IsFinal()
 }
 
 // Get finds an operation.

@@ -37,6 +37,24 @@ type node struct {
 
 func nodes(t *testing.T, n int) []*node {
 	t.Helper()
+	out := deaf(t, n)
+	for _, x := range out {
+		x.hear()
+	}
+	return out
+}
+
+// hear begins to listen to the others.
+func (x *node) hear() {
+	ctx, stop := context.WithCancel(context.WithoutCancel(x.t.Context()))
+	x.stop = stop
+	x.s.Listen(ctx)
+	x.t.Cleanup(func() { stop(); x.s.Close() })
+}
+
+// deaf are members that do not listen to each other yet.
+func deaf(t *testing.T, n int) []*node {
+	t.Helper()
 	d := dbtest.Open(t)
 	var out []*node
 	for _, m := range clustertest.New(t, d, n) {
@@ -47,12 +65,6 @@ func nodes(t *testing.T, n int) []*node {
 		m.Serve(t, rest.New(rest.Deps{Log: slog.New(slog.DiscardHandler), Project: project.New(d).Chain,
 			Authenticate: clustertest.Caller(auth.Caller{Protocol: "unix", Username: "root", Admin: true})}, x.s.Routes()))
 		out = append(out, x)
-	}
-	for _, x := range out {
-		ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
-		x.stop = stop
-		x.s.Listen(ctx)
-		t.Cleanup(func() { stop(); x.s.Close() })
 	}
 	return out
 }
@@ -233,6 +245,49 @@ func TestWhatEndedWhileNobodyListenedIsTold(t *testing.T) {
 	ns[1].Down.Store(false)
 	if got := ends(t, c, o.ID()); got.StatusCode != api.Success {
 		t.Errorf("got %+v", got)
+	}
+}
+
+// TestWhatBeganAndEndedBeforeAnybodyListenedIsTold: the client listens before this
+// member does, and the operation is over by then.
+func TestWhatBeganAndEndedBeforeAnybodyListenedIsTold(t *testing.T) {
+	t.Parallel()
+	ns := deaf(t, 2)
+	c := ns[0].listen("?type=operation&project=default")
+	o, err := ns[1].ops.Start(t.Context(), op.Spec{Project: "default", Run: func(context.Context, *op.Operation) error { return nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-o.Done()
+	ns[0].hear()
+	if got := ends(t, c, o.ID()); got.StatusCode != api.Success || got.Location != "m2" {
+		t.Errorf("got %+v", got)
+	}
+}
+
+// TestQuestionsWaitUntilTheirMemberIsHeard: or the end of an operation could fall between
+// the answer and the first event.
+func TestQuestionsWaitUntilTheirMemberIsHeard(t *testing.T) {
+	t.Parallel()
+	ns := deaf(t, 3)
+	heard := make(chan struct{})
+	go func() {
+		defer close(heard)
+		ns[0].s.Heard(t.Context(), ns[1].Here.Member())
+	}()
+	select {
+	case <-heard:
+		t.Error("a member that nobody listens to was not waited for")
+	case <-time.After(50 * time.Millisecond):
+	}
+	ns[2].Down.Store(true)
+	ns[0].hear()
+	<-heard
+	began := time.Now()
+	ns[0].s.Heard(t.Context(), ns[1].Here.Member())
+	ns[0].s.Heard(t.Context(), ns[2].Here.Member())
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("members that are heard or out of reach were waited for, %s long", took)
 	}
 }
 

@@ -29,11 +29,14 @@ import (
 //	listener                         member
 //	GET /internal/events  --------->
 //	                      <---------  101, from when on nothing is missed
+//	                      <---------  each operation as it stands, those that ended lately too
 //	{"types": [...]}      --------->  what clients here want; at first operations and lifecycle
 //	                      <---------  one event a line
 //
 // A client that waits for the end of an operation must hear of it even when the member
 // that ran it is gone: when that cannot be reached for a while, what it ran has failed.
+// Such a client listens first and then asks how the operation stands; what it asks goes
+// to a member only once that is listened to, or it could miss the end (see Heard).
 
 const (
 	meshProtocol = "sett-events"
@@ -47,8 +50,11 @@ const (
 	// meshPatience is how long a client that begins to listen waits for members that are
 	// being dialled.
 	meshPatience = 500 * time.Millisecond
-	meshWrite    = 5 * time.Second
-	meshPause    = 100 * time.Millisecond // before the first new attempt
+	// meshHeard is how long a question about an operation waits for a member that should
+	// be listened to and is not.
+	meshHeard = 3 * time.Second
+	meshWrite = 5 * time.Second
+	meshPause = 100 * time.Millisecond // before the first new attempt
 )
 
 // heard is an event on its way between members.
@@ -73,9 +79,60 @@ func always() []event.Type { return []event.Type{event.TypeOperation, event.Type
 // mesh is what a member hears from the others.
 type mesh struct {
 	mu      sync.Mutex
-	dialing int           // streams that are being dialled for the first time
-	idle    chan struct{} // closed when there are none
+	dialing int             // streams that are being dialled for the first time
+	idle    chan struct{}   // closed when there are none
+	up      map[string]bool // by the members' addresses
+	turned  chan struct{}   // closed, and replaced, when a stream has come up or could not
 	wg      sync.WaitGroup
+}
+
+// turn notes whether a member is listened to.
+func (m *mesh) turn(address string, up bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if up {
+		if m.up == nil {
+			m.up = map[string]bool{}
+		}
+		m.up[address] = true
+	} else {
+		delete(m.up, address)
+	}
+	if m.turned != nil {
+		close(m.turned)
+		m.turned = nil
+	}
+}
+
+func (m *mesh) hears(address string) (up bool, turned <-chan struct{}) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.turned == nil {
+		m.turned = make(chan struct{})
+	}
+	return m.up[address], m.turned
+}
+
+// Heard waits until another member is listened to: what happens to its operations from
+// then on comes to the clients here. One that has joined a moment ago is not yet, nor is
+// one whose stream broke. It gives up on a member that is out of reach, and after a while
+// in any case.
+func (s *Service) Heard(ctx context.Context, m cluster.Member) {
+	t := time.NewTimer(meshHeard)
+	defer t.Stop()
+	for {
+		up, turned := s.mesh.hears(m.Address)
+		if up || !s.relay.Reachable(m) {
+			return
+		}
+		select {
+		case <-turned:
+		case <-t.C:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 func (m *mesh) begin() {
@@ -169,17 +226,20 @@ func (s *Service) hear(all, ctx context.Context, p cluster.Peer) {
 		err := s.hearOnce(ctx, to, runs, func() {
 			up = true
 			s.relay.Found(p.Address)
+			s.mesh.turn(p.Address, true)
 			settled()
 			log.From(ctx).Debug("Listening to a member", "member", p.Name)
 		})
 		settled()
+		if !up && ctx.Err() == nil {
+			s.relay.Lost(p.Address)
+		}
+		s.mesh.turn(p.Address, false)
 		if ctx.Err() != nil {
 			break
 		}
 		if up {
 			lost, pause = time.Now(), meshPause
-		} else {
-			s.relay.Lost(p.Address)
 		}
 		log.From(ctx).Debug("Not listening to a member", "member", p.Name, "err", err)
 		if time.Since(lost) > meshGone {
@@ -379,6 +439,10 @@ func (s *Service) handleMesh(ctx context.Context, r *rest.Request) (rest.Respons
 		if rw.Flush() != nil {
 			return nil
 		}
+		over, err := s.tellAll(conn)
+		if err != nil {
+			return nil
+		}
 		wants := make(chan []event.Type)
 		go func() {
 			defer close(wants)
@@ -398,7 +462,13 @@ func (s *Service) handleMesh(ctx context.Context, r *rest.Request) (rest.Respons
 		for {
 			select {
 			case e, ok := <-sub.C():
-				if !ok || tell(conn, e) != nil {
+				if !ok {
+					return nil
+				}
+				if o, is := e.Metadata.(api.Operation); is && over[o.ID] {
+					continue // its end was told, and this came before it
+				}
+				if tell(conn, e) != nil {
 					return nil
 				}
 			case types, ok := <-wants:
@@ -411,6 +481,22 @@ func (s *Service) handleMesh(ctx context.Context, r *rest.Request) (rest.Respons
 			}
 		}
 	}), nil
+}
+
+// tellAll tells how all operations of this member stand, for who has not listened so
+// far, and returns which of them have ended.
+func (s *Service) tellAll(conn net.Conn) (over map[string]bool, err error) {
+	over = map[string]bool{}
+	for _, o := range s.ops.List() {
+		e, final := o.Event()
+		if final {
+			over[o.ID()] = true
+		}
+		if err := tell(conn, e); err != nil {
+			return nil, err
+		}
+	}
+	return over, nil
 }
 
 func tell(conn net.Conn, e event.Event) error {
