@@ -1,7 +1,9 @@
 package daemontest
 
 import (
+	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"testing"
 
@@ -28,10 +30,12 @@ func Cluster(t testing.TB, n int, options ...func(*daemon.Options)) []*Server {
 	return all
 }
 
-// FreeAddress is an address on loopback that nobody listens on.
+// FreeAddress is an address on loopback that nobody listens on. It is one of many, since
+// a free port of 127.0.0.1 may be anybody's by the time that it is used, or used again
+// after a restart.
 func FreeAddress(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", fmt.Sprintf("127.%d.%d.%d:0", 1+rand.IntN(254), rand.IntN(256), 1+rand.IntN(254)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,7 +60,9 @@ func (s *Server) Cluster(put api.ClusterPut) error {
 	if err != nil {
 		return err
 	}
-	return op.Wait()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	return op.WaitContext(ctx)
 }
 
 // Token makes a join token on s.

@@ -188,7 +188,9 @@ func (s *Server) Must(err error) {
 func (s *Server) Wait(op client.Operation, err error) {
 	s.t.Helper()
 	s.Must(err)
-	s.Must(op.Wait())
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	s.Must(op.WaitContext(ctx))
 }
 
 // Do sends a request as it is, without the client library's help, and returns the
