@@ -82,13 +82,6 @@ func (s *Service) HandOver(ctx context.Context) error {
 	if l, err := n.Believed(ctx); err != nil || l.ID == 0 {
 		return err // there is no database that somebody could take over
 	}
-	raft, leader, err := n.Shape(ctx)
-	if err != nil {
-		return err
-	}
-	if !slices.ContainsFunc(raft, func(m dqlite.Member) bool { return m.ID == n.ID() && m.Role == dqlite.Voter }) {
-		return nil
-	}
 	ms, err := s.Cluster.Members(ctx)
 	if err != nil {
 		return err
@@ -97,15 +90,50 @@ func (s *Service) HandOver(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	w.leader, w.online[n.ID()] = leader, false
+	w.online[n.ID()] = false
+	// Whoever follows may know of fewer voters than the leader that it follows: a part
+	// that was given a moment ago is lost with the leader that gave it. So the parts are
+	// looked at again when somebody else leads.
+	for range handOverRounds {
+		raft, leader, err := n.Shape(ctx)
+		if err != nil {
+			return err
+		}
+		if !slices.ContainsFunc(raft, func(m dqlite.Member) bool { return m.ID == n.ID() && m.Role == dqlite.Voter }) {
+			return nil
+		}
+		w.leader = leader
+		if err := s.handParts(ctx, w, raft); err != nil {
+			return err
+		}
+		if leader != n.ID() {
+			return nil
+		}
+		if err := n.Handover(ctx); err != nil {
+			return err
+		}
+		if l, err := n.Leads(ctx); err != nil || l { // there is nobody who could
+			return err
+		}
+	}
+	return nil
+}
+
+// handOverRounds is how often leadership may come back to a member that goes.
+const handOverRounds = 4
+
+// handParts takes the steps towards what the others want to be without this member.
+func (s *Service) handParts(ctx context.Context, w want, raft []dqlite.Member) error {
+	n := s.Store.Node()
 	for range 2 * len(raft) {
 		step, ok := w.next(raft)
 		if !ok {
-			break
+			return nil
 		}
+		var err error
 		if step.id == n.ID() {
 			// Only another leader can take its vote away.
-			if err := n.Handover(ctx); err != nil {
+			if err = n.Handover(ctx); err != nil {
 				return err
 			}
 		}
@@ -113,7 +141,7 @@ func (s *Service) HandOver(ctx context.Context) error {
 			return err
 		}
 	}
-	return n.Handover(ctx)
+	return nil
 }
 
 // want is what the roles should be.
