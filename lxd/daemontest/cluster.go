@@ -2,9 +2,11 @@ package daemontest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"syscall"
 	"testing"
 
 	"sett/lxd/daemon"
@@ -30,17 +32,22 @@ func Cluster(t testing.TB, n int, options ...func(*daemon.Options)) []*Server {
 	return all
 }
 
-// FreeAddress is an address on loopback that nobody listens on. It is one of many, since
-// a free port of 127.0.0.1 may be anybody's by the time that it is used, or used again
-// after a restart.
+// FreeAddress is an address on loopback that nobody listens on. Its port is none of
+// those that the kernel picks by itself: by the time that the address is used, or used
+// again after a restart, such a port could be somebody else's.
 func FreeAddress(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", fmt.Sprintf("127.%d.%d.%d:0", 1+rand.IntN(254), rand.IntN(256), 1+rand.IntN(254)))
-	if err != nil {
-		t.Fatal(err)
+	for {
+		l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", 10_000+rand.IntN(20_000)))
+		if errors.Is(err, syscall.EADDRINUSE) {
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		return l.Addr().String()
 	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // Enable makes s the first member of a cluster.
