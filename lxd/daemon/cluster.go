@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -160,27 +161,31 @@ func covers(listener, address string) bool {
 	return lh == "" || ip.To4() == nil || to != nil && to.To4() != nil
 }
 
-// listenMembers implements member.Deps.Listen.
+// listenMembers implements member.Deps.Listen. A server that was not on the network
+// before is there for clients too, at the same address, and goes on to be when it is a
+// member no more.
 func (d *Daemon) listenMembers(ctx context.Context, address string) (undo func() error, err error) {
 	c, err := d.st.Local.Config(ctx)
 	if err != nil {
 		return nil, err
 	}
-	was, clients := member.HTTPSAddress.Get(c), server.HTTPSAddress.Get(c)
-	store := func(ctx context.Context, v string) error {
-		err := d.st.Local.SetConfig(ctx, map[string]string{member.HTTPSAddress.Name(): v})
+	before := map[string]string{member.HTTPSAddress.Name(): member.HTTPSAddress.Get(c), server.HTTPSAddress.Name(): server.HTTPSAddress.Get(c)}
+	was := server.HTTPSAddress.Get(c)
+	clients := cmp.Or(was, address)
+	store := func(ctx context.Context, keys map[string]string) error {
+		err := d.st.Local.SetConfig(ctx, keys)
 		d.own.server.Forget()
 		return err
 	}
 	if err := d.arrange(ctx, clients, address); err != nil {
 		return nil, err
 	}
-	if err := store(ctx, address); err != nil {
-		return nil, errors.Join(err, d.arrange(ctx, clients, ""))
+	if err := store(ctx, map[string]string{member.HTTPSAddress.Name(): address, server.HTTPSAddress.Name(): clients}); err != nil {
+		return nil, errors.Join(err, d.arrange(ctx, was, ""))
 	}
 	return func() error {
 		ctx := context.WithoutCancel(ctx)
-		return errors.Join(store(ctx, was), d.arrange(ctx, clients, ""))
+		return errors.Join(store(ctx, before), d.arrange(ctx, was, ""))
 	}, nil
 }
 

@@ -68,8 +68,8 @@ func TestClusterForms(t *testing.T) {
 		srv, _, err := m.GetServer()
 		m.Must(err)
 		name := fmt.Sprintf("m%d", i+1)
-		if !srv.Environment.ServerClustered || srv.Environment.ServerName != name {
-			t.Errorf("%s shows itself as %+v", name, srv.Environment)
+		if !srv.Environment.ServerClustered || srv.Environment.ServerName != name || srv.Config["core.https_address"] != m.Address || srv.Config["cluster.https_address"] != m.Address {
+			t.Errorf("%s shows itself as %+v with %v", name, srv.Environment, srv.Config)
 		}
 		c, _, err := m.GetCluster()
 		m.Must(err)
@@ -275,6 +275,15 @@ func TestMembersAreRenamedAndChanged(t *testing.T) {
 	if m.Description != "d" || m.FailureDomain != "rack1" || m.Config["scheduler.instance"] != "manual" || !slices.Contains(m.Roles, "event-hub") {
 		t.Errorf("member %+v", m)
 	}
+	// To unset a key is to set it to nothing.
+	put = m.Writable()
+	put.Config["user.x"] = ""
+	a.Must(a.UpdateClusterMember("new", put, ""))
+	m, _, err = b.GetClusterMember("new")
+	a.Must(err)
+	if _, there := m.Config["user.x"]; there || m.Config["scheduler.instance"] != "manual" {
+		t.Errorf("after a key was unset the member has %v", m.Config)
+	}
 	put = m.Writable()
 	put.Config = map[string]string{"scheduler.instance": "maybe"}
 	wantError(t, a.UpdateClusterMember("new", put, ""), "scheduler.instance")
@@ -429,7 +438,7 @@ func TestFailedJoinLeavesBothAsBefore(t *testing.T) {
 	}
 	srv, _, err := s.GetServer()
 	s.Must(err)
-	if srv.Config["cluster.https_address"] != nil || srv.Environment.ServerClustered {
+	if srv.Config["cluster.https_address"] != nil || srv.Config["core.https_address"] != nil || srv.Environment.ServerClustered {
 		t.Errorf("the server shows %+v", srv.Config)
 	}
 	if n := len(members(t, a)); n != 1 {

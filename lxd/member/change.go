@@ -2,6 +2,7 @@ package member
 
 import (
 	"context"
+	"maps"
 	"slices"
 
 	"sett/lxd/certificate"
@@ -61,6 +62,8 @@ func (s *Service) update(ctx context.Context, m cluster.Member, now, put api.Clu
 	if err := Keys().Validate(put.Config); err != nil {
 		return err
 	}
+	config := maps.Clone(put.Config)
+	maps.DeleteFunc(config, func(_, v string) bool { return v == "" })
 	roles, err := checkRoles(now.Roles, put.Roles)
 	if err != nil {
 		return err
@@ -87,8 +90,8 @@ func (s *Service) update(ctx context.Context, m cluster.Member, now, put api.Clu
 		if _, err := db.Exec(ctx, tx, stmtConfigClear, m.ID); err != nil {
 			return err
 		}
-		if len(put.Config) > 0 {
-			if _, err := db.Exec(ctx, tx, stmtConfigAdd, m.ID, db.JSONMap(put.Config)); err != nil {
+		if len(config) > 0 {
+			if _, err := db.Exec(ctx, tx, stmtConfigAdd, m.ID, db.JSONMap(config)); err != nil {
 				return err
 			}
 		}
