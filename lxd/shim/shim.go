@@ -28,6 +28,7 @@ type Shim struct {
 	image *os.File
 	exe   string
 	env   []string
+	brood brood
 }
 
 // Find looks for the binary in $LXD_SHIM, then beside the running program, and
@@ -81,7 +82,10 @@ func (s *Shim) Path() string { return s.path }
 func (s *Shim) Exe() string { return s.exe }
 
 // Close frees the copy; processes that run from it keep it.
-func (s *Shim) Close() error { return errors.Join(s.image.Close(), s.null.Close()) }
+func (s *Shim) Close() error {
+	s.brood.end()
+	return errors.Join(s.image.Close(), s.null.Close())
+}
 
 func seal(path string) (*os.File, error) {
 	src, err := os.Open(path)
@@ -145,12 +149,26 @@ func (s *Shim) spawn(verb string, files ...*os.File) (*call, error) {
 	if len(all) == wire.FDSocket {
 		all = append(all, theirs)
 	}
-	proc, err := os.StartProcess(s.exe, []string{wire.Argv0, verb}, &os.ProcAttr{Dir: "/", Env: s.env, Files: all})
+	proc, err := s.process(verb, all)
 	if err != nil {
 		_ = ours.Close()
-		return nil, fmt.Errorf("start %s: %w", s.path, err)
+		return nil, err
 	}
 	return &call{sock: ours, proc: proc}, nil
+}
+
+// process makes the child itself, by the brood where that can.
+func (s *Shim) process(verb string, files []*os.File) (*os.Process, error) {
+	if bred(verb) {
+		if p := s.brood.process(s, verb, files); p != nil {
+			return p, nil
+		}
+	}
+	p, err := os.StartProcess(s.exe, []string{wire.Argv0, verb}, &os.ProcAttr{Dir: "/", Env: s.env, Files: files})
+	if err != nil {
+		return nil, fmt.Errorf("start %s: %w", s.path, err)
+	}
+	return p, nil
 }
 
 // bound makes reads on the socket end with ctx. The result undoes it and says

@@ -616,6 +616,53 @@ func TestExecLeavesNoDescriptorsOrZombies(t *testing.T) {
 	}
 }
 
+// broods are the children that make processes for commands.
+func broods(t *testing.T) []int {
+	t.Helper()
+	tasks, err := filepath.Glob("/proc/self/task/*/children")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []int
+	for _, f := range tasks {
+		b, _ := os.ReadFile(f)
+		for _, c := range strings.Fields(string(b)) {
+			args, _ := os.ReadFile("/proc/" + c + "/cmdline")
+			if string(args) == "lxd-shim\x00brood\x00" {
+				pid, err := strconv.Atoi(c)
+				if err != nil {
+					t.Fatal(err)
+				}
+				out = append(out, pid)
+			}
+		}
+	}
+	return out
+}
+
+func TestCommandsRunWhenTheirBroodIsKilled(t *testing.T) {
+	t.Cleanup(func() { // when all else has been closed
+		if all := broods(t); len(all) != 0 {
+			t.Errorf("broods %v outlive their owner", all)
+		}
+	})
+	p := start(t, newEngine(t), spec(t, unprivileged, true))
+	expect(t, p, "echo one", "one")
+	for range 3 {
+		all := broods(t)
+		if len(all) != 1 {
+			t.Fatalf("broods %v, want one", all)
+		}
+		if err := unix.Kill(all[0], unix.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		expect(t, p, "echo two", "two") // by a process of its own, or by a new brood
+		expect(t, p, "echo three", "three")
+	}
+	// A copy has the command's descriptors and no others.
+	expect(t, p, "ls /proc/self/fd | wc -l", "4")
+}
+
 // The test binary ignores SIGHUP as a daemon under nohup does, and SIGPIPE as
 // go-dqlite does.
 func TestGuestsInheritNoIgnoredSignals(t *testing.T) {

@@ -28,6 +28,7 @@ const (
 	VerbConsoleLog = "consolelog"
 	VerbDevpts     = "devpts"
 	VerbFiles      = "files"
+	VerbBrood      = "brood" // makes processes for exec, mount and umount
 )
 
 // Descriptors of the child. FDPid is a pidfd of the container's init.

@@ -126,7 +126,7 @@ __attribute__((constructor)) static void enter(int argc, char **argv)
 		return;
 	signals_default(); /* before Go's runtime, which keeps what it finds ignored */
 	if (strcmp(argv[1], "exec") != 0 && strcmp(argv[1], "mount") != 0 && strcmp(argv[1], "umount") != 0 &&
-	    strcmp(argv[1], "files") != 0)
+	    strcmp(argv[1], "files") != 0 && strcmp(argv[1], "brood") != 0)
 		return;
 	if (fstat(FD_SOCKET, &st) < 0 || !S_ISSOCK(st.st_mode)) {
 		dprintf(2, "lxd-shim is run by the daemon\n");
@@ -137,11 +137,16 @@ __attribute__((constructor)) static void enter(int argc, char **argv)
 		fcntl(fd, F_SETFD, FD_CLOEXEC);
 	syscall(SYS_close_range, FD_LAST + 1, ~0U, 0);
 
-	if (argv[1][0] == 'e')
+	char verb = argv[1][0];
+	if (verb == 'b')
+		verb = verb_brood(); /* from here on in a copy */
+	if (verb == 'e')
 		verb_exec();
-	if (argv[1][0] == 'm')
+	if (verb == 'm')
 		verb_mount();
-	if (argv[1][0] == 'u')
+	if (verb == 'u')
 		verb_umount();
+	if (verb != 'f')
+		_exit(125);
 	verb_files(); /* goes on in Go */
 }

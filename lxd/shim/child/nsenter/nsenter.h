@@ -35,6 +35,7 @@ __attribute__((noreturn)) void verb_exec(void);
 __attribute__((noreturn)) void verb_mount(void);
 __attribute__((noreturn)) void verb_umount(void);
 void verb_files(void);
+char verb_brood(void);
 
 int sett_capture_prepare(void);
 const void *sett_capture_get(size_t *size);
