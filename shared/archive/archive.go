@@ -96,7 +96,7 @@ func Decompress(f Format, r io.Reader) (io.ReadCloser, error) {
 	case Bzip2:
 		return io.NopCloser(bzip2.NewReader(r)), nil
 	case XZ:
-		x, err := xz.NewReader(r)
+		x, err := xz.NewReader(newXZGuard(r))
 		return io.NopCloser(x), err
 	case LZ4:
 		return io.NopCloser(lz4.NewReader(r)), nil
