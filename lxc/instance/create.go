@@ -103,6 +103,11 @@ func (c *create) run(cmd *cobra.Command, args []string) (cli.Resource, string, e
 	if err != nil {
 		return cli.Resource{}, "", err
 	}
+	if !c.empty { // before anything is said of an instance that cannot be made
+		if _, _, err := c.Conf.ParseRemote(imageArg); err != nil {
+			return cli.Resource{}, "", err
+		}
+	}
 	r, err := c.Resource(cmd, target)
 	if err != nil {
 		return r, "", err

@@ -33,6 +33,11 @@ func (s *Service) handleList(ctx context.Context, r *rest.Request) (rest.Respons
 	if all {
 		project = ""
 	}
+	switch typ := api.InstanceType(r.Query("instance-type")); typ {
+	case api.InstanceTypeAny, api.InstanceTypeContainer, api.InstanceTypeVM:
+	default:
+		return nil, errs.Invalid("Invalid instance type %q", typ)
+	}
 	prefix := strings.TrimSuffix(r.Path(), "/")
 	if strings.HasSuffix(prefix, "/virtual-machines") || r.Query("instance-type") == string(api.InstanceTypeVM) {
 		if r.Recursion() == 0 {

@@ -4,6 +4,7 @@ package system
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -90,17 +92,62 @@ func (j *judge) must(argv ...string) {
 	}
 }
 
-// step runs one command line and writes down all that a script could see of it.
-func (j *judge) step(client, who, line, stdin string) string {
-	line = strings.NewReplacer("BRIDGE", j.bridge, "IMAGE", j.image).Replace(line)
+// side is a client with a daemon.
+type side struct {
+	client, bridge, image string
+	env                   []string
+}
+
+// said is all that a script can see of a command.
+type said struct {
+	line, stdout, stderr string
+	code                 int
+}
+
+func (s said) String() string {
+	return fmt.Sprintf("exit %d\nstdout:\n%sstderr:\n%s", s.code, s.stdout, s.stderr)
+}
+
+// run runs one line of the script; "command << text" pipes the text in.
+func (s side) run(line string) said {
+	command, stdin, _ := strings.Cut(line, " << ")
+	command = strings.NewReplacer("BRIDGE", s.bridge, "IMAGE", s.image).Replace(command)
 	// The shell splits the words; exec keeps it out of the exit code.
-	cmd := exec.Command("sh", "-c", `exec "$CLIENT" `+line)
-	cmd.Env = append(j.environ(who), "CLIENT="+client)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "sh", "-c", `exec "$CLIENT" `+command)
+	cmd.Env = append(slices.Clone(s.env), "CLIENT="+s.client)
 	cmd.Stdin = strings.NewReader(stdin)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	_ = cmd.Run()
-	return fmt.Sprintf("exit %d\nstdout:\n%sstderr:\n%s", cmd.ProcessState.ExitCode(), plain(stdout.String()), plain(stderr.String()))
+	return said{line, plain(stdout.String()), plain(stderr.String()), cmd.ProcessState.ExitCode()}
+}
+
+// script runs all lines of testdata/sidebyside.txt.
+func (s side) script(t *testing.T) (out []said) {
+	t.Helper()
+	text, err := os.ReadFile("testdata/sidebyside.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
+			out = append(out, s.run(line))
+		}
+	}
+	return out
+}
+
+// noGreeting writes a configuration, so that the client does not greet a new user.
+func noGreeting(t *testing.T, dir string) {
+	t.Helper()
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "config.yml"), []byte("default-remote: local\nremotes: {}\naliases: {}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // plain replaces what differs from run to run.
@@ -111,6 +158,8 @@ func plain(s string) string {
 		{`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`, "UUID"},
 		{`00:16:3e(?::[0-9a-f]{2}){3}`, "MAC"},
 		{`veth[0-9a-f]{8}`, "VETH"},
+		{`PID: [0-9]+`, "PID: N"},
+		{`(?m)^Starting [a-z0-9]+\n?`, ""}, // which the judge may wipe out again
 		{`20\d\d-\d\d-\d\dT[0-9:.]+Z`, "TIME"},
 		{`20\d\d/\d\d/\d\d \d\d:\d\d UTC`, "DATE"},
 		{`[0-9.]+[GMK]iB`, "SIZE"},
@@ -126,42 +175,76 @@ func plain(s string) string {
 // with ours against one LXD and compares exit codes and all output. The whole file
 // runs with one client first, then with the other, and must leave nothing behind.
 func TestSideBySide(t *testing.T) {
-	script, err := os.ReadFile("testdata/sidebyside.txt")
-	if err != nil {
-		t.Fatal(err)
-	}
 	bin, err := built()
 	if err != nil {
 		t.Fatal(err)
 	}
 	j := newJudge(t)
-	type result struct{ line, out string }
-	runAll := func(client, who string) (out []result) {
-		for line := range strings.Lines(string(script)) {
-			line = strings.TrimSpace(line)
-			if line == "" || strings.HasPrefix(line, "#") {
-				continue
-			}
-			// "command << text" pipes the text in.
-			command, stdin, _ := strings.Cut(line, " << ")
-			out = append(out, result{line, j.step(client, who, command, stdin)})
-		}
-		return out
+	run := func(client, who string) []said {
+		noGreeting(t, filepath.Join(j.dir, who))
+		return side{client, j.bridge, j.image, j.environ(who)}.script(t)
 	}
-	// Both begin with a configuration, so that neither greets a new user.
-	for _, who := range []string{"theirs", "ours"} {
-		dir := filepath.Join(j.dir, who)
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(dir, "config.yml"), []byte("default-remote: local\nremotes: {}\naliases: {}\n"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, got := runAll(judgeClient, "theirs"), runAll(bin.lxc(), "ours")
+	want, got := run(judgeClient, "theirs"), run(bin.lxc(), "ours")
 	for i := range want {
-		if want[i].out != got[i].out {
-			t.Errorf("lxc %s\n--- LXD's client:\n%s\n--- ours:\n%s", want[i].line, want[i].out, got[i].out)
+		if want[i] != got[i] {
+			t.Errorf("lxc %s\n--- LXD's client:\n%s\n--- ours:\n%s", want[i].line, want[i], got[i])
+		}
+	}
+}
+
+// otherwise are the lines that our daemon answers otherwise than LXD, and why.
+var otherwise = map[string]string{
+	"config set core.proxy_http=http://x": "not built, and refused by name",
+	"config show":                         "the same",
+	"config get core.proxy_http":          "the same",
+	"exec w1 --cwd /nonexistent -- pwd":   "LXD runs the command in another folder and says nothing",
+	// The folder that a disk appeared in stays when the disk goes: whether it was there
+	// before only the guest could tell.
+	"exec w1 -- sh -c 'ls -d /mnt2/bin; ls /mnt'": "the folder of a disk that goes stays",
+}
+
+// TestDaemonsAlike runs the same lines with Debian's lxc against LXD and against our
+// daemon. What is wrong is said in other words; that something is wrong, the exit codes
+// and all that goes to standard output are the same.
+func TestDaemonsAlike(t *testing.T) {
+	j := newJudge(t)
+	h := newHost(t)
+	h.lxc("network", "create", h.bridge(), "ipv4.address=none", "ipv6.address=none")
+	h.lxc("storage", "create", "default", "dir")
+	h.lxc("profile", "device", "add", "default", "root", "disk", "path=/", "pool=default")
+	h.lxc("profile", "device", "add", "default", "eth0", "nic", "name=eth0", "network="+h.bridge())
+	h.importTiny()
+	noGreeting(t, filepath.Join(j.dir, "theirs"))
+	noGreeting(t, h.confDir())
+	alike := func(s string) string {
+		s = strings.NewReplacer(h.bridge(), "BRIDGE", j.bridge, "BRIDGE", h.dir, "DIR", j.dir, "DIR").Replace(s)
+		for _, r := range []struct{ re, to string }{
+			// LXD moves the ids of files on disk and unpacks images anew; both are shown as progress.
+			{`(?:\n?[\r ]*(?:Retrieving image|Remapping container filesystem)[^\n\r]*\n? *)+`, ""},
+			{`\n[\n\r ]*\n`, "\n"},
+			{`(volatile\.last_state\.idmap"?: ).*`, "${1}IDMAP"},
+			{`(?m)^(\s*usage: )[0-9]+$`, "${1}N"},
+			// A pool of ours keeps images unpacked, which LXD's "dir" does not.
+			{`(?m)^\s*(?:- "?)?(?:/1\.0/images/)?[0-9a-f]{64}"?,?\n`, ""},
+			{`"/1\.0/images/[0-9a-f]{64}",?`, ""},
+			{`(?m)^\s*images:\n`, ""},
+			{`(default,dir,.*,,)\d`, "${1}N"},
+			{`(\| default \| dir .*\| )\d`, "${1}N"},
+			{`[ -]{2,}`, "  "},
+		} {
+			s = regexp.MustCompile(r.re).ReplaceAllString(s, r.to)
+		}
+		return s
+	}
+	want := side{judgeClient, j.bridge, j.image, j.environ("theirs")}.script(t)
+	got := side{judgeClient, h.bridge(), j.image, append(h.environ(), "TERM=dumb", "LC_ALL=C")}.script(t)
+	for i, w := range want {
+		g := got[i]
+		if otherwise[w.line] != "" {
+			continue
+		}
+		if w.code != g.code || alike(w.stdout) != alike(g.stdout) || strings.HasPrefix(w.stderr, "Error: ") != strings.HasPrefix(g.stderr, "Error: ") {
+			t.Errorf("lxc %s\n--- LXD:\n%s\n--- ours:\n%s", w.line, w, g)
 		}
 	}
 }
