@@ -73,6 +73,24 @@ func mark(l nl.Link, owner string) error {
 	return nil
 }
 
+// Owned names the bridges that bear the mark of an owner.
+func Owned(owner string) ([]string, error) {
+	if owner == "" {
+		return nil, nil
+	}
+	all, err := allLinks()
+	if err != nil {
+		return nil, fmtErr("list", "interfaces", err)
+	}
+	var out []string
+	for _, l := range all {
+		if l.Type() == "bridge" && l.Attrs().Alias == ownerMark+owner {
+			out = append(out, l.Attrs().Name)
+		}
+	}
+	return out, nil
+}
+
 // Foreign tells whether an interface is marked as somebody else's.
 func Foreign(name, owner string) bool {
 	l, err := link(name)

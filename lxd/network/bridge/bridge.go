@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -109,6 +110,9 @@ func (d *Driver) Start(ctx context.Context, s driver.Spec) error {
 	}
 	if made {
 		u.Push(func() error { return netlink.DeleteBridge(s.Name, owner(s)) })
+		if err := d.sweep(ctx, s); err != nil {
+			return err
+		}
 	}
 	if err := setLink(s, mac, mtu); err != nil {
 		return err
@@ -144,6 +148,27 @@ func (d *Driver) Start(ctx context.Context, s driver.Spec) error {
 		return err
 	}
 	u.Commit()
+	return nil
+}
+
+// sweep takes away what bears another name and is this network all the same: a daemon was
+// killed while it renamed it.
+func (d *Driver) sweep(ctx context.Context, s driver.Spec) error {
+	names, err := netlink.Owned(owner(s))
+	if err != nil {
+		return err
+	}
+	for _, n := range names {
+		if n == s.Name {
+			continue
+		}
+		d.log.Warn("Removing a bridge that a renaming has left", "network", s.Name, "bridge", n)
+		left := s
+		left.Name, left.Dir = n, filepath.Join(filepath.Dir(s.Dir), n)
+		if err := d.Delete(ctx, left); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -52,7 +52,8 @@ func folder(t *testing.T) string {
 
 func start(t *testing.T, d *Driver, c map[string]string) driver.Spec {
 	t.Helper()
-	s := driver.Spec{Name: name(t), Dir: folder(t), Seed: "test"}
+	s := driver.Spec{Name: name(t), Dir: folder(t)}
+	s.Seed = "test/" + s.Name
 	var err error
 	s.Config, err = d.Fill(t.Context(), driver.Spec{Name: s.Name, Config: c, New: true}, nil)
 	if err != nil {
@@ -152,7 +153,7 @@ func TestStaleNumberIsNotBelieved(t *testing.T) {
 func TestFailedStartLeavesNothing(t *testing.T) {
 	t.Parallel()
 	d := newDriver(t)
-	s := driver.Spec{Name: name(t), Dir: folder(t), Seed: "x", Config: map[string]string{
+	s := driver.Spec{Name: name(t), Dir: folder(t), Seed: t.Name(), Config: map[string]string{
 		"ipv4.address": "10.9.8.1/24", "ipv6.address": "none", "bridge.external_interfaces": "nosuchnic0"}}
 	if err := d.Start(t.Context(), s); !errs.Is(err, errs.KindNotFound) {
 		t.Fatalf("got %v", err)
@@ -184,7 +185,7 @@ func TestTakenAddressIsRefused(t *testing.T) {
 	t.Parallel()
 	d := newDriver(t)
 	a := start(t, d, map[string]string{"ipv6.address": "none"})
-	s := driver.Spec{Name: name(t), Dir: folder(t), Seed: "x", Config: map[string]string{"ipv4.address": a.Config["ipv4.address"], "ipv6.address": "none"}}
+	s := driver.Spec{Name: name(t), Dir: folder(t), Seed: t.Name(), Config: map[string]string{"ipv4.address": a.Config["ipv4.address"], "ipv6.address": "none"}}
 	if err := d.Start(t.Context(), s); !errs.Is(err, errs.KindConflict) || !strings.Contains(err.Error(), a.Name) {
 		t.Errorf("got %v", err)
 	}
@@ -374,4 +375,44 @@ func TestLeaseEndsWithItsDevice(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "the lease is given back", func() bool { return !leased() })
+}
+
+// TestRenamingThatBrokeOffLeavesNoBridge has a daemon killed between the start of a
+// network under its new name and the note of that.
+func TestRenamingThatBrokeOffLeavesNoBridge(t *testing.T) {
+	t.Parallel()
+	d := newDriver(t)
+	s := start(t, d, map[string]string{"ipv6.address": "none"})
+	half := s
+	half.Name = name(t)
+	half.Dir = filepath.Join(filepath.Dir(s.Dir), half.Name)
+	if err := d.Stop(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(s.Dir, half.Dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Start(t.Context(), half); err != nil {
+		t.Fatal(err)
+	}
+	server := pid(t, half)
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	d = newDriver(t)
+	if err := d.Start(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	if netlink.Exists(half.Name) || !netlink.Exists(s.Name) {
+		t.Error("the bridge of the new name is there")
+	}
+	if _, err := os.Stat(half.Dir); !os.IsNotExist(err) {
+		t.Errorf("its folder: %v", err)
+	}
+	eventually(t, "its server ends", func() bool { return syscall.Kill(server, 0) != nil })
+	for _, c := range chainNames(half.Name) {
+		if text, err := nft.List(t.Context(), family, table, c); err != nil || text != "" {
+			t.Errorf("chain %s: %q, %v", c, text, err)
+		}
+	}
 }
