@@ -184,7 +184,7 @@ func Start(ctx context.Context, o Options) (_ *Daemon, err error) {
 	d.wg.Add(2)
 	go func() {
 		defer d.wg.Done()
-		if err := d.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		if err := d.http.Serve(localListener{l}); !errors.Is(err, http.ErrServerClosed) {
 			d.log.Error("The API socket failed", "err", err)
 		}
 	}()

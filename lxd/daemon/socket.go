@@ -2,7 +2,9 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/user"
@@ -50,11 +52,73 @@ func listenUnix(path, group string) (net.Listener, error) {
 	return l, nil
 }
 
+// localListener hands out connections of this machine as localConns.
+type localListener struct{ net.Listener }
+
+// Accept implements net.Listener.
+func (l localListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if u, ok := c.(*net.UnixConn); ok && err == nil {
+		return &localConn{UnixConn: u}, nil
+	}
+	return c, err
+}
+
+// localConn is a connection into which the kernel can move what lies in files: no bytes
+// of them come by here.
+type localConn struct {
+	*net.UnixConn
+	before func() // what is to be done before a read
+}
+
+// BeforeRead implements ws.Waiting, for the one who reads.
+func (c *localConn) BeforeRead(f func()) { c.before = f }
+
+// Read implements io.Reader.
+func (c *localConn) Read(b []byte) (int, error) {
+	if c.before != nil {
+		c.before()
+	}
+	return c.UnixConn.Read(b)
+}
+
+// sender moves bytes into a socket that does not block, as sendfile does.
+type sender interface {
+	SendTo(socket int) (int, error)
+}
+
+// ReadFrom implements io.ReaderFrom.
+func (c *localConn) ReadFrom(r io.Reader) (int64, error) {
+	s, ok := r.(sender)
+	if !ok {
+		return io.Copy(struct{ io.Writer }{c}, r)
+	}
+	conn, err := c.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	for total := int64(0); ; {
+		n := 0
+		var serr error
+		err := conn.Write(func(fd uintptr) bool {
+			n, serr = s.SendTo(int(fd))
+			return !errors.Is(serr, unix.EAGAIN)
+		})
+		total += int64(n)
+		if errors.Is(serr, unix.EINTR) {
+			continue
+		}
+		if err = errors.Join(err, serr); err != nil || n == 0 {
+			return total, err
+		}
+	}
+}
+
 type peerKey struct{}
 
 // withPeer notes who is at the other end of a connection, as the kernel tells it.
 func withPeer(ctx context.Context, c net.Conn) context.Context {
-	u, ok := c.(*net.UnixConn)
+	u, ok := c.(*localConn)
 	if !ok {
 		return ctx
 	}

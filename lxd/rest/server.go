@@ -282,6 +282,20 @@ func (c *countingWriter) Write(b []byte) (int, error) {
 	return n, err
 }
 
+// ReadFrom leaves it to the connection how bytes get there; some know a shorter way.
+func (c *countingWriter) ReadFrom(r io.Reader) (int64, error) {
+	rf, ok := c.ResponseWriter.(io.ReaderFrom)
+	if !ok {
+		return io.Copy(struct{ io.Writer }{c}, r)
+	}
+	if c.status == 0 {
+		c.status = http.StatusOK
+	}
+	n, err := rf.ReadFrom(r)
+	c.n += n
+	return n, err
+}
+
 // Unwrap lets http.ResponseController reach flush and hijack.
 func (c *countingWriter) Unwrap() http.ResponseWriter { return c.ResponseWriter }
 

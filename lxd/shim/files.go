@@ -5,13 +5,14 @@ import (
 	"os"
 	"sync"
 
+	"sett/lxd/host/guestfs"
 	"sett/lxd/shim/wire"
 )
 
 // FileServer is a child that serves the files of a guest (package guestfs) on the
 // connection that it is. Close ends it, whatever it is at.
 type FileServer struct {
-	*os.File
+	*guestfs.Socket
 	c    *call
 	once sync.Once
 }
@@ -41,5 +42,5 @@ func (s *Shim) Files(ctx context.Context, req wire.Fields, init, tree, userns *o
 		c.end()
 		return nil, err
 	}
-	return &FileServer{File: c.sock, c: c}, nil
+	return &FileServer{Socket: &guestfs.Socket{File: c.sock}, c: c}, nil
 }

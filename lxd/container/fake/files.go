@@ -3,7 +3,9 @@ package fake
 import (
 	"context"
 	"io"
-	"net"
+	"os"
+
+	"golang.org/x/sys/unix"
 
 	"sett/lxd/container"
 	"sett/lxd/host/guestfs"
@@ -24,9 +26,15 @@ func (e *Engine) Files(ctx context.Context, t container.FileTree) (io.ReadWriteC
 	if err != nil {
 		return nil, err
 	}
-	ours, theirs := net.Pipe()
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		_ = r.Close()
+		return nil, err
+	}
+	ours := &guestfs.Socket{File: os.NewFile(uintptr(fds[0]), "files")}
+	theirs := &guestfs.Socket{File: os.NewFile(uintptr(fds[1]), "files")}
 	go func() {
-		_ = guestfs.Serve(theirs, r, func() {})
+		_ = guestfs.Serve(theirs, r, func() { _ = unix.Shutdown(fds[1], unix.SHUT_RD) })
 		_ = r.Close()
 	}()
 	return ours, nil

@@ -3,6 +3,7 @@ package guestfs
 import (
 	"errors"
 	"io"
+	"sync"
 
 	"sett/shared/errs"
 )
@@ -12,6 +13,10 @@ import (
 type Client struct {
 	conn io.ReadWriteCloser
 	busy bool // a request is under way, or has left the connection in a state unknown
+
+	mu   sync.Mutex
+	held *handed // the file that was handed over last
+	over bool
 }
 
 // NewClient speaks on a connection, which becomes the client's.
@@ -20,8 +25,41 @@ func NewClient(conn io.ReadWriteCloser) *Client { return &Client{conn: conn} }
 // Ready tells whether the last request has come to its end, and another one can follow.
 func (c *Client) Ready() bool { return !c.busy }
 
-// Close ends the server, in the middle of what it does.
-func (c *Client) Close() error { return c.conn.Close() }
+// Close ends the server, in the middle of what it does, and lets go of its files.
+func (c *Client) Close() error {
+	err := c.conn.Close()
+	c.mu.Lock()
+	h := c.held
+	c.over = true
+	c.mu.Unlock()
+	if h != nil {
+		h.close()
+	}
+	return err
+}
+
+// hands reports whether open files can come on the connection.
+func (c *Client) hands() bool {
+	_, ok := c.conn.(interface{ socket() *Socket })
+	return ok
+}
+
+// take is for the file that has come along with an answer.
+func (c *Client) take() (*handed, error) {
+	s, ok := c.conn.(interface{ socket() *Socket })
+	if !ok || s.socket().got == nil {
+		return nil, errs.Internal("The file server of the instance has handed over no file")
+	}
+	h := &handed{f: s.socket().taken()}
+	c.mu.Lock()
+	c.held = h
+	over := c.over
+	c.mu.Unlock()
+	if over {
+		h.close()
+	}
+	return h, nil
+}
 
 func (c *Client) ask(q request) (answer, error) {
 	c.busy = true
@@ -34,6 +72,11 @@ func (c *Client) ask(q request) (answer, error) {
 func (c *Client) answer() (answer, error) {
 	var a answer
 	err := receive(c.conn, &a)
+	if err != nil {
+		if s, ok := c.conn.(interface{ socket() *Socket }); ok {
+			s.socket().drop()
+		}
+	}
 	if errors.Is(err, io.EOF) {
 		err = errs.Internal("The file server of the instance has ended without an answer")
 	}
@@ -49,24 +92,34 @@ func (c *Client) answer() (answer, error) {
 type Opened struct {
 	Info
 	c *Client
+	h *handed // where the file itself has come
 }
 
 // Open looks at something as itself: a link at the end of the name is not followed.
 func (c *Client) Open(name string) (*Opened, error) {
-	a, err := c.ask(request{Op: opOpen, Path: name})
+	a, err := c.ask(request{Op: opOpen, Path: name, Hand: c.hands()})
 	if err != nil {
 		return nil, err
 	}
 	if a.Info == nil {
 		return nil, errs.Internal("The file server of the instance has answered nonsense")
 	}
+	o := &Opened{Info: *a.Info, c: c}
+	if a.Hand {
+		o.h, err = c.take()
+		return o, err
+	}
 	c.busy = a.Info.Type == File // it is open
-	return &Opened{*a.Info, c}, nil
+	return o, nil
 }
 
 // Skip goes on without the file's content.
 func (o *Opened) Skip() error {
 	if o.Type != File {
+		return nil
+	}
+	if o.h != nil {
+		o.h.close()
 		return nil
 	}
 	err := send(o.c.conn, span{None: true})
@@ -77,6 +130,14 @@ func (o *Opened) Skip() error {
 // Copy sends a part of the file to w; length -1 is all from offset on. Less than
 // length arrives when the file was made shorter meanwhile.
 func (o *Opened) Copy(w io.Writer, offset, length int64) (int64, error) {
+	if o.h != nil {
+		defer o.h.close()
+		p := &part{h: o.h, at: offset, left: length}
+		if rf, ok := w.(io.ReaderFrom); ok {
+			return rf.ReadFrom(p)
+		}
+		return p.WriteTo(w)
+	}
 	if err := send(o.c.conn, span{Offset: offset, Length: length}); err != nil {
 		return 0, err
 	}
@@ -91,11 +152,14 @@ func (o *Opened) Copy(w io.Writer, offset, length int64) (int64, error) {
 // Write writes a file from body and tells whether it was made. The owner is set on
 // what is made only.
 func (c *Client) Write(name string, o Owner, add bool, body io.Reader) (made bool, err error) {
-	a, err := c.ask(request{Op: opWrite, Path: name, Owner: o, Append: add})
+	a, err := c.ask(request{Op: opWrite, Path: name, Owner: o, Append: add, Hand: c.hands()})
 	if err != nil {
 		return false, err
 	}
 	made, c.busy = a.Made, true
+	if a.Hand {
+		return made, c.fill(name, body)
+	}
 	sent, err := sendData(c.conn, body)
 	var broken *brokenError
 	if err != nil && !errors.As(err, &broken) {
@@ -112,6 +176,32 @@ func (c *Client) Write(name string, o Owner, add bool, body io.Reader) (made boo
 		return made, errs.Internal("Of %q only %d of %d bytes were written", name, a.Bytes, sent)
 	}
 	return made, nil
+}
+
+// fill writes a file that has been handed over, and tells the server when that is done.
+func (c *Client) fill(name string, body io.Reader) error {
+	h, err := c.take()
+	if err != nil {
+		return err
+	}
+	defer h.close()
+	end := answer{}
+	end.Bytes, err = h.fill(body)
+	var disk *writeError
+	if errors.As(err, &disk) {
+		end.Fault = explain(name, disk.error)
+		err = end.Fault.err()
+	} else if err != nil {
+		end.Fault = &fault{errs.KindInvalid, "there is no more"}
+	}
+	if serr := send(c.conn, end); serr != nil {
+		return errors.Join(err, serr)
+	}
+	_, aerr := c.answer()
+	if err == nil {
+		err = aerr
+	}
+	return err
 }
 
 // Mkdir makes a directory; one that is there already will do.

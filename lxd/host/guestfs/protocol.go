@@ -32,6 +32,7 @@ type request struct {
 	Owner  Owner
 	Append bool
 	Target string
+	Hand   bool // open files may be handed over
 }
 
 // span is the part of an open file that is wanted. Length -1 is to its end; none
@@ -64,6 +65,7 @@ type answer struct {
 	Fault *fault
 	Info  *Info
 	Made  bool // it was not there before
+	Hand  bool // the open file has come along
 	Bytes int64
 }
 
@@ -124,13 +126,31 @@ const (
 	piece       = 1 << 20
 )
 
-func send(w io.Writer, v any) error {
+func message(v any) ([]byte, error) {
 	b, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	return append(binary.LittleEndian.AppendUint32(nil, uint32(len(b))), b...), nil
+}
+
+func send(w io.Writer, v any) error {
+	b, err := message(v)
 	if err != nil {
 		return err
 	}
-	_, err = w.Write(append(binary.LittleEndian.AppendUint32(nil, uint32(len(b))), b...))
+	_, err = w.Write(b)
 	return err
+}
+
+// hand sends an answer together with an open file.
+func hand(w *Socket, a answer, f *os.File) error {
+	a.Hand = true
+	b, err := message(a)
+	if err != nil {
+		return err
+	}
+	return w.pass(b, f)
 }
 
 func receive(r io.Reader, v any) error {

@@ -79,6 +79,9 @@ func (r *Root) serveOpen(conn io.ReadWriter, q request) error {
 		return send(conn, answer{Info: info})
 	}
 	defer func() { _ = f.Close() }()
+	if s, ok := conn.(*Socket); ok && q.Hand && handsOver(f) {
+		return hand(s, answer{Info: info}, f)
+	}
 	if err := send(conn, answer{Info: info}); err != nil {
 		return err
 	}
@@ -136,6 +139,19 @@ func (r *Root) serveWrite(conn io.ReadWriter, q request, half func()) error {
 		return send(conn, answer{Fault: explain(q.Path, err)})
 	}
 	defer func() { _ = f.Close() }()
+	if s, ok := conn.(*Socket); ok && q.Hand && handsOver(f) && (made || !privileged(f)) {
+		if err := hand(s, answer{Made: made}, f); err != nil {
+			return err
+		}
+		var end answer
+		if err := receive(conn, &end); err != nil {
+			return err
+		}
+		if end.Fault == nil {
+			err = q.Owner.again(f, made)
+		}
+		return send(conn, answer{Made: made, Bytes: end.Bytes, Fault: explain(q.Path, err)})
+	}
 	if err := send(conn, answer{Made: made}); err != nil {
 		return err
 	}
@@ -144,9 +160,8 @@ func (r *Root) serveWrite(conn io.ReadWriter, q request, half func()) error {
 	if errors.As(err, &broken) {
 		return err
 	}
-	if err == nil && made && q.Owner.Mode > 0 && q.Owner.Mode&0o6000 != 0 {
-		// The kernel took the set-id bits away with the first byte.
-		err = unix.Fchmod(int(f.Fd()), uint32(q.Owner.Mode)&0o7777)
+	if err == nil {
+		err = q.Owner.again(f, made)
 	}
 	if err == nil {
 		// What the disk has no room for may show only now.
@@ -157,4 +172,19 @@ func (r *Root) serveWrite(conn io.ReadWriter, q request, half func()) error {
 		half()
 	}
 	return send(conn, answer{Made: made, Bytes: n, Fault: explain(q.Path, err)})
+}
+
+// again gives a new file the set-id bits that the kernel took away with the first byte.
+func (o Owner) again(f *os.File, made bool) error {
+	if !made || o.Mode <= 0 || o.Mode&0o6000 == 0 {
+		return nil
+	}
+	return unix.Fchmod(int(f.Fd()), uint32(o.Mode)&0o7777)
+}
+
+// privileged reports whether a file gives its user or group to who runs it. The kernel
+// ends that when the guest writes to it, and not when the daemon does.
+func privileged(f *os.File) bool {
+	var st unix.Stat_t
+	return unix.Fstat(int(f.Fd()), &st) != nil || st.Mode&(unix.S_ISUID|unix.S_ISGID) != 0
 }

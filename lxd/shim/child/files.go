@@ -17,7 +17,7 @@ func files(sock *os.File) {
 		os.Exit(1)
 	}
 	fd := int(sock.Fd())
-	if err := guestfs.Serve(sock, r, func() { _ = unix.Shutdown(fd, unix.SHUT_RD) }); err != nil {
+	if err := guestfs.Serve(&guestfs.Socket{File: sock}, r, func() { _ = unix.Shutdown(fd, unix.SHUT_RD) }); err != nil {
 		os.Exit(1)
 	}
 }
