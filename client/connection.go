@@ -174,6 +174,8 @@ func newCore(address string, args *ConnectionArgs) *core {
 }
 
 func (c *core) connect(ctx context.Context, args *ConnectionArgs) (*ProtocolLXD, error) {
+	// What is sent goes in frames of this size, and a write each.
+	c.dialer.WriteBufferSize = 32 << 10
 	r := &ProtocolLXD{core: c, ctx: ctx}
 	if args != nil && args.SkipGetServer {
 		return r, nil

@@ -64,7 +64,7 @@ func (c *Conn) write(kind int, b []byte) error {
 // Receive copies the websocket into w until the peer marks the end of its stream
 // or closes. A peer that vanishes without a word is io.ErrUnexpectedEOF.
 func (c *Conn) Receive(w io.Writer) error {
-	err := Pull(c.Conn, w, make([]byte, frame))
+	err := Pull(c.Conn, w)
 	var failed *WriteError
 	switch {
 	case errors.As(err, &failed):
@@ -86,38 +86,85 @@ func (e *WriteError) Error() string { return e.Err.Error() }
 // Unwrap gives the writer's error.
 func (e *WriteError) Unwrap() error { return e.Err }
 
-// Pull copies one stream from a websocket into w through buf. It returns nil at the
-// stream's end mark, a *WriteError when w fails, and else why the websocket ended.
-func Pull(c *websocket.Conn, w io.Writer, buf []byte) error {
-	to := writer{w: w}
+// most is how much Pull collects before it writes.
+const most = 128 << 10
+
+// Waiting is what a connection can do for those who collect what comes in: before each
+// read that may have to wait for the other side it calls a function.
+type Waiting interface{ BeforeRead(f func()) }
+
+// Pull copies one stream from a websocket into w. It returns nil at the stream's end
+// mark, a *WriteError when w fails, and else why the websocket ended.
+//
+// Clients of LXD cut what they send into frames of 4 KiB. Where the connection tells when
+// there is no more of them for now, they are written together.
+func Pull(c *websocket.Conn, w io.Writer) error {
+	to := &collector{w: w, buf: make([]byte, 0, 4<<10)}
+	if conn, ok := c.NetConn().(Waiting); ok {
+		to.wait = true
+		conn.BeforeRead(func() { _ = to.flush() }) // the next write says what went wrong
+		defer conn.BeforeRead(nil)
+	}
 	for {
 		kind, r, err := c.NextReader()
-		if err != nil {
-			return err
-		}
-		if kind == websocket.TextMessage {
-			return nil
-		}
-		if _, err := io.CopyBuffer(&to, r, buf); err != nil {
-			if to.err != nil {
-				return &WriteError{to.err}
+		end := err == nil && kind == websocket.TextMessage
+		if err == nil && !end {
+			if err = to.take(r); err == nil && to.wait && to.err == nil {
+				continue
 			}
+		}
+		switch ferr := to.flush(); {
+		case ferr != nil:
+			return &WriteError{ferr}
+		case err != nil:
 			return err
+		case end:
+			return nil
 		}
 	}
 }
 
-// writer remembers that it was the one who failed. It has no ReadFrom, which would
-// bring a buffer of its own.
-type writer struct {
-	w   io.Writer
-	err error
+// collector gathers what goes to w. Its buffer grows when it is filled at once.
+type collector struct {
+	w    io.Writer
+	buf  []byte
+	err  error // of w
+	wait bool  // somebody calls flush when there is no more for now
 }
 
-func (w *writer) Write(b []byte) (int, error) {
-	n, err := w.w.Write(b)
-	w.err = err
-	return n, err
+func (c *collector) flush() error {
+	if len(c.buf) > 0 && c.err == nil {
+		_, c.err = c.w.Write(c.buf)
+	}
+	c.buf = c.buf[:0]
+	return c.err
+}
+
+// take takes in one message.
+func (c *collector) take(r io.Reader) error {
+	for {
+		if len(c.buf) == cap(c.buf) {
+			if c.flush() != nil {
+				return c.err
+			}
+			if cap(c.buf) < most {
+				c.buf = make([]byte, 0, 2*cap(c.buf))
+			}
+		}
+		at := len(c.buf)
+		n, err := r.Read(c.buf[at:cap(c.buf)])
+		if len(c.buf) < at { // the read has called flush
+			copy(c.buf[:n], c.buf[at:at+n])
+			at = 0
+		}
+		c.buf = c.buf[:at+n]
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
 }
 
 // Close says goodbye and closes the connection.

@@ -41,7 +41,7 @@ func closeFile(f *os.File) {
 // fromClient copies what a websocket sends into w until the stream ends. lost tells
 // whether the client vanished rather than said that it is done.
 func fromClient(c *websocket.Conn, w io.Writer, end func(lost bool)) {
-	err := ws.Pull(c, w, make([]byte, chunk))
+	err := ws.Pull(c, w)
 	var failed *ws.WriteError
 	if errors.As(err, &failed) {
 		end(false) // the command does not read any more
