@@ -147,7 +147,9 @@ func (h *host) leftovers() []string {
 	}
 	sockets, _ := os.ReadFile("/proc/net/unix")
 	for _, line := range strings.Split(string(sockets), "\n") {
-		if f := strings.Fields(line); len(f) == 8 && strings.Contains(f[7], h.token) {
+		// A name of "@" and five digits is the kernel's, for who has not given one, and may
+		// have the token in it by chance.
+		if f := strings.Fields(line); len(f) == 8 && strings.Contains(f[7], h.token) && (f[7][0] != '@' || len(f[7]) > 6) {
 			out = append(out, "socket "+f[7])
 		}
 	}
