@@ -1,6 +1,7 @@
 import "@mantine/core/styles.css";
 import "@mantine/notifications/styles.css";
 import "./style.css";
+import type { CSSVariablesResolver } from "@mantine/core";
 import { createTheme, MantineProvider } from "@mantine/core";
 import { Notifications } from "@mantine/notifications";
 import { QueryClient, QueryClientProvider } from "@tanstack/react-query";
@@ -23,6 +24,20 @@ const theme = createTheme({
   autoContrast: true,
 });
 
+// Texts that are dimmed, and words on tinted ground, have a contrast of 4.5 at least.
+const contrast: CSSVariablesResolver = () => ({
+  variables: {},
+  light: {
+    "--mantine-color-dimmed": "#5f676f",
+    "--mantine-color-placeholder": "#6b737b",
+    "--mantine-color-error": "#c92a2a",
+    "--mantine-color-yellow-light-color": "#7a4100",
+    "--mantine-color-orange-light-color": "#9c3208",
+    "--mantine-color-teal-light-color": "#066047",
+  },
+  dark: { "--mantine-color-dimmed": "#a6a6a6", "--mantine-color-placeholder": "#969696" },
+});
+
 const queries = new QueryClient({
   defaultOptions: {
     queries: {
@@ -40,7 +55,7 @@ const root = document.getElementById("root");
 if (root === null) throw new Error("the page has no root");
 createRoot(root).render(
   <StrictMode>
-    <MantineProvider theme={theme} defaultColorScheme="auto">
+    <MantineProvider theme={theme} cssVariablesResolver={contrast} defaultColorScheme="auto">
       <Notifications position="top-center" limit={4} />
       <ErrorBoundary>
         <QueryClientProvider client={queries}>

@@ -59,7 +59,7 @@ export function DataTable<T>(props: {
   const some = choice !== undefined && !all && keys.some((k) => choice.chosen.has(k));
   return (
     <Paper withBorder>
-      <Table.ScrollContainer minWidth={0}>
+      <Table.ScrollContainer minWidth={0} type="native">
         <Table highlightOnHover verticalSpacing="xs" aria-label={t("common.table", { what: props.what })}>
           <Table.Thead>
             <Table.Tr>

@@ -21,6 +21,11 @@ export function time(s: string | undefined): string {
   return Number.isNaN(d.getTime()) ? "" : d.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
 }
 
+/** The time of day of a number of seconds, to the minute. */
+export function clock(seconds: number): string {
+  return new Date(seconds * 1000).toLocaleTimeString(undefined, { timeStyle: "short" });
+}
+
 /** The first twelve digits of a fingerprint. */
 export function short(fingerprint: string): string {
   return fingerprint.slice(0, 12);

@@ -42,7 +42,7 @@ export function Instances() {
     const address = (family: string, i: Instance) => (
       <Stack gap={0}>
         {addresses(i.state, family).map((a) => (
-          <Text key={a} size="sm" className="mono">
+          <Text key={a} size="sm" className="address">
             {a}
           </Text>
         ))}

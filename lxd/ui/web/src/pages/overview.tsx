@@ -99,7 +99,9 @@ export function Facts({ rows }: { rows: [string, ReactNode][] }) {
             <Table.Th w={{ base: 120, sm: 160 }} bg="transparent" c="dimmed" fw={400} px={0} style={{ verticalAlign: "top" }}>
               {label}
             </Table.Th>
-            <Table.Td className="wrap">{value}</Table.Td>
+            <Table.Td className="wrap" style={{ verticalAlign: "top" }}>
+              {value}
+            </Table.Td>
           </Table.Tr>
         ))}
       </Table.Tbody>
@@ -214,7 +216,9 @@ function Recent() {
             <Text size="sm" c="dimmed" visibleFrom="xs">
               {time(i.last_used_at)}
             </Text>
-            <Status status={i.status} />
+            <Group w={88} justify="flex-end">
+              <Status status={i.status} />
+            </Group>
           </Group>
         </Group>
       ))}

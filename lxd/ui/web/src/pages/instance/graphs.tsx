@@ -3,7 +3,7 @@ import { Alert, Card, SimpleGrid, Stack, Text, Title, useComputedColorScheme } f
 import { useEffect, useRef } from "react";
 import { useTranslation } from "react-i18next";
 import uPlot from "uplot";
-import { bytes } from "../../lib/format.ts";
+import { bytes, clock } from "../../lib/format.ts";
 import type { Rate } from "../../lib/rates.ts";
 
 export const minutes = 5;
@@ -89,12 +89,19 @@ function Graph(props: {
         height: 180,
         legend: { show: lines.length > 1, live: false },
         cursor: { show: false },
+        padding: [16, 28, 0, 0], // half a label is beside the last tick
         scales: {
-          x: { range: (_u, _min, max) => [max - minutes * 60, max] },
+          // Without a sample the last minutes are those until now.
+          x: {
+            range: (_u, _min, max) => {
+              const end = max || Date.now() / 1000;
+              return [end - minutes * 60, end];
+            },
+          },
           y: { range: (_u, _min, max) => [0, Math.max(max * 1.1, least)] },
         },
         axes: [
-          { stroke: text, grid, ticks: grid },
+          { stroke: text, grid, ticks: grid, size: 36, values: (_u, ticks) => ticks.map(clock) },
           { stroke: text, grid, ticks: grid, size: 76, incrs: props.binary ? binarySteps : undefined, values: (_u, ticks) => ticks.map(unit) },
         ],
         series: [{}, ...lines.map((l) => ({ label: l.label, stroke: l.colour, fill: l.colour + "22", width: 2, points: { show: false } }))],

@@ -124,7 +124,7 @@ function OneInstance({ name }: { name: string }) {
             keepMounted
             keepMountedMode="display-none" // terminals go on while another tab is shown
           >
-            <Tabs.List style={{ flexWrap: "nowrap", overflowX: "auto", overflowY: "hidden" }}>
+            <Tabs.List className="scrolling-tabs">
               {tabs.map((x) => (
                 <Tabs.Tab key={x} value={x} ref={x === tab ? intoView : undefined}>
                   {t(`instance.${x}`)}
