@@ -10,13 +10,13 @@ import (
 // lookEvery is how often SnapshotHeld looks whether the snapshot has been taken.
 const lookEvery = 500 * time.Microsecond
 
-// SnapshotHeld makes a read-only snapshot of src while nobody writes to it: quiet stops
-// them, and what it returns lets them go on.
+// SnapshotHeld makes a snapshot of src while nobody writes to it: quiet stops them, and
+// what it returns lets them go on.
 //
 // The call of the kernel returns when the snapshot is on the disk, which takes most of
 // its time. What is in it is settled much earlier: when its root has been copied and is
 // named in the tree of roots. Who writes after that writes to the original alone.
-func (d Dir) SnapshotHeld(name string, src Dir, quiet func() (resume func(), err error)) error {
+func (d Dir) SnapshotHeld(name string, src Dir, readOnly bool, quiet func() (resume func(), err error)) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(d.FD(), &st); err != nil {
 		return err
@@ -40,7 +40,7 @@ func (d Dir) SnapshotHeld(name string, src Dir, quiet func() (resume func(), err
 	resume = sync.OnceFunc(resume)
 	defer resume()
 	done := make(chan error, 1)
-	go func() { done <- d.Snapshot(name, src, true) }()
+	go func() { done <- d.Snapshot(name, src, readOnly) }()
 	look := time.NewTicker(lookEvery)
 	defer look.Stop()
 	for {

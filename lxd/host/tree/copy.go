@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path"
 	"runtime"
@@ -16,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxDepth bounds the open descriptors: a walk holds two for each level.
+// maxDepth bounds the open descriptors: a walk holds two or three for each level.
 const maxDepth = 1000
 
 // Copy makes dst, an existing empty folder, equal to the folder src: contents (shared
@@ -24,7 +25,23 @@ const maxDepth = 1000
 // holes, extended attributes with ACLs and capabilities, device nodes. src may be in
 // use; a file that changes meanwhile is copied as it is at some moment, and one that
 // vanishes is left out.
-func Copy(ctx context.Context, dst, src string) error {
+func Copy(ctx context.Context, dst, src string) error { return CopyWith(ctx, dst, src, Options{}) }
+
+// Options say how to copy. The zero value is for a plain copy.
+type Options struct {
+	// Like is a tree in the file system of the copy that may have much in common with
+	// src. The bytes of a file that it has with the same size, time, owner, mode and
+	// attributes are shared with it, where the file system can, and not read from src.
+	Like string
+	// Take says that Like is about to be removed. So the copy may take over files of it
+	// that are the same as they are, on any file system.
+	Take bool
+	// Count is told of bytes that are in the copy now, from several goroutines.
+	Count func(n int64)
+}
+
+// CopyWith is Copy with options.
+func CopyWith(ctx context.Context, dst, src string, o Options) error {
 	s, err := openDir(unix.AT_FDCWD, src)
 	if err != nil {
 		return &os.PathError{Op: "open", Path: src, Err: err}
@@ -35,13 +52,38 @@ func Copy(ctx context.Context, dst, src string) error {
 		return &os.PathError{Op: "open", Path: dst, Err: err}
 	}
 	defer unix.Close(d)
+	like := none
+	if o.Like != "" {
+		if like, err = openDir(unix.AT_FDCWD, o.Like); err != nil {
+			return &os.PathError{Op: "open", Path: o.Like, Err: err}
+		}
+		defer unix.Close(like)
+	}
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	c := &copier{
-		root: d, stop: stop, links: map[inode]string{}, owner: os.Geteuid() == 0,
+		root: d, stop: stop, take: o.Take, count: o.Count, links: map[inode]string{}, owner: os.Geteuid() == 0,
 		free: make(chan struct{}, max(1, runtime.GOMAXPROCS(0))),
 	}
-	return c.dir(ctx, s, d, "", 0)
+	if c.count == nil {
+		c.count = func(int64) {}
+	}
+	return c.dir(ctx, folders{s, d, like}, "", 0)
+}
+
+// none stands for the descriptor of a folder that is not there.
+const none = -1
+
+// folders are the same folder in the source, in the copy, and, unless it is none, in
+// the tree that the copy is like.
+type folders struct{ s, d, like int }
+
+func (f folders) close() {
+	unix.Close(f.s)
+	unix.Close(f.d)
+	if f.like != none {
+		unix.Close(f.like)
+	}
 }
 
 type inode struct{ dev, ino uint64 }
@@ -51,6 +93,8 @@ type copier struct {
 	stop  context.CancelCauseFunc
 	free  chan struct{} // helpers at work
 	owner bool          // we may set owners and make device nodes; else for tests only
+	take  bool
+	count func(int64)
 
 	mu    sync.Mutex
 	links map[inode]string // files with several names: the first name of the copy
@@ -73,12 +117,12 @@ func retry(f func() (int, error)) (int, error) {
 	}
 }
 
-// dir copies all that is in the folder s to d, then the folder's own properties.
-func (c *copier) dir(ctx context.Context, s, d int, rel string, depth int) error {
+// dir copies all that is in a folder, then the folder's own properties.
+func (c *copier) dir(ctx context.Context, f folders, rel string, depth int) error {
 	if depth > maxDepth {
 		return fmt.Errorf("%q: more than %d folders inside each other", rel, maxDepth)
 	}
-	names, err := readNames(s)
+	names, err := readNames(f.s)
 	if err != nil {
 		return &os.PathError{Op: "read", Path: rel, Err: err}
 	}
@@ -88,8 +132,8 @@ func (c *copier) dir(ctx context.Context, s, d int, rel string, depth int) error
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if err := c.entry(ctx, &wg, s, d, name, path.Join(rel, name), depth); err != nil {
-			if errors.Is(err, unix.ENOENT) && gone(s, name) {
+		if err := c.entry(ctx, &wg, f, name, path.Join(rel, name), depth); err != nil {
+			if errors.Is(err, unix.ENOENT) && gone(f.s, name) {
 				continue
 			}
 			err = at(rel, name, err)
@@ -102,10 +146,10 @@ func (c *copier) dir(ctx context.Context, s, d int, rel string, depth int) error
 		return context.Cause(ctx)
 	}
 	var st unix.Stat_t
-	if err := unix.Fstat(s, &st); err != nil {
+	if err := unix.Fstat(f.s, &st); err != nil {
 		return err
 	}
-	return at(rel, ".", c.finish(s, d, &st))
+	return at(rel, ".", c.finish(f.s, f.d, &st))
 }
 
 func at(rel, name string, err error) error {
@@ -124,14 +168,14 @@ func gone(dir int, name string) bool {
 	return unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW) == unix.ENOENT
 }
 
-func (c *copier) entry(ctx context.Context, wg *sync.WaitGroup, s, d int, name, rel string, depth int) error {
+func (c *copier) entry(ctx context.Context, wg *sync.WaitGroup, f folders, name, rel string, depth int) error {
 	var st unix.Stat_t
-	if err := unix.Fstatat(s, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+	if err := unix.Fstatat(f.s, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return err
 	}
 	kind := st.Mode & unix.S_IFMT
 	if kind == unix.S_IFDIR {
-		return c.subdir(ctx, wg, s, d, name, rel, depth)
+		return c.subdir(ctx, wg, f, name, rel, depth)
 	}
 	if st.Nlink > 1 {
 		// Names of one file are made one after the other, so that the second finds the first.
@@ -139,35 +183,40 @@ func (c *copier) entry(ctx context.Context, wg *sync.WaitGroup, s, d int, name, 
 		defer c.mu.Unlock()
 		id := inode{st.Dev, st.Ino}
 		if first, ok := c.links[id]; ok {
-			return unix.Linkat(c.root, first, d, name, 0)
+			return unix.Linkat(c.root, first, f.d, name, 0)
 		}
-		if err := c.leaf(s, d, name, &st); err != nil {
+		if err := c.leaf(ctx, f, name, &st); err != nil {
 			return err
 		}
 		c.links[id] = rel
 		return nil
 	}
-	return c.leaf(s, d, name, &st)
+	return c.leaf(ctx, f, name, &st)
 }
 
-func (c *copier) subdir(ctx context.Context, wg *sync.WaitGroup, s, d int, name, rel string, depth int) error {
-	from, err := openDir(s, name)
+func (c *copier) subdir(ctx context.Context, wg *sync.WaitGroup, f folders, name, rel string, depth int) error {
+	from, err := openDir(f.s, name)
 	if err != nil {
 		return err
 	}
-	if err := unix.Mkdirat(d, name, 0o700); err != nil {
+	if err := unix.Mkdirat(f.d, name, 0o700); err != nil {
 		unix.Close(from)
 		return err
 	}
-	to, err := openDir(d, name)
+	to, err := openDir(f.d, name)
 	if err != nil {
 		unix.Close(from)
 		return err
+	}
+	sub := folders{from, to, none}
+	if f.like != none {
+		if sub.like, err = openDir(f.like, name); err != nil {
+			sub.like = none // then nothing in there is the same
+		}
 	}
 	work := func() error {
-		defer unix.Close(from)
-		defer unix.Close(to)
-		return c.dir(ctx, from, to, rel, depth+1)
+		defer sub.close()
+		return c.dir(ctx, sub, rel, depth+1)
 	}
 	select {
 	case c.free <- struct{}{}:
@@ -184,10 +233,11 @@ func (c *copier) subdir(ctx context.Context, wg *sync.WaitGroup, s, d int, name,
 }
 
 // leaf copies one thing that is not a folder.
-func (c *copier) leaf(s, d int, name string, st *unix.Stat_t) error {
+func (c *copier) leaf(ctx context.Context, f folders, name string, st *unix.Stat_t) error {
+	s, d := f.s, f.d
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFREG:
-		return c.file(s, d, name)
+		return c.file(ctx, f, name)
 	case unix.S_IFLNK:
 		buf := make([]byte, st.Size+1)
 		n, err := unix.Readlinkat(s, name, buf)
@@ -238,37 +288,95 @@ func (c *copier) chown(d int, name string, st *unix.Stat_t) error {
 
 func times(st *unix.Stat_t) []unix.Timespec { return []unix.Timespec{st.Atim, st.Mtim} }
 
-// file copies a regular file. The name may have become something else since it was
-// looked at, so it is opened without following, without blocking, and looked at again.
-func (c *copier) file(s, d int, name string) error {
-	from, err := retry(func() (int, error) {
-		return unix.Openat(s, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+// openFile opens a regular file. The name may have become something else since it was
+// looked at, so it is opened without following and without blocking, and looked at
+// again: ok is false for what is no regular file.
+func openFile(at int, name string, st *unix.Stat_t) (fd int, ok bool, err error) {
+	fd, err = retry(func() (int, error) {
+		return unix.Openat(at, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	})
+	if err != nil {
+		return none, false, err
+	}
+	if err := unix.Fstat(fd, st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
+		unix.Close(fd)
+		return none, false, err
+	}
+	return fd, true, nil
+}
+
+// file copies a regular file.
+func (c *copier) file(ctx context.Context, f folders, name string) error {
+	var st unix.Stat_t
+	from, ok, err := openFile(f.s, name, &st)
 	if err != nil {
 		return err
 	}
-	defer unix.Close(from)
-	var st unix.Stat_t
-	if err := unix.Fstat(from, &st); err != nil {
-		return err
-	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+	if !ok {
 		return nil // replaced while we looked away: as if it had vanished
 	}
+	defer unix.Close(from)
+	defer c.count(st.Size)
+	same := none
+	if f.like != none && st.Size > 0 {
+		if same = c.same(f.like, name, from, &st); same != none {
+			defer unix.Close(same)
+		}
+	}
+	if same != none && c.take && st.Nlink == 1 {
+		err := unix.Linkat(f.like, name, f.d, name, 0)
+		if err == nil {
+			return nil
+		}
+		if err != unix.EXDEV && err != unix.EPERM && err != unix.EMLINK && err != unix.ENOENT {
+			return err
+		}
+	}
 	to, err := retry(func() (int, error) {
-		return unix.Openat(d, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+		return unix.Openat(f.d, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 	})
 	if err != nil {
 		return err
 	}
 	defer unix.Close(to)
-	if err := c.data(to, from, &st); err != nil {
-		return err
+	if same == none || unix.IoctlFileClone(to, same) != nil {
+		if err := c.data(ctx, to, from, &st); err != nil {
+			return err
+		}
 	}
 	return c.finish(from, to, &st)
 }
 
-func (c *copier) data(to, from int, st *unix.Stat_t) error {
+// same opens the file that has a name in the folder like, if it is as the file from.
+// What writes to it, if anything, would have to set back its time to be overlooked.
+func (c *copier) same(like int, name string, from int, st *unix.Stat_t) int {
+	var old unix.Stat_t
+	fd, ok, err := openFile(like, name, &old)
+	if err != nil || !ok {
+		return none
+	}
+	if old.Nlink == 1 && old.Size == st.Size && old.Mtim == st.Mtim && old.Mode == st.Mode && old.Uid == st.Uid && old.Gid == st.Gid {
+		a, err1 := attrs(from)
+		b, err2 := attrs(fd)
+		if err1 == nil && err2 == nil && maps.Equal(a, b) {
+			return fd
+		}
+	}
+	unix.Close(fd)
+	return none
+}
+
+// attrs are the extended attributes of an open file.
+func attrs(fd int) (map[string]string, error) {
+	out := map[string]string{}
+	err := fileAttrs(fd, func(k string, v []byte) error {
+		out[k] = string(v)
+		return nil
+	})
+	return out, err
+}
+
+func (c *copier) data(ctx context.Context, to, from int, st *unix.Stat_t) error {
 	if st.Size == 0 {
 		return nil
 	}
@@ -285,7 +393,7 @@ func (c *copier) data(to, from int, st *unix.Stat_t) error {
 		}
 	}
 	if st.Blocks*512 >= st.Size {
-		return copyRange(to, from, 0, st.Size)
+		return copyRange(ctx, to, from, 0, st.Size)
 	}
 	for off := int64(0); off < st.Size; {
 		data, err := unix.Seek(from, off, unix.SEEK_DATA)
@@ -293,13 +401,13 @@ func (c *copier) data(to, from int, st *unix.Stat_t) error {
 			break
 		}
 		if err != nil {
-			return copyRange(to, from, off, st.Size)
+			return copyRange(ctx, to, from, off, st.Size)
 		}
 		hole, err := unix.Seek(from, data, unix.SEEK_HOLE)
 		if err != nil {
 			return err
 		}
-		if err := copyRange(to, from, data, min(hole, st.Size)); err != nil {
+		if err := copyRange(ctx, to, from, data, min(hole, st.Size)); err != nil {
 			return err
 		}
 		off = hole
@@ -307,17 +415,23 @@ func (c *copier) data(to, from int, st *unix.Stat_t) error {
 	return unix.Ftruncate(to, st.Size)
 }
 
+// chunk is how much is copied between two looks at whether anybody still wants it.
+const chunk = 64 << 20
+
 // copyRange copies the bytes [off, end) to the same place. A file that got shorter
 // meanwhile ends it early.
-func copyRange(to, from int, off, end int64) error {
+func copyRange(ctx context.Context, to, from int, off, end int64) error {
 	in, out := off, off
 	for in < end {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		n, err := retry(func() (int, error) {
-			return unix.CopyFileRange(from, &in, to, &out, int(min(end-in, 1<<30)), 0)
+			return unix.CopyFileRange(from, &in, to, &out, int(min(end-in, chunk)), 0)
 		})
 		switch {
 		case err == unix.EXDEV || err == unix.EINVAL || err == unix.ENOSYS || err == unix.EOPNOTSUPP:
-			return copyBytes(to, from, in, end)
+			return copyBytes(ctx, to, from, in, end)
 		case err != nil:
 			return err
 		case n == 0:
@@ -327,9 +441,12 @@ func copyRange(to, from int, off, end int64) error {
 	return nil
 }
 
-func copyBytes(to, from int, off, end int64) error {
+func copyBytes(ctx context.Context, to, from int, off, end int64) error {
 	buf := make([]byte, min(end-off, 256<<10))
 	for off < end {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		n, err := retry(func() (int, error) { return unix.Pread(from, buf[:min(int64(len(buf)), end-off)], off) })
 		if err != nil {
 			return err
@@ -363,22 +480,24 @@ func (c *copier) finish(from, to int, st *unix.Stat_t) error {
 	if err := unix.Fchmod(to, st.Mode&0o7777); err != nil {
 		return err
 	}
+	if err := fileAttrs(from, func(k string, b []byte) error { return unix.Fsetxattr(to, k, b, 0) }); err != nil {
+		return err
+	}
+	return unix.UtimesNanoAt(to, "", times(st), unix.AT_EMPTY_PATH)
+}
+
+// fileAttrs hands over the extended attributes of an open file one by one.
+func fileAttrs(fd int, each func(string, []byte) error) error {
 	list := make([]byte, 1024)
-	n, err := unix.Flistxattr(from, list)
+	n, err := unix.Flistxattr(fd, list)
 	if err == unix.ERANGE {
 		list = make([]byte, 64<<10)
-		n, err = unix.Flistxattr(from, list)
+		n, err = unix.Flistxattr(fd, list)
 	}
 	if err != nil && err != unix.EOPNOTSUPP {
 		return err
 	}
-	err = copyAttrs(list[:max(n, 0)],
-		func(k string, b []byte) (int, error) { return unix.Fgetxattr(from, k, b) },
-		func(k string, b []byte) error { return unix.Fsetxattr(to, k, b, 0) })
-	if err != nil {
-		return err
-	}
-	return unix.UtimesNanoAt(to, "", times(st), unix.AT_EMPTY_PATH)
+	return copyAttrs(list[:max(n, 0)], func(k string, b []byte) (int, error) { return unix.Fgetxattr(fd, k, b) }, each)
 }
 
 // linkAttrs copies the attributes of a thing that cannot be opened. The path goes

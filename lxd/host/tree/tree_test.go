@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -72,6 +73,61 @@ func TestCopyKeepsWhatAFileIs(t *testing.T) {
 		if n, err := unix.Getxattr(q("d/f"), "user.colour", buf); err != nil || string(buf[:n]) != "blue" {
 			t.Errorf("attribute %q, %v", buf[:max(n, 0)], err)
 		}
+	}
+}
+
+func TestCopyTakesOverWhatDidNotChange(t *testing.T) {
+	t.Parallel()
+	src, old, dst := t.TempDir(), filepath.Join(t.TempDir(), "old"), t.TempDir()
+	p := func(n string) string { return filepath.Join(src, n) }
+	must(t, os.Mkdir(p("d"), 0o755), os.Mkdir(old, 0o700))
+	for _, n := range []string{"d/same", "size", "time", "mode", "attr", "gone", "kind"} {
+		must(t, os.WriteFile(p(n), []byte("old"), 0o644))
+	}
+	must(t, tree.Copy(t.Context(), old, src))
+	was := stat(t, p("time"))
+	must(t, os.WriteFile(p("size"), []byte("longer"), 0o644), os.WriteFile(p("time"), []byte("new"), 0o644),
+		os.Chtimes(p("time"), time.Unix(1e9, 0), time.Unix(0, was.Mtim.Nano()+1)), os.Chmod(p("mode"), 0o600), os.Remove(p("gone")),
+		os.Remove(p("kind")), os.Mkdir(p("kind"), 0o700), os.WriteFile(p("added"), []byte("x"), 0o600))
+	changed := []string{"size", "time", "mode"}
+	if unix.Setxattr(p("attr"), "user.colour", []byte("blue"), 0) == nil {
+		changed = append(changed, "attr")
+	}
+	count := int64(0)
+	var mu sync.Mutex
+	must(t, tree.CopyWith(t.Context(), dst, src, tree.Options{Like: old, Take: true, Count: func(n int64) {
+		mu.Lock()
+		defer mu.Unlock()
+		count += n
+	}}))
+	q := func(n string) string { return filepath.Join(dst, n) }
+	if stat(t, q("d/same")).Ino != stat(t, filepath.Join(old, "d/same")).Ino {
+		t.Error("a file that did not change was copied")
+	}
+	for _, n := range changed {
+		if stat(t, q(n)).Ino == stat(t, filepath.Join(old, n)).Ino {
+			t.Errorf("%s is still that of the old tree", n)
+		}
+	}
+	for n, want := range map[string]string{"d/same": "old", "size": "longer", "time": "new", "mode": "old", "added": "x"} {
+		if b, err := os.ReadFile(q(n)); err != nil || string(b) != want {
+			t.Errorf("%s: %q, %v", n, b, err)
+		}
+	}
+	if _, err := os.Lstat(q("gone")); !os.IsNotExist(err) {
+		t.Errorf("what is gone is there: %v", err)
+	}
+	if fi, err := os.Lstat(q("kind")); err != nil || !fi.IsDir() {
+		t.Errorf("%v, %v", fi, err)
+	}
+	if count != 3*4+6+1 {
+		t.Errorf("%d bytes were counted", count)
+	}
+	// Without leave to take anything the trees have nothing in common but bytes.
+	next := t.TempDir()
+	must(t, tree.CopyWith(t.Context(), next, src, tree.Options{Like: old}))
+	if stat(t, filepath.Join(next, "d/same")).Nlink != 1 {
+		t.Error("a file was taken without leave")
 	}
 }
 

@@ -100,7 +100,7 @@ func (subvolumes) Make(_ context.Context, path string) error {
 	return at(path, func(d btrfs.Dir, name string) error { return d.Create(name) })
 }
 
-func (subvolumes) Clone(ctx context.Context, dst, src string) error {
+func (subvolumes) Clone(ctx context.Context, dst, src string, _ func(int64)) error {
 	s, err := btrfs.Open(src)
 	if err != nil {
 		return err
@@ -110,6 +110,14 @@ func (subvolumes) Clone(ctx context.Context, dst, src string) error {
 }
 
 func (subvolumes) SnapshotNow(dst, src string, quiet func() (func(), error)) (bool, error) {
+	return cloneNow(dst, src, quiet, true)
+}
+
+func (subvolumes) CloneNow(dst, src string, quiet func() (func(), error)) (bool, error) {
+	return cloneNow(dst, src, quiet, false)
+}
+
+func cloneNow(dst, src string, quiet func() (func(), error), sealed bool) (bool, error) {
 	s, err := btrfs.Open(src)
 	if err != nil {
 		return false, err
@@ -120,9 +128,9 @@ func (subvolumes) SnapshotNow(dst, src string, quiet func() (func(), error)) (bo
 	}
 	err = at(dst, func(d btrfs.Dir, name string) error {
 		if quiet == nil {
-			return d.Snapshot(name, s, true)
+			return d.Snapshot(name, s, sealed)
 		}
-		return d.SnapshotHeld(name, s, quiet)
+		return d.SnapshotHeld(name, s, sealed, quiet)
 	})
 	return err == nil, err
 }

@@ -175,11 +175,11 @@ type folders struct{}
 
 func (folders) Make(_ context.Context, path string) error { return os.Mkdir(path, 0o700) }
 
-func (folders) Clone(ctx context.Context, dst, src string) error {
+func (folders) Clone(ctx context.Context, dst, src string, count func(int64)) error {
 	if err := os.Mkdir(dst, 0o700); err != nil {
 		return err
 	}
-	return tree.Copy(ctx, dst, src)
+	return tree.CopyWith(ctx, dst, src, tree.Options{Count: count})
 }
 
 func (folders) Seal(string) error   { return nil }

@@ -68,10 +68,17 @@ type Filler func(ctx context.Context, dir string) error
 
 // CopyOpts says how to copy a volume.
 type CopyOpts struct {
-	// Snapshots to copy as well, oldest first; only within one pool.
+	// Snapshots to copy as well, oldest first.
 	Snapshots []string
 	// Quota of the copy in bytes; 0 for none.
 	Quota int64
+	// Quiet, which may be nil, holds still what writes to the source.
+	Quiet Quiet
+	// Count, which may be nil, is told of bytes that have been copied, from any goroutine.
+	// Where copies take no time nobody counts.
+	Count func(n int64)
+	// Ready, which may be nil, does a last thing to the content, before it is used.
+	Ready Filler
 }
 
 // Quiet stops whoever writes to a volume. resume, which is called once, lets them go on.
@@ -90,12 +97,23 @@ type Driver interface {
 	// List finds all volumes of a type on disk, snapshots excluded.
 	List(ctx context.Context, t VolumeType) ([]Volume, error)
 
-	// Create makes an empty volume and fills it. v.Config["size"] is its quota.
+	// Create makes an empty volume and fills it. v.Config["size"] is its quota. A
+	// snapshot can be made so as well, also before its volume: one that comes from
+	// elsewhere.
 	Create(ctx context.Context, v Volume, fill Filler) error
-	// Copy makes dst from src of the same pool: an image, a volume or a snapshot.
+	// Copy makes dst from src of the same pool: an image, a volume or a snapshot. dst
+	// gets its name last, after its snapshots; it may be a snapshot itself.
 	Copy(ctx context.Context, dst, src Volume, o CopyOpts) error
-	// Refresh makes an existing dst equal to src, keeping it in place.
-	Refresh(ctx context.Context, dst, src Volume) error
+	// Refresh makes the content of dst, which nobody uses, that of src of the same pool,
+	// in one step; o.Snapshots are not looked at.
+	Refresh(ctx context.Context, dst, src Volume, o CopyOpts) error
+	// Replace puts new content in place of v's in one step; nobody uses v. What is there
+	// can still be read at Path(v), and goes afterwards.
+	Replace(ctx context.Context, v Volume, fill Filler) error
+	// Still returns a folder with the content of v, in which nothing changes until
+	// release is called: that of v itself, with its writers held still by quiet, or,
+	// where that takes no time, a copy that goes with release. quiet may be nil.
+	Still(ctx context.Context, v Volume, quiet Quiet) (dir string, release func(), err error)
 	// Delete removes a volume that has no snapshots left. Its room may come back a
 	// little later; its name is free at once. A volume that is not there is no error.
 	Delete(ctx context.Context, v Volume) error

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"sort"
 	"strings"
-	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -23,8 +22,8 @@ type Backend interface {
 	// Make makes an empty folder that can be cloned and limited.
 	Make(ctx context.Context, path string) error
 	// Clone makes dst, which is not there, from src. src may be in use. When it
-	// fails dst may be there in part.
-	Clone(ctx context.Context, dst, src string) error
+	// fails dst may be there in part. count, which may be nil, is told of bytes.
+	Clone(ctx context.Context, dst, src string, count func(n int64)) error
 	// Seal makes a snapshot read-only, Unseal undoes it so that it can be moved; neither
 	// needs to do anything.
 	Seal(path string) error
@@ -38,9 +37,11 @@ type Backend interface {
 // Instant is a Backend that does some things in one step that cannot be interrupted,
 // so that they need no hidden name. done is false when it cannot do it for this folder.
 type Instant interface {
-	// SnapshotNow makes dst a read-only clone of src. quiet, which may be nil, holds still
-	// who writes to src, until what it returns is called.
+	// SnapshotNow makes dst a clone of src, which is sealed. quiet, which may be nil, holds
+	// still who writes to src, until what it returns is called.
 	SnapshotNow(dst, src string, quiet func() (resume func(), err error)) (done bool, err error)
+	// CloneNow is SnapshotNow for what is not sealed.
+	CloneNow(dst, src string, quiet func() (resume func(), err error)) (done bool, err error)
 	// RemoveNow removes a folder. What is not there is no error.
 	RemoveNow(path string) (done bool, err error)
 }
@@ -231,21 +232,52 @@ func (t *Trees) Create(ctx context.Context, v Volume, fill Filler) error {
 	var u undo.Stack
 	u.OnError = t.report
 	defer u.Run()
-	tmp := t.begin(&u)
-	if err := t.Back.Make(ctx, tmp); err != nil {
-		return fmt.Errorf("make volume %s: %w", v.Name, Explain(err))
+	if err := t.holder(&u, v); err != nil {
+		return err
 	}
+	tmp, err := t.fresh(ctx, &u, v, fill)
+	if err != nil {
+		return err
+	}
+	return t.finish(ctx, &u, tmp, v)
+}
+
+// fresh makes a folder that has no name yet, and fills it.
+func (t *Trees) fresh(ctx context.Context, u *undo.Stack, v Volume, fill Filler) (string, error) {
+	tmp := t.begin(u)
+	if err := t.Back.Make(ctx, tmp); err != nil {
+		return "", fmt.Errorf("make volume %s: %w", v.Name, Explain(err))
+	}
+	if err := t.limit(ctx, tmp, v); err != nil {
+		return "", err
+	}
+	if fill == nil {
+		return tmp, nil
+	}
+	return tmp, Explain(fill(ctx, tmp))
+}
+
+// limit gives a folder the limit that a volume is to have.
+func (t *Trees) limit(ctx context.Context, path string, v Volume) error {
 	if q := Size.Get(v.Config); q > 0 {
-		if err := t.Back.SetQuota(ctx, tmp, q); err != nil {
+		if err := t.Back.SetQuota(ctx, path, q); err != nil {
 			return fmt.Errorf("limit volume %s: %w", v.Name, err)
 		}
 	}
-	if fill != nil {
-		if err := fill(ctx, tmp); err != nil {
-			return Explain(err)
-		}
+	return nil
+}
+
+// holder makes the folder that the snapshots of a volume are in, if v is one of them.
+func (t *Trees) holder(u *undo.Stack, v Volume) error {
+	if !v.IsSnapshot() {
+		return nil
 	}
-	return t.finish(ctx, &u, tmp, v)
+	dir := filepath.Join(t.Root, v.SnapshotsDir())
+	if err := mkdir(dir, typeMode); err != nil {
+		return err
+	}
+	u.Push(func() error { _ = os.Remove(dir); return nil }) // stays if it holds others
+	return nil
 }
 
 // Copy makes dst from src.
@@ -259,8 +291,11 @@ func (t *Trees) Copy(ctx context.Context, dst, src Volume, o CopyOpts) error {
 	var u undo.Stack
 	u.OnError = t.report
 	defer u.Run()
+	if err := t.holder(&u, dst); err != nil {
+		return err
+	}
 	tmp := t.begin(&u)
-	if err := t.Back.Clone(ctx, tmp, t.Path(src)); err != nil {
+	if err := t.clone(ctx, tmp, t.Path(src), o); err != nil {
 		return fmt.Errorf("copy volume %s: %w", src.Name, Explain(err))
 	}
 	if o.Quota > 0 {
@@ -270,7 +305,7 @@ func (t *Trees) Copy(ctx context.Context, dst, src Volume, o CopyOpts) error {
 	}
 	for _, name := range o.Snapshots {
 		s := dst.Snapshot(name)
-		if err := t.snapshot(ctx, s, t.Path(src.Snapshot(name)), nil); err != nil {
+		if err := t.snapshot(ctx, s, t.Path(src.Snapshot(name)), CopyOpts{Count: o.Count}); err != nil {
 			return err
 		}
 		u.Push(func() error { return t.DeleteSnapshot(context.WithoutCancel(ctx), s) })
@@ -278,40 +313,94 @@ func (t *Trees) Copy(ctx context.Context, dst, src Volume, o CopyOpts) error {
 	return t.finish(ctx, &u, tmp, dst)
 }
 
+// clone makes dst from src, which somebody may write to.
+func (t *Trees) clone(ctx context.Context, dst, src string, o CopyOpts) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if o.Quiet == nil {
+		if err := t.Back.Clone(ctx, dst, src, o.Count); err != nil {
+			return err
+		}
+		return ready(ctx, o, dst)
+	}
+	if err := flush(src); err != nil { // so that little is left to write while they wait
+		return err
+	}
+	hold := func() (func(), error) { return o.Quiet(ctx) }
+	if now, ok := t.Back.(Instant); ok {
+		done, err := now.CloneNow(dst, src, hold)
+		if err != nil {
+			return err
+		}
+		if done {
+			return ready(ctx, o, dst)
+		}
+	}
+	resume, err := hold()
+	if err != nil {
+		return err
+	}
+	err = t.Back.Clone(ctx, dst, src, o.Count)
+	resume()
+	if err != nil {
+		return err
+	}
+	return ready(ctx, o, dst)
+}
+
+func ready(ctx context.Context, o CopyOpts, dir string) error {
+	if o.Ready == nil {
+		return nil
+	}
+	return o.Ready(ctx, dir)
+}
+
 // Refresh makes dst equal to src by putting a fresh copy in its place.
-func (t *Trees) Refresh(ctx context.Context, dst, src Volume) error {
+func (t *Trees) Refresh(ctx context.Context, dst, src Volume, o CopyOpts) error {
 	if err := errors.Join(t.there(dst), t.there(src)); err != nil {
 		return err
 	}
-	return t.replace(ctx, dst, t.Path(src))
-}
-
-// Restore puts the content of a snapshot in place of its parent's.
-func (t *Trees) Restore(ctx context.Context, snap Volume) error {
-	if err := errors.Join(t.there(snap), t.there(snap.Parent())); err != nil {
-		return err
-	}
-	return t.replace(ctx, snap.Parent(), t.Path(snap))
-}
-
-// replace exchanges the volume with a clone of src, so that at any time one of the
-// two is there in full.
-func (t *Trees) replace(ctx context.Context, v Volume, src string) error {
 	var u undo.Stack
 	u.OnError = t.report
 	defer u.Run()
 	tmp := t.begin(&u)
-	if err := t.Back.Clone(ctx, tmp, src); err != nil {
-		return fmt.Errorf("copy volume %s: %w", v.Name, Explain(err))
+	if err := t.clone(ctx, tmp, t.Path(src), o); err != nil {
+		return fmt.Errorf("copy volume %s: %w", src.Name, Explain(err))
 	}
+	if err := t.limit(ctx, tmp, dst); err != nil {
+		return err
+	}
+	return t.exchange(ctx, dst, tmp)
+}
+
+// Restore puts the content of a snapshot in place of its parent's.
+func (t *Trees) Restore(ctx context.Context, snap Volume) error {
+	return t.Refresh(ctx, snap.Parent(), snap, CopyOpts{})
+}
+
+// Replace puts new content in place of the volume's.
+func (t *Trees) Replace(ctx context.Context, v Volume, fill Filler) error {
+	if err := t.there(v); err != nil {
+		return err
+	}
+	var u undo.Stack
+	u.OnError = t.report
+	defer u.Run()
+	tmp, err := t.fresh(ctx, &u, v, fill)
+	if err != nil {
+		return err
+	}
+	return t.exchange(ctx, v, tmp)
+}
+
+// exchange swaps the volume with a folder, so that at any time one of the two is there
+// in full. Afterwards tmp is the old content, which the undo stack of who made it
+// removes.
+func (t *Trees) exchange(ctx context.Context, v Volume, tmp string) error {
 	var st unix.Stat_t
 	if err := unix.Lstat(t.Path(v), &st); err != nil {
 		return err
-	}
-	if q := Size.Get(v.Config); q > 0 {
-		if err := t.Back.SetQuota(ctx, tmp, q); err != nil {
-			return fmt.Errorf("limit volume %s: %w", v.Name, err)
-		}
 	}
 	// The folder itself belongs to whom the instance gave it.
 	if err := os.Chmod(tmp, fs.FileMode(st.Mode&0o777)); err != nil {
@@ -323,8 +412,37 @@ func (t *Trees) replace(ctx context.Context, v Volume, src string) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	// Afterwards tmp is the old content, which the undo stack removes.
 	return unix.Renameat2(unix.AT_FDCWD, tmp, unix.AT_FDCWD, t.Path(v), unix.RENAME_EXCHANGE)
+}
+
+// Still returns a folder in which nothing changes. A copy has no name, so that one that
+// a killed daemon has left goes when the pool is mounted.
+func (t *Trees) Still(ctx context.Context, v Volume, quiet Quiet) (string, func(), error) {
+	if err := t.there(v); err != nil {
+		return "", nil, err
+	}
+	if quiet == nil {
+		return t.Path(v), func() {}, nil
+	}
+	if err := flush(t.Path(v)); err != nil {
+		return "", nil, err
+	}
+	hold := func() (func(), error) { return quiet(ctx) }
+	if now, ok := t.Back.(Instant); ok {
+		var u undo.Stack
+		u.OnError = t.report
+		tmp := t.begin(&u)
+		done, err := now.CloneNow(tmp, t.Path(v), hold)
+		if done && err == nil {
+			return tmp, u.Run, nil
+		}
+		u.Run()
+		if err != nil {
+			return "", nil, fmt.Errorf("copy volume %s: %w", v.Name, Explain(err))
+		}
+	}
+	resume, err := hold()
+	return t.Path(v), resume, err
 }
 
 // Delete removes a volume.
@@ -409,35 +527,31 @@ func (t *Trees) CreateSnapshot(ctx context.Context, snap Volume, quiet Quiet) er
 	if err := t.there(snap.Parent()); err != nil {
 		return err
 	}
-	return t.snapshot(ctx, snap, t.Path(snap.Parent()), quiet)
+	return t.snapshot(ctx, snap, t.Path(snap.Parent()), CopyOpts{Quiet: quiet})
 }
 
-func (t *Trees) snapshot(ctx context.Context, snap Volume, src string, quiet Quiet) error {
+func (t *Trees) snapshot(ctx context.Context, snap Volume, src string, o CopyOpts) error {
 	if err := t.free(snap); err != nil {
 		return err
 	}
 	var u undo.Stack
 	u.OnError = t.report
 	defer u.Run()
-	holder := filepath.Join(t.Root, snap.SnapshotsDir())
-	if err := mkdir(holder, typeMode); err != nil {
+	if err := t.holder(&u, snap); err != nil {
 		return err
 	}
-	u.Push(func() error { _ = os.Remove(holder); return nil }) // stays if it holds others
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	hold := func() (func(), error) { return func() {}, nil }
-	var held func() (func(), error)
-	if quiet != nil {
-		if err := flush(src); err != nil { // so that little is left to write while they wait
-			return err
-		}
-		hold = func() (func(), error) { return quiet(ctx) }
-		held = hold
-	}
 	if now, ok := t.Back.(Instant); ok {
-		done, err := now.SnapshotNow(t.Path(snap), src, held)
+		var hold func() (func(), error)
+		if o.Quiet != nil {
+			if err := flush(src); err != nil { // so that little is left to write while they wait
+				return err
+			}
+			hold = func() (func(), error) { return o.Quiet(ctx) }
+		}
+		done, err := now.SnapshotNow(t.Path(snap), src, hold)
 		if err != nil {
 			return fmt.Errorf("make snapshot %s: %w", snap.Name, Explain(err))
 		}
@@ -446,17 +560,10 @@ func (t *Trees) snapshot(ctx context.Context, snap Volume, src string, quiet Qui
 			return nil
 		}
 	}
-	resume, err := hold()
-	if err != nil {
-		return err
-	}
-	resume = sync.OnceFunc(resume)
-	defer resume()
 	tmp := t.begin(&u)
-	if err := t.Back.Clone(ctx, tmp, src); err != nil {
+	if err := t.clone(ctx, tmp, src, o); err != nil {
 		return fmt.Errorf("make snapshot %s: %w", snap.Name, Explain(err))
 	}
-	resume()
 	return t.finish(ctx, &u, tmp, snap)
 }
 

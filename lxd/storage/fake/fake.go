@@ -141,14 +141,14 @@ func (d *pool) Make(_ context.Context, path string) error {
 	return os.Mkdir(path, 0o700)
 }
 
-func (d *pool) Clone(ctx context.Context, dst, src string) error {
+func (d *pool) Clone(ctx context.Context, dst, src string, count func(int64)) error {
 	if err := d.fail("clone", dst); err != nil {
 		return err
 	}
 	if err := os.Mkdir(dst, 0o700); err != nil {
 		return err
 	}
-	return tree.Copy(ctx, dst, src)
+	return tree.CopyWith(ctx, dst, src, tree.Options{Count: count})
 }
 
 func (d *pool) Seal(path string) error { return d.fail("seal", path) }

@@ -35,10 +35,14 @@ func Run(t *testing.T, o Options) {
 		{"CancelledCreateLeavesNothing", createCancelled},
 		{"CopyIsIndependent", copyIndependent},
 		{"CopyTakesSnapshotsAlong", copySnapshots},
+		{"CopyHoldsWritersStill", copyQuiet},
+		{"SnapshotsCanComeFromElsewhere", foreignSnapshots},
+		{"StillFolderDoesNotChange", still},
 		{"SnapshotKeepsTheOldContent", snapshot},
 		{"SnapshotHoldsWritersStill", quiet},
 		{"RestoreBringsTheOldContentBack", restore},
 		{"RefreshReplacesTheContent", refresh},
+		{"ReplaceShowsTheOldContentUntilItIsDone", replace},
 		{"RenameMovesSnapshotsAndMayBeRepeated", rename},
 		{"DeleteRefusesWhileThereAreSnapshots", deleteRefuses},
 		{"NamesCannotLeaveThePool", names},
@@ -317,9 +321,147 @@ func restore(t *testing.T, p *pool) {
 	p.want(t, a, "three")
 }
 
+func copyQuiet(t *testing.T, p *pool) {
+	a := vol("a")
+	must(t, p.Create(p.ctx, a, write("one")))
+	held, resumed := 0, 0
+	hold := func(context.Context) (func(), error) {
+		held++
+		p.put(t, a, "two") // the last that is written
+		return func() {
+			resumed++
+			p.put(t, a, "three")
+		}, nil
+	}
+	must(t, p.Copy(p.ctx, vol("b"), a, driver.CopyOpts{Quiet: hold}))
+	p.want(t, vol("b"), "two")
+	p.want(t, a, "three")
+	p.put(t, vol("b"), "mine")
+	must(t, p.Refresh(p.ctx, vol("b"), a, driver.CopyOpts{Quiet: hold}))
+	p.want(t, vol("b"), "two")
+	if held != 2 || resumed != 2 {
+		t.Errorf("held still %d times, resumed %d times", held, resumed)
+	}
+	busy := errs.Internal("they do not stop")
+	no := driver.CopyOpts{Quiet: func(context.Context) (func(), error) { return nil, busy }}
+	if err := errors.Join(p.Copy(p.ctx, vol("c"), a, no), p.Refresh(p.ctx, vol("b"), a, no)); !errors.Is(err, busy) {
+		t.Errorf("got %v", err)
+	}
+	p.absent(t, vol("c"))
+	p.want(t, vol("b"), "two")
+	// What is to be done last fails.
+	boom := errors.New("boom")
+	bad := driver.CopyOpts{Ready: func(_ context.Context, dir string) error {
+		if b, err := os.ReadFile(filepath.Join(dir, driver.Rootfs, "file")); err != nil || string(b) != "three" {
+			t.Errorf("ready with %q, %v", b, err)
+		}
+		return boom
+	}}
+	if err := p.Copy(p.ctx, vol("c"), a, bad); !errors.Is(err, boom) {
+		t.Errorf("got %v", err)
+	}
+	if err := p.Refresh(p.ctx, vol("b"), a, bad); !errors.Is(err, boom) {
+		t.Errorf("got %v", err)
+	}
+	p.absent(t, vol("c"))
+	p.want(t, vol("b"), "two")
+	ctx, cancel := context.WithCancel(p.ctx)
+	cancel()
+	if err := p.Copy(ctx, vol("c"), a, driver.CopyOpts{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	p.absent(t, vol("c"))
+}
+
+func foreignSnapshots(t *testing.T, p *pool) {
+	a, b := vol("a"), vol("b")
+	must(t, p.Create(p.ctx, a.Snapshot("s1"), write("one")), p.Create(p.ctx, a, write("two")))
+	if err := p.Create(p.ctx, a.Snapshot("s1"), nil); !errs.Is(err, errs.KindConflict) {
+		t.Errorf("second snapshot of a name: %v", err)
+	}
+	boom := errors.New("boom")
+	err := p.Create(p.ctx, vol("c/s"), func(context.Context, string) error { return boom })
+	if !errors.Is(err, boom) {
+		t.Errorf("got %v", err)
+	}
+	p.absent(t, vol("c/s"))
+	must(t, p.Restore(p.ctx, a.Snapshot("s1")))
+	p.want(t, a, "one")
+	must(t, p.Create(p.ctx, b, write("other")), p.Copy(p.ctx, b.Snapshot("s1"), a.Snapshot("s1"), driver.CopyOpts{}))
+	p.want(t, b.Snapshot("s1"), "one")
+	p.want(t, b, "other")
+	got, err := p.ListSnapshots(p.ctx, b)
+	if err != nil || !slices.Equal(got, []string{"s1"}) {
+		t.Errorf("snapshots %v, %v", got, err)
+	}
+	must(t, p.DeleteSnapshot(p.ctx, b.Snapshot("s1")), p.Delete(p.ctx, b))
+	p.absent(t, b)
+}
+
+func still(t *testing.T, p *pool) {
+	a := vol("a")
+	must(t, p.Create(p.ctx, a, write("one")))
+	read := func(dir string) string {
+		b, err := os.ReadFile(filepath.Join(dir, driver.Rootfs, "file"))
+		must(t, err)
+		return string(b)
+	}
+	dir, release, err := p.Still(p.ctx, a, nil)
+	must(t, err)
+	if got := read(dir); got != "one" {
+		t.Errorf("holds %q", got)
+	}
+	release()
+	resumed := 0
+	dir, release, err = p.Still(p.ctx, a, func(context.Context) (func(), error) {
+		p.put(t, a, "two")
+		return func() { resumed++; p.put(t, a, "three") }, nil
+	})
+	must(t, err)
+	if got := read(dir); got != "two" {
+		t.Errorf("holds %q", got)
+	}
+	release()
+	if resumed != 1 {
+		t.Errorf("resumed %d times", resumed)
+	}
+	p.want(t, a, "three")
+	busy := errs.Internal("they do not stop")
+	if _, _, err := p.Still(p.ctx, a, func(context.Context) (func(), error) { return nil, busy }); !errors.Is(err, busy) {
+		t.Errorf("got %v", err)
+	}
+	if _, _, err := p.Still(p.ctx, vol("no"), nil); !errs.Is(err, errs.KindNotFound) {
+		t.Errorf("of nothing: %v", err)
+	}
+	p.absent(t, vol("no"))
+}
+
+func replace(t *testing.T, p *pool) {
+	a := vol("a")
+	must(t, p.Create(p.ctx, a, write("one")), p.CreateSnapshot(p.ctx, a.Snapshot("s"), nil))
+	must(t, p.Replace(p.ctx, a, func(ctx context.Context, dir string) error {
+		p.want(t, a, "one")
+		return write("two")(ctx, dir)
+	}))
+	p.want(t, a, "two")
+	p.want(t, a.Snapshot("s"), "one")
+	boom := errors.New("boom")
+	err := p.Replace(p.ctx, a, func(ctx context.Context, dir string) error {
+		return errors.Join(write("half")(ctx, dir), boom)
+	})
+	if !errors.Is(err, boom) {
+		t.Errorf("got %v", err)
+	}
+	p.want(t, a, "two")
+	if err := p.Replace(p.ctx, vol("no"), nil); !errs.Is(err, errs.KindNotFound) {
+		t.Errorf("of nothing: %v", err)
+	}
+	p.absent(t, vol("no"))
+}
+
 func refresh(t *testing.T, p *pool) {
 	must(t, p.Create(p.ctx, vol("a"), write("one")), p.Create(p.ctx, vol("b"), write("old")))
-	must(t, p.Refresh(p.ctx, vol("b"), vol("a")))
+	must(t, p.Refresh(p.ctx, vol("b"), vol("a"), driver.CopyOpts{}))
 	p.want(t, vol("b"), "one")
 	p.put(t, vol("b"), "two")
 	p.want(t, vol("a"), "one")
