@@ -35,6 +35,22 @@ func (s volumes) CreateEmpty(ctx context.Context, v instance.Volume, size int64)
 	return s.pools.CreateVolume(ctx, rootOf(v), size, nil)
 }
 
+func copyOf(o instance.CopyOf) storage.CopyOf {
+	return storage.CopyOf{Snapshot: o.Snapshot, Snapshots: o.Snapshots, Size: o.Size, Quiet: o.Quiet, Count: o.Count, Ready: o.Ready}
+}
+
+func (s volumes) Copy(ctx context.Context, dst, src instance.Volume, o instance.CopyOf) error {
+	return s.pools.CopyVolume(ctx, rootOf(dst), rootOf(src), copyOf(o))
+}
+
+func (s volumes) Refresh(ctx context.Context, dst, src instance.Volume, o instance.CopyOf) error {
+	return s.pools.RefreshVolume(ctx, rootOf(dst), rootOf(src), copyOf(o))
+}
+
+func (s volumes) Link(ctx context.Context, v instance.Volume) error {
+	return s.pools.Link(ctx, rootOf(v))
+}
+
 func (s volumes) Exists(ctx context.Context, v instance.Volume) (bool, error) {
 	return s.pools.Exists(ctx, rootOf(v))
 }

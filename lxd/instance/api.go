@@ -109,7 +109,8 @@ func (s *Service) handleCreate(ctx context.Context, r *rest.Request) (rest.Respo
 		return nil, err
 	}
 	by := r.Caller().Requestor()
-	o, err := s.operation(ctx, r, p.Instance, "Creating instance", func(ctx context.Context, _ *op.Operation) error {
+	o, err := s.operation(ctx, r, p.Instance, "Creating instance", func(ctx context.Context, o *op.Operation) error {
+		p.Meter(o)
 		return s.Create(ctx, p, by)
 	})
 	if err != nil {
@@ -232,8 +233,12 @@ func (s *Service) handlePost(ctx context.Context, r *rest.Request) (rest.Respons
 	switch {
 	case r.Query("target") != "":
 		return nil, errs.NotImplemented("Moving instances to other cluster members is not implemented")
-	case b.Migration, b.Pool != "", b.Project != "" && b.Project != i.Project, b.Target != nil:
-		return nil, errs.NotImplemented("Moving instances to other pools, projects or servers is not implemented")
+	case b.Project != "" && b.Project != i.Project:
+		return nil, errs.NotImplemented("Moving instances to other projects is not implemented; copy the instance and delete it")
+	case b.Target != nil || b.Migration && b.Pool == "":
+		return nil, errs.NotImplemented("Moving instances to other servers is not implemented")
+	case b.Pool != "":
+		return s.handleMove(ctx, r, i, b)
 	}
 	// What is wrong with the request is told before an operation begins.
 	if err := CheckName(b.Name); err != nil {
@@ -245,6 +250,18 @@ func (s *Service) handlePost(ctx context.Context, r *rest.Request) (rest.Respons
 	by := r.Caller().Requestor()
 	return s.operation(ctx, r, i, "Renaming instance", func(ctx context.Context, _ *op.Operation) error {
 		return s.Rename(ctx, i.Project, i.Name, b.Name, by)
+	})
+}
+
+// handleMove tells what is wrong with the request before an operation begins; Move looks
+// again.
+func (s *Service) handleMove(ctx context.Context, r *rest.Request, i *Instance, b api.InstancePost) (rest.Response, error) {
+	to := NewPlace{Pool: b.Pool, Name: b.Name, Only: b.InstanceOnly || b.ContainerOnly}
+	if _, err := s.checkMove(ctx, r.Caller(), i, to); err != nil {
+		return nil, err
+	}
+	return s.operation(ctx, r, i, "Migrating instance", func(ctx context.Context, o *op.Operation) error {
+		return s.Move(ctx, r.Caller(), i.Project, i.Name, to, meter(o, i.Name))
 	})
 }
 

@@ -27,9 +27,12 @@ import (
 type Plan struct {
 	Instance *Instance
 	image    *Image
+	from     *origin   // of a copy
+	refresh  *Instance // that is brought up to date, in place of making one
 	size     int64
 	volume   Volume
 	unlock   func()
+	count    func(n int64) // is told of bytes that are copied; nil: nobody
 }
 
 // PlanCreate checks a request and reserves the name. Every error that the request
@@ -93,6 +96,23 @@ func (s *Service) PlanCreate(ctx context.Context, as auth.Caller, projectName st
 			i.Architecture = img.Architecture
 		}
 	}
+	known := project.Spec{Config: map[string]string{volBaseImage: i.Config[volBaseImage]}}
+	if req.Source.Type == "copy" {
+		var err error
+		if p.from, err = s.origin(ctx, as, projectName, req.Source); err != nil {
+			return nil, err
+		}
+		if req.Source.Refresh {
+			if target, err := s.planRefresh(ctx, p); err != nil || target != nil {
+				return p, err
+			}
+		}
+		known = p.from.known(projectName)
+		p.from.inherit(i)
+		if names == nil {
+			names = p.from.profiles()
+		}
+	}
 	if names == nil {
 		names = []string{profile.Default}
 	}
@@ -110,8 +130,7 @@ func (s *Service) PlanCreate(ctx context.Context, as auth.Caller, projectName st
 		return nil, err
 	}
 	i.Profiles = ps
-	noted := project.Spec{Config: map[string]string{volBaseImage: i.Config[volBaseImage]}}
-	if err := s.judge(ctx, as, noted, i); err != nil {
+	if err := s.judge(ctx, as, known, i); err != nil {
 		return nil, err
 	}
 	var root map[string]string
@@ -135,12 +154,12 @@ func refuseUnbuilt(req api.InstancesPost) error {
 		return errs.NotImplemented("Restoring state is not implemented")
 	}
 	switch t := req.Source.Type; t {
-	case "image", "none":
+	case "image", "none", "copy":
 		return nil
-	case "copy", "migration":
+	case "migration":
 		return errs.NotImplemented("Creating an instance from source type %q is not implemented", t)
 	case "":
-		return errs.Invalid("The source of the instance has no type; use image or none")
+		return errs.Invalid("The source of the instance has no type; use image, copy or none")
 	default:
 		return errs.Invalid("Unknown source type %q", t)
 	}
@@ -188,21 +207,39 @@ func (p *Plan) Drop() { p.unlock() }
 // when it starts again, and takes everything back.
 func (s *Service) Create(ctx context.Context, p *Plan, by *event.Requestor) error {
 	defer p.unlock()
+	if p.refresh != nil {
+		return s.refreshed(ctx, p, by)
+	}
 	i := p.Instance
-	id := uuid.NewString()
-	i.Config[volUUID] = id
-	i.Config[volInstanceID] = uuid.NewString()
+	i.Config[volUUID] = uuid.NewString()
 	i.Config[volApply] = template.Create
 	i.Config[volPending] = pendingCreate
 	if err := s.firstMap(i); err != nil {
 		return err
+	}
+	if p.from != nil {
+		unlock, err := s.hold(ctx, p.from)
+		if err != nil {
+			return err
+		}
+		defer unlock()
+		i.Config[volApply] = template.Copy
+		i.Config[volDiskMap] = p.from.diskMap()
+	}
+	if p.from == nil || i.Config[volInstanceID] == "" { // a client that moves may keep it
+		i.Config[volInstanceID] = uuid.NewString()
 	}
 
 	var u undo.Stack
 	u.OnError = func(err error) { log.From(ctx).Warn("Could not take back a create", "instance", i.Name, "err", err) }
 	defer u.Run()
 
-	err := s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error { return insert(ctx, tx, s.Here.ID(), i) })
+	err := s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
+		if err := insert(ctx, tx, s.Here.ID(), i); err != nil || p.from == nil {
+			return err
+		}
+		return copySnapshots(ctx, tx, i, p.from.instance, namesOf(p.from.snaps))
+	})
 	if err != nil {
 		return err
 	}
@@ -222,15 +259,7 @@ func (s *Service) Create(ctx context.Context, p *Plan, by *event.Requestor) erro
 	// Nothing is written to the database behind the copy: the first flush of its log
 	// would wait until the whole copy is on disk. The volume's name, which it gets
 	// last, tells that the instance is whole; the mark goes with the next change.
-	if p.image != nil {
-		if err := s.Images.Used(ctx, i.Project, p.image.Fingerprint); err != nil {
-			log.From(ctx).Warn("Could not note the use of an image", "image", p.image.Fingerprint, "err", err)
-		}
-		err = s.Storage.CreateFromImage(ctx, p.volume, p.image.Fingerprint, p.size)
-	} else {
-		err = s.Storage.CreateEmpty(ctx, p.volume, p.size)
-	}
-	if err != nil {
+	if err := s.makeVolume(ctx, p); err != nil {
 		return err
 	}
 	u.Push(func() error {
@@ -251,6 +280,24 @@ func (s *Service) Create(ctx context.Context, p *Plan, by *event.Requestor) erro
 	}
 	s.tell("instance-created", i, by, more)
 	return nil
+}
+
+// makeVolume makes the volume of a plan, with its content.
+func (s *Service) makeVolume(ctx context.Context, p *Plan) error {
+	switch {
+	case p.from != nil:
+		src, _, err := volume(p.from.instance)
+		if err != nil {
+			return err
+		}
+		return s.Storage.Copy(ctx, p.volume, src, s.copyOf(p.from, p.from.snaps, p.size, p.count))
+	case p.image != nil:
+		if err := s.Images.Used(ctx, p.Instance.Project, p.image.Fingerprint); err != nil {
+			log.From(ctx).Warn("Could not note the use of an image", "image", p.image.Fingerprint, "err", err)
+		}
+		return s.Storage.CreateFromImage(ctx, p.volume, p.image.Fingerprint, p.size)
+	}
+	return s.Storage.CreateEmpty(ctx, p.volume, p.size)
 }
 
 // firstMap notes the id map with which the instance will start for the first time.

@@ -2,6 +2,7 @@ package instance_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"maps"
 	"os"
@@ -54,10 +55,18 @@ func (p *pools) did(what string, v instance.Volume) error {
 }
 
 func (p *pools) CheckPool(_ context.Context, name string) error {
-	if name != "pool" {
+	if name != "pool" && name != "other" {
 		return errs.NotFound("Storage pool %q not found", name)
 	}
 	return nil
+}
+
+// at is the folder of a volume.
+func (p *pools) at(v instance.Volume) string {
+	if v.Pool == "pool" {
+		return filepath.Join(p.dir, v.Instance)
+	}
+	return filepath.Join(p.dir, "."+v.Pool, v.Instance)
 }
 
 func (p *pools) create(v instance.Volume) error {
@@ -67,7 +76,7 @@ func (p *pools) create(v instance.Volume) error {
 		return err
 	}
 	p.vols[v] = 0
-	return os.MkdirAll(filepath.Join(p.dir, v.Instance, "rootfs"), 0o755)
+	return os.MkdirAll(filepath.Join(p.at(v), "rootfs"), 0o755)
 }
 func (p *pools) CreateFromImage(_ context.Context, v instance.Volume, _ string, _ int64) error {
 	return p.create(v)
@@ -86,7 +95,7 @@ func (p *pools) Delete(_ context.Context, v instance.Volume) error {
 		return err
 	}
 	delete(p.vols, v)
-	return os.RemoveAll(filepath.Join(p.dir, v.Instance))
+	return errors.Join(os.RemoveAll(p.at(v)), os.RemoveAll(filepath.Dir(p.snap(v, "any"))))
 }
 func (p *pools) Rename(_ context.Context, v instance.Volume, to string) error {
 	p.mu.Lock()
@@ -101,7 +110,10 @@ func (p *pools) Rename(_ context.Context, v instance.Volume, to string) error {
 	}
 	p.vols[n] = p.vols[v]
 	delete(p.vols, v)
-	return os.Rename(filepath.Join(p.dir, v.Instance), filepath.Join(p.dir, to))
+	if err := os.Rename(filepath.Dir(p.snap(v, "any")), filepath.Dir(p.snap(n, "any"))); err != nil && !os.IsNotExist(err) {
+		return err
+	}
+	return os.Rename(p.at(v), p.at(n))
 }
 
 func hasKey[K comparable, V any](m map[K]V, k K) bool { _, ok := m[k]; return ok }
@@ -117,7 +129,7 @@ func (p *pools) Mount(_ context.Context, v instance.Volume) (string, error) {
 		return "", err
 	}
 	p.vols[v]++
-	return filepath.Join(p.dir, v.Instance), nil
+	return p.at(v), nil
 }
 func (p *pools) Unmount(_ context.Context, v instance.Volume) error {
 	p.mu.Lock()
@@ -351,7 +363,7 @@ func TestRefusedRequests(t *testing.T) {
 		"missing profile": {"x", func(r *api.InstancesPost) { r.Profiles = []string{"nope"} }, 404, "nope"},
 		"no root disk":    {"x", func(r *api.InstancesPost) { r.Profiles = []string{} }, 400, "root device"},
 		"virtual machine": {"x", func(r *api.InstancesPost) { r.Type = "virtual-machine" }, 501, "irtual machines"},
-		"unbuilt source":  {"x", func(r *api.InstancesPost) { r.Source.Type = "copy" }, 501, "copy"},
+		"unbuilt source":  {"x", func(r *api.InstancesPost) { r.Source.Type = "migration" }, 501, "migration"},
 		"missing pool": {"x", func(r *api.InstancesPost) {
 			r.Devices = map[string]map[string]string{"root": {"type": "disk", "path": "/", "pool": "p2"}}
 		}, 404, "p2"},

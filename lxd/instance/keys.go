@@ -83,6 +83,7 @@ const (
 	pendingRename  = "rename to "       // and the new name
 	pendingRestore = "restore "         // and the snapshot
 	pendingSnap    = "rename snapshot " // and both names, which hold no slash, with one between
+	pendingMove    = "move "            // and both pools, likewise
 	volatilePrefix = "volatile."
 )
 

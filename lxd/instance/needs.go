@@ -13,6 +13,18 @@ type Volume struct {
 	Pool, Project, Instance string
 }
 
+// CopyOf says what is copied of a volume, and how. All may be left out.
+type CopyOf struct {
+	Snapshot  string   // the one to copy in place of the volume itself
+	Snapshots []string // to copy as well, oldest first
+	Size      int64    // limit of the copy in bytes
+	// Quiet stops the guest for the moment that counts.
+	Quiet func(context.Context) (resume func(), err error)
+	Count func(n int64) // is told of bytes, from any goroutine
+	// Ready does a last thing to the content in a folder, before it is used.
+	Ready func(ctx context.Context, dir string) error
+}
+
 // Storage is what instances need of storage pools. Every method may run twice.
 type Storage interface {
 	// CheckPool refuses pools that are not there or not usable.
@@ -21,6 +33,13 @@ type Storage interface {
 	// the image once per pool. size is the limit in bytes, 0 for none.
 	CreateFromImage(ctx context.Context, v Volume, fingerprint string, size int64) error
 	CreateEmpty(ctx context.Context, v Volume, size int64) error
+	// Copy makes a volume of another, or of a snapshot of it, in any pool.
+	Copy(ctx context.Context, dst, src Volume, o CopyOf) error
+	// Refresh makes the content of dst, which nobody uses, that of src, and adds
+	// snapshots. The content changes last and in one step.
+	Refresh(ctx context.Context, dst, src Volume, o CopyOf) error
+	// Link makes the short way to the instance's volume lead to this one.
+	Link(ctx context.Context, v Volume) error
 	// Exists reports whether a volume is there; one that is still being made is not.
 	Exists(ctx context.Context, v Volume) (bool, error)
 	Delete(ctx context.Context, v Volume) error // record and data; absence is success

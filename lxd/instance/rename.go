@@ -25,12 +25,16 @@ func (s *Service) Rename(ctx context.Context, project, name, to string, by *even
 	if err := CheckName(to); err != nil {
 		return err
 	}
-	target := entity.New(entity.Instance, project, to)
-	unlock, err := s.Locks.TryLock("rename", entity.New(entity.Instance, project, name), target)
+	unlock, err := s.tryBoth("rename", []entity.Ref{entity.New(entity.Instance, project, name), entity.New(entity.Instance, project, to)})
 	if err != nil {
-		return errs.Invalid("Instance %q or %q is busy, try again later", name, to)
+		return err
 	}
 	defer unlock()
+	return s.renameLocked(ctx, project, name, to, by)
+}
+
+// renameLocked is Rename for those who hold the locks of both names.
+func (s *Service) renameLocked(ctx context.Context, project, name, to string, by *event.Requestor) error {
 	i, err := s.Load(ctx, project, name)
 	if err != nil {
 		return err
@@ -44,9 +48,7 @@ func (s *Service) Rename(ctx context.Context, project, name, to string, by *even
 	if s.State(i.ID) != Stopped {
 		return errs.Invalid("Renaming of running instance not allowed")
 	}
-	if _, err := s.Load(ctx, project, to); err == nil {
-		return errs.Conflict("Name %q already in use", to)
-	} else if !errs.Is(err, errs.KindNotFound) {
+	if err := s.freeName(ctx, project, to); err != nil {
 		return err
 	}
 	v, _, err := volume(i)
@@ -64,7 +66,7 @@ func (s *Service) Rename(ctx context.Context, project, name, to string, by *even
 		}
 		return err
 	}
-	s.Bus.Lifecycle("instance-renamed", target, by, map[string]any{"old_name": name})
+	s.Bus.Lifecycle("instance-renamed", entity.New(entity.Instance, project, to), by, map[string]any{"old_name": name})
 	return nil
 }
 
@@ -151,6 +153,8 @@ func (s *Service) settle(ctx context.Context, i *Instance) error {
 		what, do = "the rename of a snapshot of it could not be taken back", s.unrenameSnapshot
 	case strings.HasPrefix(p, pendingRename):
 		what, do = "a rename of it could not be taken back", s.unrename
+	case strings.HasPrefix(p, pendingMove):
+		what, do = "a move between pools could not be ended or taken back", s.unmove
 	case strings.HasPrefix(p, pendingRestore):
 		what, do = "a restore of it could not be ended", s.restoreAgain
 	}
@@ -162,7 +166,7 @@ func (s *Service) settle(ctx context.Context, i *Instance) error {
 
 // halfDone tells of marks that settle deals with.
 func halfDone(pending string) bool {
-	for _, p := range []string{pendingSnap, pendingRename, pendingRestore} {
+	for _, p := range []string{pendingSnap, pendingRename, pendingRestore, pendingMove} {
 		if strings.HasPrefix(pending, p) {
 			return true
 		}

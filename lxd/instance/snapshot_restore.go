@@ -148,6 +148,13 @@ func restored(now, then map[string]string) map[string]string {
 			delete(c, k)
 		}
 	}
+	// A snapshot that was copied with its instance says nothing of what is the copy's own.
+	for k, v := range now {
+		own := k == volUUID || k == volInstanceID || strings.HasPrefix(k, "volatile.idmap.") || strings.HasPrefix(k, volatilePrefix) && hasSuffix(k, ".hwaddr")
+		if _, ok := c[k]; !ok && own {
+			c[k] = v
+		}
+	}
 	delete(c, volPower)
 	delete(c, volScheduled)
 	if v, ok := now[volPower]; ok {

@@ -43,6 +43,7 @@ SELECT d.id, kv.key, kv.value
 FROM json_each(?) AS dev JOIN json_each(dev.value) AS kv
 JOIN instances_snapshots_devices AS d ON d.name = dev.key AND d.instance_snapshot_id = ?
 WHERE kv.key <> 'type'`
+	stmtSnapshotsClear db.Stmt = `DELETE FROM instances_snapshots WHERE instance_id = ?`
 	stmtSnapshotDelete db.Stmt = `DELETE FROM instances_snapshots WHERE id = ?`
 	stmtSnapshotRename db.Stmt = `UPDATE instances_snapshots SET name = ? WHERE id = ?`
 	stmtSnapshotExpiry db.Stmt = `UPDATE instances_snapshots SET expiry_date = ? WHERE id = ?`

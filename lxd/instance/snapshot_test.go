@@ -24,7 +24,11 @@ import (
 // The pools' snapshots are copies of one file of the volume.
 
 func (p *pools) snap(v instance.Volume, name string) string {
-	return filepath.Join(p.dir, ".snapshots", v.Instance, name)
+	dir := filepath.Join(p.dir, ".snapshots")
+	if v.Pool != "pool" {
+		dir = filepath.Join(dir, "."+v.Pool)
+	}
+	return filepath.Join(dir, v.Instance, name)
 }
 
 func (p *pools) CreateSnapshot(ctx context.Context, v instance.Volume, name string, quiet func(context.Context) (func(), error)) error {
@@ -46,7 +50,7 @@ func (p *pools) CreateSnapshot(ctx context.Context, v instance.Volume, name stri
 	if _, err := os.Lstat(p.snap(v, name)); err == nil {
 		return errs.Conflict("Snapshot %q already exists", name)
 	}
-	b, err := os.ReadFile(filepath.Join(p.dir, v.Instance, "content"))
+	b, err := os.ReadFile(filepath.Join(p.at(v), "content"))
 	if err != nil && !os.IsNotExist(err) {
 		return err
 	}
@@ -90,7 +94,7 @@ func (p *pools) RestoreSnapshot(_ context.Context, v instance.Volume, name strin
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(p.dir, v.Instance, "content"), b, 0o600)
+	return os.WriteFile(filepath.Join(p.at(v), "content"), b, 0o600)
 }
 
 func (p *pools) SnapshotUsage(context.Context, instance.Volume, []string) map[string]int64 {

@@ -48,6 +48,7 @@ func (s *Service) Update(ctx context.Context, as auth.Caller, old *Instance, c C
 	if err := s.mustBeHere(now); err != nil {
 		return err
 	}
+	c.Config = s.liveOf(now.ID).keepOwn(now.Config, c.Config)
 	// What the daemon itself noted since the caller looked stays, unless the caller
 	// changes that very key.
 	for k := range config2(old.Config, now.Config) {

@@ -27,7 +27,7 @@ JOIN storage_pools AS p ON p.id = v.storage_pool_id
 JOIN projects ON projects.id = v.project_id
 WHERE p.name = ? AND projects.name = ? AND v.type = ? AND v.name = ? AND (v.node_id IS NULL OR v.node_id = ?)`
 	stmtSnapshotDelete db.Stmt = `
-DELETE FROM storage_volumes_snapshots WHERE name = ? AND storage_volume_id IN (
+DELETE FROM storage_volumes_snapshots WHERE name IN (SELECT value FROM json_each(?)) AND storage_volume_id IN (
 	SELECT v.id FROM storage_volumes AS v
 	JOIN storage_pools AS p ON p.id = v.storage_pool_id
 	JOIN projects ON projects.id = v.project_id
@@ -207,9 +207,9 @@ func (s *Service) CreateSnapshot(ctx context.Context, v Volume, name string, qui
 	return nil
 }
 
-func (s *Service) removeSnapshot(ctx context.Context, v Volume, name string) error {
+func (s *Service) removeSnapshot(ctx context.Context, v Volume, names ...string) error {
 	return s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
-		_, err := db.Exec(ctx, tx, stmtSnapshotDelete, s.at(v, name)...)
+		_, err := db.Exec(ctx, tx, stmtSnapshotDelete, s.at(v, db.JSON(names))...)
 		return err
 	})
 }
@@ -344,7 +344,7 @@ func (s *Service) unlinkSnapshots(v Volume) error {
 	if v.Type != driver.Container {
 		return nil
 	}
-	return ignoreMissing(os.Remove(filepath.Join(s.Dir, "snapshots", v.driver().DiskName())))
+	return s.removeLink(filepath.Join(s.Dir, "snapshots", v.driver().DiskName()), v.Pool)
 }
 
 func ignoreMissing(err error) error {

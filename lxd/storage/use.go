@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"sett/lxd/db"
 	"sett/lxd/storage/driver"
@@ -70,7 +71,7 @@ func (s *Service) RenameVolume(ctx context.Context, v Volume, name string) error
 	if err := errors.Join(s.unlink(v), s.unlinkSnapshots(v)); err != nil {
 		return err
 	}
-	return errors.Join(s.link(to, p.drv.Path(to.driver())), s.linkSnapshots(to, p))
+	return s.linkAll(to, p)
 }
 
 // Mount makes a volume usable and returns its folder.
@@ -170,12 +171,21 @@ func (s *Service) link(v Volume, to string) error {
 }
 
 func (s *Service) unlink(v Volume) error {
-	l := s.linkPath(v)
-	if l == "" {
-		return nil
-	}
-	if err := os.Remove(l); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+	if l := s.linkPath(v); l != "" {
+		return s.removeLink(l, v.Pool)
 	}
 	return nil
+}
+
+// removeLink removes a short way, unless it leads to another pool: an instance that
+// moves between pools has its volume in both.
+func (s *Service) removeLink(l, pool string) error {
+	to, err := os.Readlink(l)
+	if err != nil {
+		return ignoreMissing(err)
+	}
+	if !strings.HasPrefix(to, driver.Env{Pool: pool, Dir: s.Dir}.Path()+"/") {
+		return nil
+	}
+	return ignoreMissing(os.Remove(l))
 }

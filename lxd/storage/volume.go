@@ -126,7 +126,7 @@ func (s *Service) newVolume(ctx context.Context, v Volume, size int64, make func
 	}
 	s.checkLimit(ctx, p, v, size)
 	var u undo.Stack
-	u.OnError = func(err error) { s.Log.Warn("Could not take back a storage volume", "volume", v.Ref(), "err", err) }
+	u.OnError = s.lost(v)
 	defer u.Run()
 	if err := s.insertVolume(ctx, v); err != nil {
 		return err

@@ -1,0 +1,152 @@
+package instance
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"path/filepath"
+	"strings"
+
+	"sett/lxd/db"
+	"sett/lxd/event"
+	"sett/lxd/host/idmap"
+	"sett/lxd/instance/template"
+)
+
+// refreshed makes an instance what its origin is now: content and snapshots. What it says
+// of itself, devices and configuration, stays. Snapshots that the origin lacks go last, so
+// that a refresh that fails has taken nothing but what it put in place of it.
+func (s *Service) refreshed(ctx context.Context, p *Plan, by *event.Requestor) error {
+	i, o := p.refresh, p.from
+	if err := s.settle(ctx, i); err != nil {
+		return err
+	}
+	v, root, err := volume(i)
+	if err != nil {
+		return err
+	}
+	size, err := rootSize(root)
+	if err != nil {
+		return err
+	}
+	src, _, err := volume(o.instance)
+	if err != nil {
+		return err
+	}
+	var add, drop []*Snapshot
+	if !o.only {
+		have, err := s.Snapshots(ctx, i)
+		if err != nil {
+			return err
+		}
+		add, drop = missing(o.snaps, have)
+	}
+	s.liveOf(i.ID).closeFiles(anyFiles)
+	taken := map[string]bool{}
+	for _, sn := range add {
+		taken[sn.Name] = true
+	}
+	for _, sn := range drop {
+		if taken[sn.Name] { // another one of its name comes in place of it
+			if err := s.dropSnapshot(ctx, i, v, sn, by); err != nil {
+				return err
+			}
+		}
+	}
+	c := s.copyOf(o, add, size, p.count)
+	if c.Ready, err = s.shifted(i, o); err != nil {
+		return err
+	}
+	if err := s.Storage.Refresh(ctx, v, src, c); err != nil {
+		return err
+	}
+	// The content has changed; from here on there is no way back.
+	ctx = context.WithoutCancel(ctx)
+	err = s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
+		if err := copySnapshots(ctx, tx, i, o.instance, c.Snapshots); err != nil {
+			return err
+		}
+		if i.Config[volApply] != "" {
+			return nil
+		}
+		return patch(ctx, tx, i.ID, map[string]string{volApply: template.Copy})
+	})
+	if err != nil {
+		all := []error{err}
+		for _, name := range c.Snapshots {
+			all = append(all, s.Storage.DeleteSnapshot(ctx, v, name))
+		}
+		return errors.Join(all...)
+	}
+	for _, sn := range drop {
+		if taken[sn.Name] {
+			continue
+		}
+		if err := s.dropSnapshot(ctx, i, v, sn, by); err != nil {
+			return err
+		}
+	}
+	l := s.liveOf(i.ID)
+	l.mu.Lock()
+	l.twin = noted(o.instance.Config)
+	l.mu.Unlock()
+	s.tell("instance-updated", i, by, nil)
+	return nil
+}
+
+// shifted makes the ids in a fresh copy those that are noted of the instance's disk, if
+// they are others; so the note is right at any time.
+func (s *Service) shifted(i *Instance, o *origin) (func(context.Context, string) error, error) {
+	now := i.Config[volDiskMap]
+	if now == "" {
+		now = "[]"
+	}
+	if now == o.diskMap() {
+		return nil, nil
+	}
+	from, err := idmap.Parse(o.diskMap())
+	if err != nil {
+		return nil, err
+	}
+	to, err := idmap.Parse(now)
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context, dir string) error {
+		return s.IDs.Shift(ctx, filepath.Join(dir, "rootfs"), from, to)
+	}, nil
+}
+
+// noted is what the daemon has noted of an instance.
+func noted(c map[string]string) map[string]string {
+	c = maps.Clone(c)
+	maps.DeleteFunc(c, func(k, _ string) bool {
+		return !strings.HasPrefix(k, volatilePrefix) || strings.HasPrefix(k, "volatile.sett_")
+	})
+	return c
+}
+
+// keepOwn is for the clients that end a refresh by writing all that the origin says over
+// what the copy says, as LXD's do: it leaves the copy what is its own, such as its
+// addresses and the ids on its disk. It counts for one update after a refresh.
+func (l *live) keepOwn(now, asked map[string]string) map[string]string {
+	l.mu.Lock()
+	twin := l.twin
+	l.twin = nil
+	l.mu.Unlock()
+	if twin == nil {
+		return asked
+	}
+	asked = maps.Clone(asked)
+	for k, v := range noted(now) {
+		if w, ok := asked[k]; !ok && twin[k] == "" || ok && w == twin[k] {
+			asked[k] = v
+		}
+	}
+	for k, v := range twin {
+		if _, ok := now[k]; !ok && asked[k] == v {
+			delete(asked, k)
+		}
+	}
+	return asked
+}

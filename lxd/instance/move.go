@@ -1,0 +1,213 @@
+package instance
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"strings"
+
+	"sett/lxd/auth"
+	"sett/lxd/db"
+	"sett/lxd/entity"
+	"sett/shared/errs"
+	"sett/shared/log"
+)
+
+// NewPlace says where an instance moves to on its server.
+type NewPlace struct {
+	Pool string
+	Name string // another name; empty or the same: it keeps its own
+	Only bool   // leave its snapshots behind, which are deleted
+}
+
+// Move brings a stopped instance to another pool; it stays the same instance. The volume
+// is copied first; then the rows change, all at once; then the old volume goes. A mark
+// names both pools, so that a daemon that dies on the way removes the one of the two that
+// the rows do not name.
+func (s *Service) Move(ctx context.Context, as auth.Caller, project, name string, to NewPlace, count func(int64)) error {
+	keys := []entity.Ref{entity.New(entity.Instance, project, name)}
+	if to.Name != "" && to.Name != name {
+		if err := CheckName(to.Name); err != nil {
+			return err
+		}
+		keys = append(keys, entity.New(entity.Instance, project, to.Name))
+	}
+	unlock, err := s.tryBoth("move", keys)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	i, n, err := s.planMove(ctx, as, project, name, to)
+	if err != nil {
+		return err
+	}
+	if n != nil {
+		if err := s.move(ctx, i, n, to, count); err != nil {
+			return err
+		}
+		s.tell("instance-updated", n, as.Requestor(), nil)
+		i = n
+	}
+	if len(keys) == 1 {
+		return nil
+	}
+	err = s.renameLocked(ctx, project, name, to.Name, as.Requestor())
+	if err != nil && n != nil {
+		return fmt.Errorf("The instance is in pool %q now, but keeps its name: %w", to.Pool, err)
+	}
+	return err
+}
+
+// tryBoth locks an instance and a name that it is to have.
+func (s *Service) tryBoth(doing string, refs []entity.Ref) (func(), error) {
+	if len(refs) == 1 {
+		return s.lock(refs[0], doing)
+	}
+	unlock, err := s.Locks.TryLock(doing, refs[0], refs[1])
+	if err != nil {
+		return nil, errs.Invalid("Instance %q or %q is busy, try again later", refs[0].Name(), refs[1].Name())
+	}
+	return unlock, nil
+}
+
+// planMove finds out whether an instance, whose lock is held, can move. n is what it will
+// be; nil if it is in that pool already.
+func (s *Service) planMove(ctx context.Context, as auth.Caller, project, name string, to NewPlace) (i, n *Instance, err error) {
+	if i, err = s.Load(ctx, project, name); err != nil {
+		return nil, nil, err
+	}
+	if err := s.mustBeHere(i); err != nil {
+		return nil, nil, err
+	}
+	if err := s.lookAgain(ctx, i); err != nil {
+		return nil, nil, err
+	}
+	if err := s.settle(ctx, i); err != nil {
+		return nil, nil, err
+	}
+	n, err = s.checkMove(ctx, as, i, to)
+	return i, n, err
+}
+
+// checkMove refuses what cannot be, and changes nothing.
+func (s *Service) checkMove(ctx context.Context, as auth.Caller, i *Instance, to NewPlace) (*Instance, error) {
+	if st := s.State(i.ID); st != Stopped && st != Errored {
+		return nil, errs.Invalid("Instance is running; stop it before it moves to another pool")
+	}
+	if i.Config[volPending] == pendingDelete {
+		return nil, errs.Invalid("Instance %q is not whole: its delete has not ended", i.Name)
+	}
+	dev, root, err := rootDevice(i.ExpandedDevices())
+	if err != nil {
+		return nil, err
+	}
+	renamed := to.Name != "" && to.Name != i.Name
+	if renamed {
+		if err := CheckName(to.Name); err != nil {
+			return nil, err
+		}
+		if err := s.freeName(ctx, i.Project, to.Name); err != nil {
+			return nil, err
+		}
+	}
+	if root["pool"] == to.Pool {
+		if renamed {
+			return nil, nil
+		}
+		return nil, errs.Invalid("Instance %q is in storage pool %q already", i.Name, to.Pool)
+	}
+	n := i.clone()
+	root = maps.Clone(root)
+	root["pool"] = to.Pool
+	n.Devices[dev] = root
+	return n, s.judge(ctx, as, spec(i), n)
+}
+
+// freeName refuses a name that an instance has.
+func (s *Service) freeName(ctx context.Context, project, name string) error {
+	_, err := s.Load(ctx, project, name)
+	switch {
+	case err == nil:
+		return errs.Conflict("Name %q already in use", name)
+	case errs.Is(err, errs.KindNotFound):
+		return nil
+	}
+	return err
+}
+
+func (s *Service) move(ctx context.Context, i, n *Instance, to NewPlace, count func(int64)) error {
+	from, _, err := volume(i)
+	if err != nil {
+		return err
+	}
+	into, root, err := volume(n)
+	if err != nil {
+		return err
+	}
+	size, err := rootSize(root)
+	if err != nil {
+		return err
+	}
+	snaps, err := s.Snapshots(ctx, i)
+	if err != nil {
+		return err
+	}
+	kept := snaps
+	if to.Only {
+		kept = nil
+	}
+	if err := s.patchConfig(ctx, i, map[string]string{volPending: pendingMove + from.Pool + "/" + into.Pool}); err != nil {
+		return err
+	}
+	n.Config, n.expandedConfig = maps.Clone(i.Config), nil // the mark with it
+	s.liveOf(i.ID).closeFiles(anyFiles)
+	err = s.Storage.Copy(ctx, into, from, CopyOf{Snapshots: namesOf(kept), Size: size, Count: count})
+	if err == nil {
+		err = s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
+			if err := store(ctx, tx, n); err != nil {
+				return err
+			}
+			if to.Only {
+				if _, err := db.Exec(ctx, tx, stmtSnapshotsClear, i.ID); err != nil {
+					return err
+				}
+			}
+			return placeSnapshots(ctx, tx, n)
+		})
+	}
+	if err == nil {
+		i = n // from here on the rows name the new pool
+	}
+	// The instance is whole in either case. What is left of the other pool goes now, or
+	// before somebody does anything else to the instance.
+	clean, cancel := s.cleanup()
+	defer cancel()
+	if e := s.unmove(clean, i); e != nil {
+		log.From(ctx).Warn("Could not remove what a move has left; it is tried again before the next use", "instance", i.Name, "err", e)
+	}
+	return err
+}
+
+// unmove ends a move, or takes it back: the volume goes that the rows do not name. It may
+// run any number of times.
+func (s *Service) unmove(ctx context.Context, i *Instance) error {
+	a, b, _ := strings.Cut(strings.TrimPrefix(i.Config[volPending], pendingMove), "/")
+	v, _, err := volume(i)
+	if err != nil {
+		return err
+	}
+	for _, pool := range []string{a, b} {
+		if pool == v.Pool {
+			continue
+		}
+		other := v
+		other.Pool = pool
+		if err := s.Storage.Delete(ctx, other); err != nil {
+			return err
+		}
+	}
+	if err := s.Storage.Link(ctx, v); err != nil {
+		return err
+	}
+	return s.patchConfig(ctx, i, map[string]string{volPending: ""})
+}
