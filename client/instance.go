@@ -23,6 +23,10 @@ type InstanceClient interface {
 	CreateInstance(instance api.InstancesPost) (Operation, error)
 	// CreateInstanceFromImage makes an instance of an image on any server.
 	CreateInstanceFromImage(source ImageServer, image api.Image, req api.InstancesPost) (RemoteOperation, error)
+	// CopyInstance makes an instance of another one of the same server.
+	CopyInstance(source InstanceServer, instance api.Instance, args *InstanceCopyArgs) (RemoteOperation, error)
+	// CopyInstanceSnapshot makes an instance of a snapshot on the same server.
+	CopyInstanceSnapshot(source InstanceServer, instanceName string, snapshot api.InstanceSnapshot, args *InstanceSnapshotCopyArgs) (RemoteOperation, error)
 	UpdateInstance(name string, instance api.InstancePut, ETag string) (Operation, error)
 	RenameInstance(name string, instance api.InstancePost) (Operation, error)
 	MigrateInstance(name string, instance api.InstancePost) (Operation, error)
@@ -119,15 +123,11 @@ func (r *ProtocolLXD) CreateInstance(instance api.InstancesPost) (Operation, err
 // image lives elsewhere, this server fetches it from there by itself.
 func (r *ProtocolLXD) CreateInstanceFromImage(source ImageServer, image api.Image, req api.InstancesPost) (RemoteOperation, error) {
 	req.Source.Type = "image"
-	info, err := source.GetConnectionInfo()
+	info, same, err := r.sameServer(source)
 	if err != nil {
 		return nil, err
 	}
-	own, err := r.GetConnectionInfo()
-	if err != nil {
-		return nil, err
-	}
-	if info.URL == own.URL && info.SocketPath == own.SocketPath {
+	if same {
 		req.Source.Fingerprint = image.Fingerprint
 		if req.Source.Alias != "" {
 			req.Source.Fingerprint = ""

@@ -235,6 +235,7 @@ func fixture(t *testing.T, s *clienttest.Server) {
 	s.Fail("POST /1.0/instances/c2/exec", 400, "Instance is not running")
 	s.Fail("PUT /1.0/instances/nope/state", 404, "Instance not found")
 	s.Async("POST /1.0/instances", api.Operation{Resources: map[string][]string{"instances": {"/1.0/instances/c1"}}})
+	s.Async("POST /1.0/instances?project=p1", ok)
 
 	prof := api.Profile{Name: "default", UsedBy: []string{"/1.0/instances/c1"}, ProfilePut: api.ProfilePut{
 		Description: "Default profile", Config: map[string]string{"limits.cpu": "1"},

@@ -34,6 +34,7 @@ func commands() []func(*cli.App) *cobra.Command {
 		file.Command,
 		image.Command,
 		instance.Console,
+		instance.Copy,
 		instance.Delete,
 		instance.Exec,
 		instance.Info,

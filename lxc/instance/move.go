@@ -7,30 +7,64 @@ import (
 	"github.com/spf13/cobra"
 
 	"sett/lxc/cli"
+	"sett/shared/api"
 	"sett/shared/i18n"
 )
 
-// Move builds "lxc move", as far as it is a change of the name.
+// Move builds "lxc move", as far as it goes on one server.
 func Move(a *cli.App) *cobra.Command {
+	c := &copying{App: a}
 	cmd := cli.Command(cli.Help{
 		Use:     "move [<remote>:]<instance>[/<snapshot>] [<remote>:][<instance>[/<snapshot>]]",
-		Aliases: []string{"mv"}, Short: i18n.G("Move instances and snapshots to other names"),
-		Example: "lxc move c1 web\nlxc move c1/snap0 c1/before-upgrade",
-	}, 2, 2, func(cmd *cobra.Command, args []string) error {
-		r, err := a.Named(cmd, args[0], i18n.G("Missing instance name"))
-		if err != nil {
-			return err
-		}
-		remote, name, ok := strings.Cut(args[1], ":")
-		if !ok {
-			remote, name = r.Remote, args[1]
-		}
-		if remote != r.Remote || name == "" {
-			return errors.New(i18n.G("Moving instances to other servers is not implemented"))
+		Aliases: []string{"mv"}, Short: i18n.G("Move instances to other storage pools and names"),
+		Long:    i18n.G("An instance has to be stopped for it. It stays the same instance, with its addresses and its snapshots."),
+		Example: "lxc move c1 web\nlxc move c1/snap0 c1/before-upgrade\nlxc move c1 --storage fast",
+	}, 1, 2, c.move)
+	c.flags(cmd)
+	cli.Later(cmd, "target=")
+	return cmd
+}
+
+func (c *copying) move(cmd *cobra.Command, args []string) error {
+	r, err := c.Named(cmd, args[0], i18n.G("Missing instance name"))
+	if err != nil {
+		return err
+	}
+	remote, name, ok := strings.Cut(cli.OptionalArg(args, 1), ":")
+	if !ok {
+		remote, name = r.Remote, remote
+	}
+	if remote != r.Remote {
+		return errors.New(i18n.G("Moving instances to other servers is not implemented"))
+	}
+	overrides := len(c.config)+len(c.devices)+len(c.profiles) > 0 || c.noProfiles
+	if c.storage == "" && c.project == "" {
+		switch {
+		case overrides:
+			return errors.New(i18n.G("Can't override configuration or profiles in local rename"))
+		case c.instanceOnly:
+			return errors.New(i18n.G("--instance-only is for moves to other storage pools"))
+		case name == "":
+			return errors.New(i18n.G("Nothing to do: neither another name nor another storage pool is given"))
 		}
 		return rename(r, name)
-	})
-	cli.Later(cmd, "allow-inconsistent", "c/config=", "d/device=", "instance-only", "mode=", "no-profiles", "p/profile=",
-		"stateless", "s/storage=", "target=", "target-project=")
-	return cmd
+	}
+	if strings.Contains(r.Name, "/") {
+		return errors.New(i18n.G("Snapshots move with their instance"))
+	}
+	if overrides {
+		return errors.New(i18n.G("Can't override configuration or profiles in a move between storage pools; change them afterwards"))
+	}
+	if name == "" {
+		name = r.Name
+	}
+	op, err := r.Server.MigrateInstance(r.Name, api.InstancePost{Name: name, Migration: true, Live: !c.stateless, Pool: c.storage, Project: c.project,
+		InstanceOnly: c.instanceOnly, ContainerOnly: c.instanceOnly, AllowInconsistent: c.inconsistent})
+	if err != nil {
+		return err
+	}
+	progress := c.Progress(i18n.G("Transferring instance: %s"))
+	defer progress.Done("")
+	_, _ = op.AddHandler(progress.UpdateOp)
+	return op.Wait()
 }

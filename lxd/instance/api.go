@@ -109,7 +109,11 @@ func (s *Service) handleCreate(ctx context.Context, r *rest.Request) (rest.Respo
 		return nil, err
 	}
 	by := r.Caller().Requestor()
-	o, err := s.operation(ctx, r, p.Instance, "Creating instance", func(ctx context.Context, o *op.Operation) error {
+	refs := []entity.Ref{p.Instance.Ref()}
+	if p.from != nil {
+		refs = append(refs, p.from.instance.Ref())
+	}
+	o, err := s.operationOn(ctx, r, refs, "Creating instance", func(ctx context.Context, o *op.Operation) error {
 		p.Meter(o)
 		return s.Create(ctx, p, by)
 	})
@@ -122,8 +126,17 @@ func (s *Service) handleCreate(ctx context.Context, r *rest.Request) (rest.Respo
 
 // operation starts an operation on an instance and makes the answer.
 func (s *Service) operation(ctx context.Context, r *rest.Request, i *Instance, what string, run func(context.Context, *op.Operation) error) (rest.Response, error) {
-	o, err := s.Ops.Start(ctx, op.Spec{Description: what, Project: i.Project, Resources: []entity.Ref{i.Ref()},
-		MoreResources: map[string][]string{"containers": {"/1.0/containers/" + i.Name}}, Requestor: r.Caller().Requestor(), Run: run})
+	return s.operationOn(ctx, r, []entity.Ref{i.Ref()}, what, run)
+}
+
+// operationOn is operation for several instances.
+func (s *Service) operationOn(ctx context.Context, r *rest.Request, refs []entity.Ref, what string, run func(context.Context, *op.Operation) error) (rest.Response, error) {
+	var old []string
+	for _, ref := range refs {
+		old = append(old, "/1.0/containers/"+ref.Name())
+	}
+	o, err := s.Ops.Start(ctx, op.Spec{Description: what, Project: refs[0].Project, Resources: refs,
+		MoreResources: map[string][]string{"containers": old}, Requestor: r.Caller().Requestor(), Run: run})
 	if err != nil {
 		return nil, err
 	}
