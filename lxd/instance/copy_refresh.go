@@ -128,14 +128,15 @@ func noted(c map[string]string) map[string]string {
 
 // keepOwn is for the clients that end a refresh by writing all that the origin says over
 // what the copy says, as LXD's do: it leaves the copy what is its own, such as its
-// addresses and the ids on its disk. It counts for one update after a refresh.
-func (l *live) keepOwn(now, asked map[string]string) map[string]string {
+// addresses and the ids on its disk. It counts for one update after a refresh, and
+// tells whether this is it.
+func (l *live) keepOwn(now, asked map[string]string) (map[string]string, bool) {
 	l.mu.Lock()
 	twin := l.twin
 	l.twin = nil
 	l.mu.Unlock()
 	if twin == nil {
-		return asked
+		return asked, false
 	}
 	asked = maps.Clone(asked)
 	for k, v := range noted(now) {
@@ -148,5 +149,21 @@ func (l *live) keepOwn(now, asked map[string]string) map[string]string {
 			delete(asked, k)
 		}
 	}
-	return asked
+	return asked, true
+}
+
+// keepPool does the same for the root disk, which stays in its pool.
+func keepPool(now, n *Instance) error {
+	if samePool(now, n) == nil {
+		return nil
+	}
+	name, root, err := rootDevice(now.ExpandedDevices())
+	if err != nil {
+		return err
+	}
+	if other, _, err := rootDevice(n.ExpandedDevices()); err == nil && n.Devices[other] != nil {
+		delete(n.Devices, other)
+	}
+	n.Devices[name], n.expandedDevices = maps.Clone(root), nil
+	return nil
 }

@@ -460,7 +460,7 @@ func TestFailedRefreshKeepsWhatWasThere(t *testing.T) {
 func TestRefreshByOlderClients(t *testing.T) {
 	t.Parallel()
 	w := original(t)
-	w.ok(w.copyOf("c1", "c2"))
+	w.ok(w.copyOf("c1", "c2", intoOther))
 	before := w.load("c2").Config
 	w.ok(w.update(func(c *instance.Change) { c.Config["user.colour"] = "green" }))
 	w.ok(w.copyOf("c1", "c2", refresh))
@@ -477,8 +477,8 @@ func TestRefreshByOlderClients(t *testing.T) {
 			t.Errorf("%s was %q and is %q", k, v, after[k])
 		}
 	}
-	if after["user.colour"] != "green" {
-		t.Errorf("%v", after)
+	if d := w.load("c2").Devices; after["user.colour"] != "green" || d["root"]["pool"] != "other" {
+		t.Errorf("%v %v", after, d)
 	}
 	if err := put(); err == nil || !strings.Contains(err.Error(), "the daemon's own") {
 		t.Errorf("without a refresh: %v", err)

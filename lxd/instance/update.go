@@ -48,7 +48,8 @@ func (s *Service) Update(ctx context.Context, as auth.Caller, old *Instance, c C
 	if err := s.mustBeHere(now); err != nil {
 		return err
 	}
-	c.Config = s.liveOf(now.ID).keepOwn(now.Config, c.Config)
+	var refreshed bool
+	c.Config, refreshed = s.liveOf(now.ID).keepOwn(now.Config, c.Config)
 	// What the daemon itself noted since the caller looked stays, unless the caller
 	// changes that very key.
 	for k := range config2(old.Config, now.Config) {
@@ -95,6 +96,11 @@ func (s *Service) Update(ctx context.Context, as auth.Caller, old *Instance, c C
 	}
 	if err := checkTwice(n.Profiles); err != nil {
 		return err
+	}
+	if refreshed {
+		if err := keepPool(old, n); err != nil {
+			return err
+		}
 	}
 	forgetRemoved(old, n)
 	noteRoot(old, n)
