@@ -2,7 +2,6 @@ package idmap
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -35,7 +34,7 @@ func Shift(ctx context.Context, path string, from, to Map) error {
 		return &os.PathError{Op: "open", Path: path, Err: err}
 	}
 	defer unix.Close(fd)
-	s := &shifter{from: from, to: to, seen: map[inode]bool{}}
+	s := &shifter{ids: Shifter{From: from, To: to}, seen: map[inode]bool{}}
 	var st unix.Statx_t
 	if err := s.stat(fd, &st); err != nil {
 		return &os.PathError{Op: "stat", Path: path, Err: err}
@@ -50,28 +49,13 @@ type inode struct {
 }
 
 type shifter struct {
-	from, to Map
-	mount    uint64
-	seen     map[inode]bool // files with more than one name
+	ids   Shifter
+	mount uint64
+	seen  map[inode]bool // files with more than one name
 }
 
 func (s *shifter) stat(fd int, st *unix.Statx_t) error {
 	return unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_SYMLINK_NOFOLLOW, unix.STATX_BASIC_STATS|unix.STATX_MNT_ID, st)
-}
-
-func (s *shifter) uid(id uint32) uint32 { return s.id(id, s.from.GuestUID, s.to.HostUID) }
-func (s *shifter) gid(id uint32) uint32 { return s.id(id, s.from.GuestGID, s.to.HostGID) }
-
-func (s *shifter) id(id uint32, in, out func(int64) (int64, bool)) uint32 {
-	guest, ok := in(int64(id))
-	if !ok {
-		return id
-	}
-	host, ok := out(guest)
-	if !ok {
-		return id
-	}
-	return uint32(host)
 }
 
 // node changes one inode, which fd (O_PATH) holds, and what is below it.
@@ -138,7 +122,7 @@ func (s *shifter) below(ctx context.Context, fd int, path string, depth int) err
 func procPath(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
 
 func (s *shifter) change(fd int, st *unix.Statx_t, kind uint32) error {
-	uid, gid := s.uid(st.Uid), s.gid(st.Gid)
+	uid, gid := s.ids.UID(st.Uid), s.ids.GID(st.Gid)
 	file := procPath(fd)
 	var caps []byte
 	var err error
@@ -159,7 +143,7 @@ func (s *shifter) change(fd int, st *unix.Statx_t, kind uint32) error {
 		}
 	}
 	if caps != nil {
-		if err := unix.Setxattr(file, "security.capability", shiftCaps(caps, s), 0); err != nil {
+		if err := unix.Setxattr(file, "security.capability", s.ids.Caps(caps), 0); err != nil {
 			return fmt.Errorf("capabilities: %w", err)
 		}
 	}
@@ -174,7 +158,7 @@ func (s *shifter) change(fd int, st *unix.Statx_t, kind uint32) error {
 		if err != nil {
 			return err
 		}
-		if acl == nil || !shiftACL(acl, s) {
+		if acl == nil || !s.ids.ACL(acl) {
 			continue
 		}
 		if err := unix.Setxattr(file, name, acl, 0); err != nil {
@@ -200,51 +184,4 @@ func getxattr(path, name string) ([]byte, error) {
 			return nil, err
 		}
 	}
-}
-
-// shiftACL changes the ids of an ACL as the kernel's xattr has it: a header of 4
-// bytes, then entries of tag (2), permissions (2) and id (4). It reports whether
-// any id changed.
-func shiftACL(acl []byte, s *shifter) bool {
-	const user, group = 2, 8 // ACL_USER, ACL_GROUP: the tags that have an id
-	le, changed := binary.LittleEndian, false
-	for i := 4; i+8 <= len(acl); i += 8 {
-		id := le.Uint32(acl[i+4:])
-		now := id
-		switch le.Uint16(acl[i:]) {
-		case user:
-			now = s.uid(id)
-		case group:
-			now = s.gid(id)
-		}
-		if now != id {
-			le.PutUint32(acl[i+4:], now)
-			changed = true
-		}
-	}
-	return changed
-}
-
-// shiftCaps changes whose root a file's capabilities count for. Version 2 means
-// the host's and is 20 bytes long; version 3 names a root in 4 more.
-func shiftCaps(caps []byte, s *shifter) []byte {
-	const v2, v3, versionMask = 0x02000000, 0x03000000, 0xff000000
-	le := binary.LittleEndian
-	if len(caps) < 20 {
-		return caps
-	}
-	head, root := le.Uint32(caps), uint32(0)
-	if head&versionMask == v3 && len(caps) >= 24 {
-		root = le.Uint32(caps[20:])
-	} else if head&versionMask != v2 {
-		return caps
-	}
-	now := s.uid(root)
-	out := append([]byte(nil), caps[:20]...)
-	if now == 0 {
-		le.PutUint32(out, head&^uint32(versionMask)|v2)
-		return out
-	}
-	le.PutUint32(out, head&^uint32(versionMask)|v3)
-	return le.AppendUint32(out, now)
 }
