@@ -43,6 +43,7 @@ func commands() []func(*cli.App) *cobra.Command {
 		instance.List,
 		instance.Move,
 		instance.Pause,
+		instance.Publish,
 		instance.Rename,
 		instance.Restart,
 		instance.Restore,

@@ -42,7 +42,7 @@ func (i image) importCmd() *cobra.Command {
 			return errors.New(i18n.G("Bad fingerprint"))
 		}
 		i.Say(i18n.G("Image imported with fingerprint: %s"), fp)
-		return moveAliases(r.Server, aliases, fp)
+		return MoveAliases(r.Server, aliases, fp)
 	})
 	cmd.Flags().BoolVar(&public, "public", false, i18n.G("Make image public"))
 	cmd.Flags().StringArrayVar(&aliases, "alias", nil, i18n.G("New aliases to add to the image")+"``")
@@ -126,8 +126,8 @@ func (i image) upload(r cli.Resource, req api.ImagesPost, p importArgs) (client.
 	return op, op.Wait()
 }
 
-// moveAliases makes the aliases point at an image, wherever they pointed before.
-func moveAliases(s client.InstanceServer, aliases []string, fingerprint string) error {
+// MoveAliases makes the aliases point at an image, wherever they pointed before.
+func MoveAliases(s client.InstanceServer, aliases []string, fingerprint string) error {
 	for _, name := range aliases {
 		if _, _, err := s.GetImageAlias(name); err == nil {
 			if err := s.DeleteImageAlias(name); err != nil {

@@ -83,7 +83,8 @@ func (d *Daemon) build(context.Context) error {
 		unpacker = unpack.Jail{}
 	}
 	s.images = image.New(image.Deps{DB: global, Bus: d.bus, Ops: d.ops, Locks: locks, Pools: s.storage, Unpacker: unpacker,
-		Dir: d.o.Dir, Here: d.here, Relay: s.relay})
+		Dir: d.o.Dir, Here: d.here, Relay: s.relay,
+		Config: func(ctx context.Context) (map[string]string, error) { return s.server.Config(ctx) }})
 	vols := volumes{s.storage, s.images}
 	var nets []netdriver.Driver
 	if d.o.NetworkDrivers != nil {
@@ -97,6 +98,7 @@ func (d *Daemon) build(context.Context) error {
 		Dir: d.o.Dir, Daemon: Name(d.o.Dir), Here: d.here, Relay: s.relay, Architecture: readHost().machine,
 	})
 	s.profiles.Attach(s.instances)
+	s.images.Attach(s.instances)
 	s.exec = exec.New(s.instances, d.ops, d.bus)
 	s.metadata = metadata.New(s.instances, d.bus)
 	s.console = console.New(s.instances, d.ops, d.bus)

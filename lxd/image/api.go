@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"sett/lxd/entity"
@@ -104,15 +103,8 @@ func (s *Service) own(ctx context.Context, r *rest.Request) (Image, error) {
 }
 
 func (s *Service) handleCreate(ctx context.Context, r *rest.Request) (rest.Response, error) {
-	if strings.HasPrefix(r.Header("Content-Type"), "application/json") {
-		req, err := rest.Decode[api.ImagesPost](r)
-		if err != nil {
-			return nil, err
-		}
-		if req.Source == nil {
-			return nil, errs.Invalid("The request names no source of the image")
-		}
-		return nil, errs.NotImplemented("Adding an image from source type %q is not implemented; upload its file", req.Source.Type)
+	if isJSON(r) {
+		return s.handleMake(ctx, r)
 	}
 	if r.Header("X-LXD-secret") != "" {
 		return nil, errs.NotImplemented("Receiving pushed images is not implemented")

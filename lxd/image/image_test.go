@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -53,6 +54,10 @@ type world struct {
 	s      *image.Service
 	caller auth.Caller
 	server http.Handler
+	ops    *op.Manager
+	config map[string]string // the server's
+	full   atomic.Bool       // the disk with the images
+	onLook func()            // runs when somebody looks whether it is
 }
 
 func setup(t *testing.T) *world {
@@ -63,7 +68,15 @@ func setup(t *testing.T) *world {
 	}
 	bus := event.NewBus("")
 	ops := op.New(t.Context(), bus, "", time.Minute)
-	w.s = image.New(image.Deps{DB: w.db, Bus: bus, Ops: ops, Locks: lock.New(), Pools: w.pools, Unpacker: jail{}, Dir: w.dir})
+	w.ops = ops
+	w.s = image.New(image.Deps{DB: w.db, Bus: bus, Ops: ops, Locks: lock.New(), Pools: w.pools, Unpacker: jail{}, Dir: w.dir,
+		Config: func(context.Context) (map[string]string, error) { return w.config, nil },
+		Full: func(*os.File) bool {
+			if w.onLook != nil {
+				w.onLook()
+			}
+			return w.full.Load()
+		}})
 	rs := append(w.s.Routes(), rest.Route{Path: "/1.0/operations/{id}", Method: "GET", Summary: "x", Need: auth.Public,
 		Handler: func(ctx context.Context, r *rest.Request) (rest.Response, error) {
 			o, err := ops.Get(r.Value(0))

@@ -27,12 +27,13 @@ func (s *Service) Routes() []rest.Route {
 	reply := func(v any) func(*rest.Route) { return func(r *rest.Route) { r.Reply = v } }
 	etag := func(r *rest.Route) { r.ETag = true }
 	stream := func(r *rest.Route) { r.Body = rest.Body{Type: api.ImagesPost{}, Stream: true} }
+	made := func(r *rest.Route) { r.Where, r.Locate = rest.OnObject, s.locateSource }
 	export.Where, export.Locate = rest.OnObject, s.locate
 	file := rest.Route{Path: "/internal/images/{fingerprint}"}
 	part := rest.Route{Path: "/internal/images/{fingerprint}/{part}"}
 	return []rest.Route{
 		all.As(http.MethodGet, "List the images", auth.Public, s.handleList, reply([]api.Image{}), func(r *rest.Route) { r.Lists = true }),
-		all.As(http.MethodPost, "Add an image", auth.EditProject, s.handleCreate, stream),
+		all.As(http.MethodPost, "Add an image", auth.EditProject, s.handleCreate, stream, made),
 		one.As(http.MethodGet, "Show an image", auth.Public, s.handleGet, reply(api.Image{}), etag),
 		one.As(http.MethodPut, "Replace what can change about an image", auth.EditProject, s.handlePut, body(api.ImagePut{}), etag),
 		one.As(http.MethodPatch, "Change an image", auth.EditProject, s.handlePatch, body(api.ImagePut{}), etag),

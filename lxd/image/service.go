@@ -45,13 +45,31 @@ type Deps struct {
 	Dir      string        // LXD_DIR
 	Here     *cluster.Here // this member
 	Relay    *relay.Relay  // the way to the others
+	// Config is the server's configuration.
+	Config func(ctx context.Context) (map[string]string, error)
+	// Full reports whether the file system of a file is nearly full; nil stands for
+	// the usual.
+	Full func(f *os.File) bool
 }
 
 // Service holds the rules of images.
-type Service struct{ Deps }
+type Service struct {
+	Deps
+	instances Instances
+}
 
-// New makes the service.
-func New(d Deps) *Service { return &Service{d} }
+// New makes the service. The instances come later, by Attach, because they stand above
+// images.
+func New(d Deps) *Service {
+	if d.Full == nil {
+		d.Full = unpack.IsFull
+	}
+	return &Service{Deps: d}
+}
+
+// Attach says where the instances are that images can be made of. It is called once,
+// before any request.
+func (s *Service) Attach(i Instances) { s.instances = i }
 
 // Ref names an image.
 func ref(project, fingerprint string) entity.Ref {

@@ -43,6 +43,8 @@ type upload struct {
 	properties  map[string]string
 	profiles    []string
 	aliases     []api.ImageAlias
+	autoUpdate  bool
+	created     time.Time // zero: as its metadata says
 }
 
 func (u *upload) meta() string   { return filepath.Join(u.dir, "meta") }
@@ -172,8 +174,11 @@ func (s *Service) accept(ctx context.Context, project string, up *upload, by *ev
 		meta.Properties[k] = v
 	}
 	i := &Image{row: row{Project: project, Fingerprint: up.fingerprint, Filename: up.filename, Size: up.size, Public: up.public,
-		Architecture: meta.Architecture, Created: unixTime(meta.CreationDate), Expires: unixTime(meta.ExpiryDate), Uploaded: time.Now().UTC()},
+		Architecture: meta.Architecture, Created: unixTime(meta.CreationDate), Expires: unixTime(meta.ExpiryDate), Uploaded: time.Now().UTC(), AutoUpdate: up.autoUpdate},
 		Properties: meta.Properties, Profiles: up.profiles}
+	if !up.created.IsZero() {
+		i.Created = up.created
+	}
 	if i.Profiles == nil {
 		i.Profiles = []string{"default"}
 	}

@@ -35,6 +35,11 @@ func (s *Service) remove(ctx context.Context, i *Instance, by *event.Requestor) 
 	if Protected.Get(i.ExpandedConfig()) {
 		return errs.Forbidden("Instance is protected from being deleted (%s)", Protected.Name())
 	}
+	unlock, err := s.lockAllSnapshots(ctx, i, "delete")
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	if err := s.patchConfig(ctx, i, map[string]string{volPending: pendingDelete}); err != nil {
 		return err
 	}

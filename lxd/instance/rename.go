@@ -55,6 +55,11 @@ func (s *Service) renameLocked(ctx context.Context, project, name, to string, by
 	if err != nil {
 		return err
 	}
+	kept, err := s.lockAllSnapshots(ctx, i, "rename")
+	if err != nil {
+		return err
+	}
+	defer kept()
 	if err := s.patchConfig(ctx, i, map[string]string{volPending: pendingRename + to}); err != nil {
 		return err
 	}

@@ -194,11 +194,16 @@ func (s *Service) DeleteSnapshot(ctx context.Context, project, instance, name st
 
 // dropSnapshot removes the data and, last, the row: what was cut off can be done again.
 func (s *Service) dropSnapshot(ctx context.Context, i *Instance, v Volume, sn *Snapshot, by *event.Requestor) error {
+	unlock, err := s.lockSnapshots(i, "delete", sn.Name)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	s.liveOf(i.ID).closeFiles(sn.Name)
 	if err := s.Storage.DeleteSnapshot(ctx, v, sn.Name); err != nil {
 		return err
 	}
-	err := s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
+	err = s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
 		_, err := db.Exec(ctx, tx, stmtSnapshotDelete, sn.ID)
 		return err
 	})
@@ -232,6 +237,11 @@ func (s *Service) RenameSnapshot(ctx context.Context, project, instance, name, t
 	if err != nil {
 		return err
 	}
+	kept, err := s.lockSnapshots(i, "rename", name)
+	if err != nil {
+		return err
+	}
+	defer kept()
 	// Data and rows cannot change as one; the mark says which way back there is.
 	if err := s.patchConfig(ctx, i, map[string]string{volPending: pendingSnap + name + "/" + to}); err != nil {
 		return err

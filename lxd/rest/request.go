@@ -198,10 +198,13 @@ func DecodeFields[T any](r *Request) (T, map[string]json.RawMessage, error) {
 }
 
 // ReadBody reads the JSON body, for handlers that decode it under a lock later: a slow
-// client must not hold that up.
+// client must not hold that up. It can be sent on to another member still.
 func (r *Request) ReadBody() error {
 	b, err := r.body()
 	r.read = b
+	if err == nil {
+		r.http.Body = io.NopCloser(bytes.NewReader(b))
+	}
 	return err
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"sett/lxd/certificate"
 	"sett/lxd/config"
+	"sett/lxd/image"
 	"sett/lxd/member"
 	"sett/shared/errs"
 	"sett/shared/validate"
@@ -39,14 +40,14 @@ var autoUpdate = config.New("images.auto_update_interval", "integer", int64(0), 
 var unbuilt = []string{
 	"backups.compression_algorithm", "candid.*", "cluster.images_minimal_replica", "core.bgp_*", "core.debug_address", "core.dns_address",
 	"core.https_allowed_*", "core.https_trusted_proxy", "core.metrics_*", "core.proxy_*", "core.storage_buckets_address", "core.trust_ca_certificates", "images.auto_update_*",
-	"images.compression_algorithm", "images.default_architecture", "images.remote_cache_expiry", "maas.*", "network.ovn.*",
+	"images.default_architecture", "images.remote_cache_expiry", "maas.*", "network.ovn.*",
 	"rbac.*", "storage.backups_volume", "storage.images_volume",
 }
 
 // Keys is the table of the server's configuration.
 func Keys() config.Table {
 	ks := []config.Declared{ShutdownTimeout, HTTPSAddress, autoUpdate, config.Any("user.*", config.Live(), config.Doc("Free text of the user's"))}
-	ks = append(ks, member.ServerKeys()...)
+	ks = append(append(ks, member.ServerKeys()...), image.ServerKeys()...)
 	for _, k := range unbuilt {
 		ks = append(ks, config.Unbuilt(k))
 	}

@@ -64,6 +64,22 @@ func (w *Writer) Tree(ctx context.Context, root *os.File, prefix string, o Optio
 	return t.dir(ctx, fd, st, "")
 }
 
+// OpenFolder opens the folder name directly below dir, to be packed. Neither may be a
+// link.
+func OpenFolder(dir, name string) (*os.File, error) {
+	const flags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
+	d, err := retry(func() (int, error) { return unix.Open(dir, flags, 0) })
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: dir, Err: err}
+	}
+	defer unix.Close(d)
+	fd, err := retry(func() (int, error) { return unix.Openat(d, name, flags, 0) })
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: name, Err: err}
+	}
+	return os.NewFile(uintptr(fd), name), nil
+}
+
 // dup opens the folder again: reading it must not move the caller's place in it.
 func dup(root *os.File) (fd int, err error) {
 	conn, err := root.SyscallConn()

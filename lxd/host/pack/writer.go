@@ -17,6 +17,8 @@ import (
 // it is written to.
 type Writer struct {
 	*tar.Writer
+	// Time is when the caller's own files were changed; zero stands for now.
+	Time  time.Time
 	out   io.Writer
 	buf   []byte
 	bytes int64 // of files' contents so far
@@ -29,7 +31,10 @@ func NewWriter(w io.Writer) *Writer {
 
 // File writes a small file of root's.
 func (w *Writer) File(name string, mode int64, content []byte) error {
-	h := &tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: mode, Size: int64(len(content)), ModTime: time.Now(), Format: tar.FormatPAX}
+	h := &tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: mode, Size: int64(len(content)), ModTime: w.Time, Format: tar.FormatPAX}
+	if h.ModTime.IsZero() {
+		h.ModTime = time.Now()
+	}
 	if err := w.WriteHeader(h); err != nil {
 		return err
 	}

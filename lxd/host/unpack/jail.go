@@ -100,7 +100,7 @@ func (j Jail) unpack(ctx context.Context, path string, to *os.File, only []strin
 	switch {
 	case !errors.As(err, &f):
 		return err
-	case f.says("No space left on device") || isFull(to):
+	case f.says("No space left on device") || IsFull(to):
 		return fmt.Errorf("%w: %s", unix.ENOSPC, f.text)
 	case f.says("Disk quota exceeded") || f.says("Wrote only"): // tar's words for a short write
 		return fmt.Errorf("%w: %s", unix.EDQUOT, f.text)
@@ -205,9 +205,9 @@ func (j Jail) run(ctx context.Context, what child.Job, stdin *os.File, stdout io
 	return &failed{text}
 }
 
-// isFull reports whether a file system is nearly full. The reserve is a 64th of it, but
+// IsFull reports whether a file system is nearly full. The reserve is a 64th of it, but
 // at most 64 MiB: on a host's own disk the database needs room too.
-func isFull(dir *os.File) bool {
+func IsFull(dir *os.File) bool {
 	var st unix.Statfs_t
 	if err := unix.Fstatfs(int(dir.Fd()), &st); err != nil {
 		return false
@@ -222,7 +222,7 @@ func watch(ctx context.Context, stop context.CancelCauseFunc, dir *os.File, done
 	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		if isFull(dir) {
+		if IsFull(dir) {
 			stop(unix.ENOSPC)
 			return
 		}

@@ -41,17 +41,26 @@ func (v *Volume) Close() error { return v.root.Close() }
 // and gets an empty one.
 func (v *Volume) Metadata() (api.ImageMetadata, error) {
 	var m api.ImageMetadata
-	b, err := v.root.Read(metadataFile, MaxMetadata)
-	if errors.Is(err, fs.ErrNotExist) {
-		return m, nil
-	}
-	if err == nil {
-		err = yaml.Unmarshal(b, &m)
-	}
+	b, err := v.MetadataText()
 	if err != nil {
+		return m, err
+	}
+	if err := yaml.Unmarshal(b, &m); err != nil {
 		return m, errs.Invalid("The instance's metadata.yaml cannot be read: %v", err)
 	}
 	return m, nil
+}
+
+// MetadataText is metadata.yaml as it stands there; empty where there is none.
+func (v *Volume) MetadataText() ([]byte, error) {
+	b, err := v.root.Read(metadataFile, MaxMetadata)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, errs.Invalid("The instance's metadata.yaml cannot be read: %v", err)
+	}
+	return b, nil
 }
 
 // SetMetadata replaces metadata.yaml.
