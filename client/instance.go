@@ -28,6 +28,7 @@ type InstanceClient interface {
 	// CopyInstanceSnapshot makes an instance of a snapshot on the same server.
 	CopyInstanceSnapshot(source InstanceServer, instanceName string, snapshot api.InstanceSnapshot, args *InstanceSnapshotCopyArgs) (RemoteOperation, error)
 	UpdateInstance(name string, instance api.InstancePut, ETag string) (Operation, error)
+	RebuildInstance(name string, req api.InstanceRebuildPost) (Operation, error)
 	RenameInstance(name string, instance api.InstancePost) (Operation, error)
 	MigrateInstance(name string, instance api.InstancePost) (Operation, error)
 	DeleteInstance(name string) (Operation, error)
@@ -162,6 +163,12 @@ func (r *ProtocolLXD) CreateInstanceFromImage(source ImageServer, image api.Imag
 // UpdateInstance replaces what can be changed about an instance.
 func (r *ProtocolLXD) UpdateInstance(name string, instance api.InstancePut, etag string) (Operation, error) {
 	op, _, err := r.queryOperation(http.MethodPut, path("instances", name), instance, etag)
+	return op, err
+}
+
+// RebuildInstance makes a stopped instance anew of an image of its server, or of none.
+func (r *ProtocolLXD) RebuildInstance(name string, req api.InstanceRebuildPost) (Operation, error) {
+	op, _, err := r.queryOperation(http.MethodPost, path("instances", name, "rebuild"), req, "")
 	return op, err
 }
 

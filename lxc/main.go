@@ -44,6 +44,7 @@ func commands() []func(*cli.App) *cobra.Command {
 		instance.Move,
 		instance.Pause,
 		instance.Publish,
+		instance.Rebuild,
 		instance.Rename,
 		instance.Restart,
 		instance.Restore,

@@ -26,9 +26,15 @@ func (s volumes) CheckPool(ctx context.Context, pool string) error {
 }
 
 func (s volumes) CreateFromImage(ctx context.Context, v instance.Volume, fingerprint string, size int64) error {
-	return s.pools.CreateFromImage(ctx, rootOf(v), fingerprint, size, func(ctx context.Context, dir string) error {
-		return s.images.Fill(ctx, fingerprint, dir)
-	})
+	return s.pools.CreateFromImage(ctx, rootOf(v), fingerprint, size, s.filler(fingerprint))
+}
+
+func (s volumes) filler(fingerprint string) driver.Filler {
+	return func(ctx context.Context, dir string) error { return s.images.Fill(ctx, fingerprint, dir) }
+}
+
+func (s volumes) Rebuild(ctx context.Context, v instance.Volume, fingerprint string, size int64) error {
+	return s.pools.RebuildVolume(ctx, rootOf(v), fingerprint, size, s.filler(fingerprint))
 }
 
 func (s volumes) CreateEmpty(ctx context.Context, v instance.Volume, size int64) error {

@@ -44,6 +44,7 @@ type pools struct {
 	calls  []string
 	size   map[instance.Volume]int64
 	mounts int
+	seen   int             // users of snapshots
 	meet   *sync.WaitGroup // all who mount wait for each other
 }
 
@@ -150,7 +151,12 @@ func (p *pools) Usage(context.Context, []instance.Volume) (map[instance.Volume]i
 type images struct{}
 
 func (images) Resolve(_ context.Context, _ string, src api.InstanceSource) (instance.Image, error) {
-	if src.Alias != "debian" {
+	switch {
+	case src.Alias == "alpine" || src.Fingerprint == "def":
+		return instance.Image{Fingerprint: "def", Architecture: "i686", Type: "container", Properties: map[string]string{"os": "Alpine", "release": "3"}}, nil
+	case src.Alias == "arm":
+		return instance.Image{Fingerprint: "fff", Architecture: "aarch64"}, nil
+	case src.Alias != "debian":
 		return instance.Image{}, errs.NotFound("Image %q not found", src.Alias)
 	}
 	return instance.Image{Fingerprint: "abc", Architecture: "x86_64", Type: "container", Properties: map[string]string{"os": "Debian"}}, nil

@@ -84,6 +84,7 @@ const (
 	pendingRestore = "restore "         // and the snapshot
 	pendingSnap    = "rename snapshot " // and both names, which hold no slash, with one between
 	pendingMove    = "move "            // and both pools, likewise
+	pendingRebuild = "rebuild "         // and the fingerprint of the image; none: to an empty root
 	volatilePrefix = "volatile."
 )
 

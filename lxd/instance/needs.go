@@ -40,6 +40,9 @@ type Storage interface {
 	Refresh(ctx context.Context, dst, src Volume, o CopyOf) error
 	// Link makes the short way to the instance's volume lead to this one.
 	Link(ctx context.Context, v Volume) error
+	// Rebuild puts the content of an image in place of that of the volume, which nobody
+	// uses, or an empty root where fingerprint is empty, in one step.
+	Rebuild(ctx context.Context, v Volume, fingerprint string, size int64) error
 	// Exists reports whether a volume is there; one that is still being made is not.
 	Exists(ctx context.Context, v Volume) (bool, error)
 	Delete(ctx context.Context, v Volume) error // record and data; absence is success

@@ -162,6 +162,8 @@ func (s *Service) settle(ctx context.Context, i *Instance) error {
 		what, do = "a move between pools could not be ended or taken back", s.unmove
 	case strings.HasPrefix(p, pendingRestore):
 		what, do = "a restore of it could not be ended", s.restoreAgain
+	case strings.HasPrefix(p, pendingRebuild):
+		what, do = "a rebuild of it could not be ended", s.rebuildAgain
 	}
 	if err := do(ctx, i); err != nil {
 		return fmt.Errorf("Instance %q is not whole, %s: %w", i.Name, what, err)
@@ -171,7 +173,7 @@ func (s *Service) settle(ctx context.Context, i *Instance) error {
 
 // halfDone tells of marks that settle deals with.
 func halfDone(pending string) bool {
-	for _, p := range []string{pendingSnap, pendingRename, pendingRestore, pendingMove} {
+	for _, p := range []string{pendingSnap, pendingRename, pendingRestore, pendingMove, pendingRebuild} {
 		if strings.HasPrefix(pending, p) {
 			return true
 		}

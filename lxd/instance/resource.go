@@ -17,6 +17,9 @@ func (s *Service) Routes() []rest.Route {
 	state.Path += "/state"
 	logs.Path += "/logs"
 	logFile.Path += "/logs/{file}"
+	rebuild := one
+	rebuild.Path += "/rebuild"
+	rebuild.Extension = "instances_rebuild"
 	body := func(v any) func(*rest.Route) { return func(r *rest.Route) { r.Body.Type = v } }
 	reply := func(v any) func(*rest.Route) { return func(r *rest.Route) { r.Reply = v } }
 	etag := func(r *rest.Route) { r.ETag = true }
@@ -31,6 +34,7 @@ func (s *Service) Routes() []rest.Route {
 		one.As(http.MethodPatch, "Change the configuration of an instance", auth.EditProject, s.handlePatch, body(api.InstancePut{}), etag),
 		one.As(http.MethodPost, "Rename an instance", auth.EditProject, s.handlePost, body(api.InstancePost{})),
 		one.As(http.MethodDelete, "Delete an instance", auth.EditProject, s.handleDelete),
+		rebuild.As(http.MethodPost, "Make an instance anew of another image, or of none", auth.EditProject, s.handleRebuild, body(api.InstanceRebuildPost{})),
 		state.As(http.MethodGet, "Show what an instance does now", auth.ViewProject, s.handleState, reply(api.InstanceState{})),
 		state.As(http.MethodPut, "Start, stop, restart, freeze or unfreeze an instance", auth.EditProject, s.handleStatePut, body(api.InstanceStatePut{})),
 		logs.As(http.MethodGet, "List the log files of an instance", auth.ViewProject, s.handleLogs),

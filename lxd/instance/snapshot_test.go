@@ -82,10 +82,28 @@ func (p *pools) RenameSnapshot(ctx context.Context, v instance.Volume, name, to 
 	return p.db.Update(ctx, also)
 }
 
-func (p *pools) MountSnapshot(context.Context, instance.Volume, string) (string, error) {
-	return "", errs.NotImplemented("not in these tests")
+func (p *pools) MountSnapshot(_ context.Context, v instance.Volume, name string) (string, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.seen++
+	return filepath.Join(p.dir, v.Instance), p.did("mount snapshot", v) // what is in there does not matter
 }
-func (p *pools) UnmountSnapshot(context.Context, instance.Volume, string) error { return nil }
+
+func (p *pools) UnmountSnapshot(context.Context, instance.Volume, string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.seen--
+	return nil
+}
+
+func (p *pools) Rebuild(_ context.Context, v instance.Volume, fingerprint string, _ int64) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.did("rebuild", v); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(p.dir, v.Instance, "content"), []byte("of "+fingerprint), 0o600)
+}
 func (p *pools) RestoreSnapshot(_ context.Context, v instance.Volume, name string, _ int64) error {
 	if err := p.did("restore", v); err != nil {
 		return err

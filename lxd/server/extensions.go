@@ -35,6 +35,7 @@ var extensions = []string{
 	"clustering_update_cert", "clustering_config", "cluster_join_token_expiry",
 	"directory_manipulation", "file_delete", "file_append", "file_symlinks", "file_get_symlink", "instance_file_head",
 	"container_only_migration", "container_incremental_copy", "container_copy_project", "instance_pool_move", "instance_allow_inconsistent_copy",
+	"images_expiry", "instances_rebuild",
 	"sett_exec_flow", "sett_snapshot_files", "sett_webui",
 }
 

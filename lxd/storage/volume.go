@@ -101,17 +101,9 @@ func (s *Service) Exists(ctx context.Context, v Volume) (bool, error) {
 func (s *Service) CreateFromImage(ctx context.Context, v Volume, fingerprint string, size int64, fill driver.Filler) error {
 	img := Volume{Pool: v.Pool, Type: driver.Image, Name: fingerprint}
 	return s.newVolume(ctx, v, size, func(p *pool, d driver.Volume, size int64) error {
-		for again := false; ; again = true {
-			if err := s.ensureImage(ctx, p, img, fill); err != nil {
-				return err
-			}
-			err := p.drv.Copy(ctx, d, img.driver(), driver.CopyOpts{Quota: size})
-			// Somebody may have deleted the cached volume between the two.
-			if errs.Is(err, errs.KindNotFound) && !again {
-				continue
-			}
-			return err
-		}
+		return s.ofImage(ctx, p, img, fill, func() error {
+			return p.drv.Copy(ctx, d, img.driver(), driver.CopyOpts{Quota: size})
+		})
 	})
 }
 

@@ -84,6 +84,12 @@ type InstancePost struct {
 	AllowInconsistent bool                `json:"allow_inconsistent" yaml:"allow_inconsistent"`
 }
 
+// InstanceRebuildPost makes an instance anew. It keeps its name, configuration and devices.
+type InstanceRebuildPost struct {
+	// Of type "image" or "none".
+	Source InstanceSource `json:"source" yaml:"source"`
+}
+
 // InstancePostTarget tells where a pushed migration goes.
 type InstancePostTarget struct {
 	Certificate string            `json:"certificate" yaml:"certificate"`
