@@ -39,16 +39,17 @@ type Command struct {
 }
 
 // Exec runs what req describes (TagArg, TagEnv and so on) with stdio as its
-// standard streams. init is a pidfd of the container's init.
+// standard streams. init is a pidfd of the container's init; listener, which may be
+// nil, leads to who answers the calls that the filter asks about (TagListen).
 //
 // It returns when the command runs or cannot: a command that is missing or not
 // executable still is a Command, whose status is 127 or 126. An error means that
 // there was no command at all.
-func (s *Shim) Exec(ctx context.Context, req wire.Fields, stdio [3]*os.File, init *os.File) (*Command, error) {
+func (s *Shim) Exec(ctx context.Context, req wire.Fields, stdio [3]*os.File, init, listener *os.File) (*Command, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	c, err := s.spawn(wire.VerbExec, stdio[0], stdio[1], stdio[2], init)
+	c, err := s.spawn(wire.VerbExec, stdio[0], stdio[1], stdio[2], init, listener)
 	if err != nil {
 		return nil, err
 	}

@@ -46,6 +46,9 @@ func (e *Engine) Clean(ctx context.Context, id container.ID, runDir string) erro
 // files. Nothing of it needs to be there.
 func (e *Engine) clean(ctx context.Context, id container.ID, p paths) error {
 	var all []error
+	if err := endAnswerer(ctx, p); err != nil {
+		all = append(all, err)
+	}
 	for _, name := range []string{payloadGroup(id), monitorGroup(id), pivotGroup(id)} {
 		g := e.layout.Group(name)
 		if err := g.Kill(ctx); err != nil {
@@ -56,7 +59,7 @@ func (e *Engine) clean(ctx context.Context, id container.ID, p paths) error {
 			all = append(all, err)
 		}
 	}
-	for _, f := range []string{p.state(), p.filter(), p.policy(), p.starting(), p.reboot(), p.nics(), p.nics() + ".new", p.state() + ".new", p.filter() + ".new"} {
+	for _, f := range []string{p.state(), p.filter(), p.policy(), p.starting(), p.reboot(), p.nics(), p.nics() + ".new", p.state() + ".new", p.filter() + ".new", p.answers(), p.answerer(), p.answerer() + ".new"} {
 		if err := os.Remove(f); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			all = append(all, err)
 		}

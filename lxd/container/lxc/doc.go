@@ -10,6 +10,8 @@
 //	RunDir/lxc.conf       the rendered configuration
 //	RunDir/seccomp        the policy, as liblxc reads it
 //	RunDir/seccomp.bpf    the filter that liblxc made of it
+//	RunDir/answers        where filters with calls that somebody answers are handed over
+//	RunDir/answers.json   the process that answers them
 //	RunDir/state.json     pids of init and monitor while they live
 //	RunDir/starting       locked while a shim is starting the container
 //	RunDir/reboot         left by the post-stop hook of a guest that rebooted

@@ -17,6 +17,7 @@ import (
 	"sett/lxd/host/cgroup"
 	"sett/lxd/host/idmap"
 	"sett/lxd/host/process"
+	"sett/lxd/host/seccomp"
 	"sett/lxd/shim"
 	"sett/lxd/shim/wire"
 	"sett/shared/errs"
@@ -117,6 +118,8 @@ type keep struct {
 	UserNS    bool
 	Map       idmap.Map
 	Seccomp   bool
+	Asks      bool // the filter has calls that somebody answers, as Calls says
+	Calls     seccomp.Intercept
 	AppArmor  string
 	Rlimits   map[string]string
 	OOM       int
@@ -177,6 +180,7 @@ func (e *Engine) Start(ctx context.Context, s container.Spec) (container.Process
 	}
 	k := keep{
 		ID: s.ID, UserNS: !s.IDMap.Empty(), Map: s.IDMap, Seccomp: !s.Seccomp.Empty(), AppArmor: s.AppArmor,
+		Asks: s.Seccomp.Listens(), Calls: s.Seccomp.Intercept,
 		Rlimits: s.Rlimits, HaltSig: int(haltSignal(s)), LogFile: s.LogFile, Console: s.ConsoleLog, ConsoleKB: s.ConsoleSize >> 10, MemoryMax: s.Limits.Memory,
 	}
 	if s.OOMScoreAdj != nil {
@@ -194,7 +198,7 @@ func (e *Engine) Start(ctx context.Context, s container.Spec) (container.Process
 		}
 	}
 	if k.Seccomp {
-		req.Seccomp = p.filter()
+		req.Seccomp, req.NoCompat = p.filter(), s.Seccomp.NoCompat
 		if err := os.WriteFile(p.policy(), []byte(s.Seccomp.Text()), 0o600); err != nil {
 			return nil, fmt.Errorf("write the seccomp policy: %w", err)
 		}
@@ -210,6 +214,13 @@ func (e *Engine) Start(ctx context.Context, s container.Spec) (container.Process
 		return nil, err
 	}
 	defer hold.Close()
+	if k.Asks {
+		// Before init, whose first calls may be such as wait for an answer.
+		if err := e.answer(ctx, s.ID, p, k); err != nil {
+			return nil, err
+		}
+		req.Listener = p.answers()
+	}
 	logged := logSize(s.LogFile)
 	started, err := e.shim.Start(ctx, req, hold, nil, stage.files...)
 	if err != nil {
@@ -223,7 +234,11 @@ func (e *Engine) Start(ctx context.Context, s container.Spec) (container.Process
 	if err != nil {
 		return nil, err
 	}
-	if err := e.finishLimits(g, s.Limits); err != nil {
+	err = e.finishLimits(g, s.Limits)
+	if err == nil && k.Calls.Sched {
+		err = allowRealTime(g)
+	}
+	if err != nil {
 		late, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanTimeout)
 		defer cancel()
 		if kerr := g.handle().Kill(late); kerr == nil {

@@ -58,7 +58,15 @@ func (p *proc) Exec(ctx context.Context, s container.ExecSpec) (container.Exec, 
 	} else {
 		p.g.own(stdio[:], s)
 	}
-	x.Command, err = p.g.engine.shim.Exec(ctx, req, stdio, p.g.init.File())
+	var listener *os.File
+	if p.g.keep.Asks {
+		// Where nobody can be reached the kernel answers ENOSYS.
+		if c, err := shim.Reach(p.g.paths.answers()); err == nil {
+			listener = c
+			defer listener.Close()
+		}
+	}
+	x.Command, err = p.g.engine.shim.Exec(ctx, req, stdio, p.g.init.File(), listener)
 	if err != nil {
 		if x.term != nil {
 			_ = x.term.Close()
@@ -140,6 +148,9 @@ func (g *guest) enter(s container.ExecSpec) (wire.Fields, error) {
 	}
 	if g.keep.Seccomp {
 		f.Add(wire.TagSeccomp, string(g.filter))
+		if g.keep.Asks {
+			f.Add(wire.TagListen, "")
+		}
 	}
 	f.AddInt(wire.TagUID, int64(s.UID))
 	f.AddInt(wire.TagGID, int64(s.GID))

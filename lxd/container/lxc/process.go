@@ -44,7 +44,19 @@ type guest struct {
 // watch waits for the monitor, which outlives init, and cleans up.
 func (g *guest) watch(ctx context.Context) {
 	defer close(g.over)
-	if err := g.monitor.Wait(ctx); err != nil {
+	attend, stop := context.WithCancel(ctx)
+	defer stop()
+	attended := make(chan struct{})
+	go func() {
+		defer close(attended)
+		if g.keep.Asks {
+			g.attend(attend)
+		}
+	}()
+	err := g.monitor.Wait(ctx)
+	stop()
+	<-attended
+	if err != nil {
 		g.err = os.ErrClosed
 		g.drop()
 		return

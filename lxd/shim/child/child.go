@@ -10,7 +10,7 @@ import (
 	"os"
 	"syscall"
 
-	_ "sett/lxd/shim/child/nsenter" // its constructor runs exec, mount and umount, and begins files
+	_ "sett/lxd/shim/child/nsenter" // its constructor runs exec, mount and umount, and begins files and intercept
 	"sett/lxd/shim/wire"
 )
 
@@ -42,6 +42,8 @@ func Main(args []string) (handled bool) {
 		consoleLog(sock)
 	case wire.VerbFiles:
 		files(sock)
+	case wire.VerbIntercept:
+		intercept(sock)
 	default:
 		os.Stderr.WriteString("lxd-shim does not know this verb\n")
 		os.Exit(125)

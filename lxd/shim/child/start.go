@@ -11,6 +11,7 @@ import (
 	lxc "github.com/lxc/go-lxc"
 	"golang.org/x/sys/unix"
 
+	"sett/lxd/shim"
 	"sett/lxd/shim/child/nsenter"
 	"sett/lxd/shim/wire"
 )
@@ -46,7 +47,7 @@ func run(req *wire.StartRequest) (ans wire.StartAnswer, files []*os.File) {
 	if err := c.LoadConfigFile(req.Config); err != nil {
 		return fail("read the configuration", err)
 	}
-	if req.Seccomp != "" && !nsenter.PrepareCapture() {
+	if req.Seccomp != "" && !nsenter.PrepareCapture(req.Listener != "", req.NoCompat) {
 		return fail("make room for the seccomp filter", errors.New("no memory"))
 	}
 	if err := c.WantCloseAllFds(true); err != nil {
@@ -61,6 +62,10 @@ func run(req *wire.StartRequest) (ans wire.StartAnswer, files []*os.File) {
 	}
 	if err == nil {
 		err = writeState(req.State, state)
+	}
+	if err == nil && req.Listener != "" {
+		// init waits already, should it have made a call that somebody else answers.
+		err = shim.HandOver(req.Listener, state.Init.PID, state.Monitor.PID)
 	}
 	var pts *os.File
 	if err == nil {

@@ -12,7 +12,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"path/filepath"
 	"strconv"
+
+	"sett/lxd/host/idmap"
+	"sett/lxd/host/seccomp"
 )
 
 // Argv0 is the name under which the child runs, whichever binary it is.
@@ -29,6 +33,7 @@ const (
 	VerbDevpts     = "devpts"
 	VerbFiles      = "files"
 	VerbBrood      = "brood" // makes processes for exec, mount and umount
+	VerbIntercept  = "intercept"
 )
 
 // Descriptors of the child. FDPid is a pidfd of the container's init.
@@ -37,6 +42,8 @@ const (
 	FDPid    = 4
 	FDSource = 5 // mount: the source
 	FDUserNS = 6 // mount: the container's user namespace
+	FDListen = 5 // exec: a connection to who listens to the filter
+	FDActor  = 8 // intercept: the process that acts
 	FDSelf   = 9 // files: the child's own /proc/self/fd
 )
 
@@ -107,6 +114,7 @@ const (
 	TagPTY     = 'p' // standard input is a terminal to control
 	TagRlimit  = 'r' // + "number soft hard"
 	TagSeccomp = 's' // filter, struct sock_filter array
+	TagListen  = 'N' // the filter asks somebody, to whom descriptor 5 leads
 
 	TagSource = 'S' // mount: path on the host
 	TagTarget = 'T' // mount, umount: where, relative to the root
@@ -115,6 +123,28 @@ const (
 	TagIdmap  = 'i' // mount: shift ids with the container's map
 	TagCreate = 'C' // mount: d or f
 	TagFD     = 'F' // mount: the source is descriptor 5
+)
+
+// The tags of what the verb intercept asks its actor for, beside those of ids, groups,
+// capabilities, source and target above.
+const (
+	TagAct      = 'o' // one of the letters below
+	TagMode     = 'M'
+	TagUmask    = 'K'
+	TagMajor    = 'D'
+	TagMinor    = 'd'
+	TagFS       = 't'
+	TagOptions  = 'O' // of a file system
+	TagBlock    = 'b' // the file system lies on a block device
+	TagNoFollow = 'L'
+	TagThread   = 'P'
+	TagPolicy   = 'Y'
+	TagPriority = 'y'
+
+	ActMknod    = "k"
+	ActSetxattr = "x"
+	ActMount    = "m"
+	ActSched    = "s"
 )
 
 // Add appends a record.
@@ -194,6 +224,11 @@ type StartRequest struct {
 	State   string // path of the state file to write
 	Seccomp string // path to save the compiled filter in; empty: the container has none
 	Keep    json.RawMessage
+	// Listener is the socket of who answers calls that the filter asks about; empty: it
+	// asks nobody.
+	Listener string `json:",omitempty"`
+	// NoCompat: the filter refuses what 32-bit programs call.
+	NoCompat bool `json:",omitempty"`
 
 	// Mounts to prepare below StageDir, in a mount namespace of the monitor's own.
 	StageDir string        `json:",omitempty"`
@@ -245,4 +280,34 @@ type ConsoleAnswer struct {
 	Busy  bool
 	Log   []byte
 	FDs   int
+}
+
+// InterceptRequest starts the process that answers system calls of a container for as
+// long as that lives. It answers with an InterceptAnswer as soon as it can be reached.
+type InterceptRequest struct {
+	Socket    string // where filters are handed over
+	State     string // file to note the process in
+	Container string // the container's state file
+	Filter    string // what its filter is saved in
+	Group     string // cgroup of the container
+	Monitor   string // cgroup of its monitor, where this process goes as well
+	IDs       idmap.Map
+	Calls     seccomp.Intercept
+}
+
+// InterceptAnswer says that the process listens, or why it does not.
+type InterceptAnswer struct{ Error string }
+
+// The messages on the socket of an InterceptRequest: one byte, and descriptors.
+const (
+	// ListenFirst comes with the filter of init and with its user namespace.
+	ListenFirst = 1
+	// ListenMore comes with the filter of a command.
+	ListenMore = 0
+)
+
+// SocketName is the name of a socket below an open folder: that of a path of any length
+// that is short enough for the kernel.
+func SocketName(dir int, path string) string {
+	return fmt.Sprintf("/proc/self/fd/%d/%s", dir, filepath.Base(path))
 }

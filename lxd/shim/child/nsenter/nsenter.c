@@ -126,7 +126,7 @@ __attribute__((constructor)) static void enter(int argc, char **argv)
 		return;
 	signals_default(); /* before Go's runtime, which keeps what it finds ignored */
 	if (strcmp(argv[1], "exec") != 0 && strcmp(argv[1], "mount") != 0 && strcmp(argv[1], "umount") != 0 &&
-	    strcmp(argv[1], "files") != 0 && strcmp(argv[1], "brood") != 0)
+	    strcmp(argv[1], "files") != 0 && strcmp(argv[1], "brood") != 0 && strcmp(argv[1], "intercept") != 0)
 		return;
 	if (fstat(FD_SOCKET, &st) < 0 || !S_ISSOCK(st.st_mode)) {
 		dprintf(2, "lxd-shim is run by the daemon\n");
@@ -146,7 +146,10 @@ __attribute__((constructor)) static void enter(int argc, char **argv)
 		verb_mount();
 	if (verb == 'u')
 		verb_umount();
-	if (verb != 'f')
+	if (verb == 'i')
+		verb_intercept(); /* goes on in Go, as the next does */
+	else if (verb == 'f')
+		verb_files();
+	else
 		_exit(125);
-	verb_files(); /* goes on in Go */
 }

@@ -16,8 +16,21 @@ import "C"
 
 import "unsafe"
 
-// PrepareCapture makes room for the filter of a container that is about to start.
-func PrepareCapture() bool { return C.sett_capture_prepare() == 0 }
+// PrepareCapture makes room for the filter of a container that is about to start. It
+// says whether somebody is to listen to it, and whether it knows 32-bit programs.
+func PrepareCapture(listen, noCompat bool) bool {
+	return C.sett_capture_prepare(number(listen), number(noCompat)) == 0
+}
+
+func number(b bool) C.int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// ActorPID is the process that acts for guests (verb intercept).
+func ActorPID() int { return int(C.sett_actor_pid()) }
 
 // Captured returns the filter that was loaded, as an array of struct sock_filter.
 func Captured() []byte {

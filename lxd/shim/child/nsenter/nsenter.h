@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include <stddef.h>
 
-enum { FD_SOCKET = 3, FD_PID = 4, FD_SOURCE = 5, FD_USERNS = 6, FD_LAST = 6, FD_SELF = 9 };
+enum { FD_SOCKET = 3, FD_PID = 4, FD_SOURCE = 5, FD_USERNS = 6, FD_LAST = 6, FD_ACTOR = 8, FD_SELF = 9 };
 
 enum stage {
 	ST_DONE, ST_PID, ST_REQUEST, ST_CGROUP, ST_LIMITS, ST_SETNS, ST_FORK, ST_TERMINAL,
@@ -36,8 +36,11 @@ __attribute__((noreturn)) void verb_mount(void);
 __attribute__((noreturn)) void verb_umount(void);
 void verb_files(void);
 char verb_brood(void);
+void verb_intercept(void);
 
-int sett_capture_prepare(void);
+int sett_actor_pid(void);
+int sett_capture_prepare(int listen, int no_compat);
 const void *sett_capture_get(size_t *size);
+int sett_filter_listen(const void *filter, size_t size);
 
 #endif
