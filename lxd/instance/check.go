@@ -21,6 +21,9 @@ func (s *Service) CheckConfig(c map[string]string) error {
 	if err := s.keys.Validate(c); err != nil {
 		return err
 	}
+	if err := checkSyscalls(c); err != nil {
+		return err
+	}
 	for k := range c {
 		if name, ok := strings.CutPrefix(k, sysctlPrefix); ok {
 			if err := checkSysctl(name); err != nil {

@@ -364,7 +364,7 @@ func TestRefusedRequests(t *testing.T) {
 		"bad name":        {"a b", nil, 400, "letters, digits"},
 		"digit first":     {"1a", nil, 400, "begin with a letter"},
 		"unknown key":     {"x", func(r *api.InstancesPost) { r.Config = map[string]string{"limits.cpus": "1"} }, 400, "limits.cpus"},
-		"unbuilt key":     {"x", func(r *api.InstancesPost) { r.Config = map[string]string{"raw.seccomp": "x"} }, 501, "raw.seccomp"},
+		"unbuilt key":     {"x", func(r *api.InstancesPost) { r.Config = map[string]string{"raw.apparmor": "x"} }, 501, "raw.apparmor"},
 		"missing image":   {"x", func(r *api.InstancesPost) { r.Source.Alias = "nope" }, 404, "nope"},
 		"missing profile": {"x", func(r *api.InstancesPost) { r.Profiles = []string{"nope"} }, 404, "nope"},
 		"no root disk":    {"x", func(r *api.InstancesPost) { r.Profiles = []string{} }, 400, "root device"},

@@ -12,6 +12,7 @@ import (
 	"sett/lxd/host/idmap"
 	"sett/lxd/host/module"
 	"sett/lxd/host/rlimit"
+	"sett/lxd/host/seccomp"
 	"sett/shared/errs"
 	"sett/shared/units"
 )
@@ -56,6 +57,27 @@ var (
 	IDMapIsolated = config.Bool("security.idmap.isolated", false, config.Live(), config.Group("security"), config.Doc("Give the instance host ids that no other instance has, from the next start on"))
 	IDMapSize     = config.Int("security.idmap.size", 0, config.Live(), config.Check(checkIDs), config.Group("security"), config.Doc("How many ids the instance has, from the next start on; unset: 65536 of its own, or all that there are"))
 	IDMapBase     = config.Int("security.idmap.base", 0, config.Live(), config.Check(checkPositive), config.Group("security"), config.Doc("First host id of an isolated instance, from the next start on; unset: the first free one"))
+
+	SyscallsAllow   = config.String("security.syscalls.allow", "", config.Live(), config.Check(seccomp.CheckLines), config.Group("security"), config.Doc("The only system calls that the instance may make, one a line; from the next start on"))
+	SyscallsDeny    = config.String("security.syscalls.deny", "", config.Live(), config.Check(seccomp.CheckLines), config.Group("security"), config.Doc("System calls that the instance may not make, one a line such as \"mkdir errno 1\"; from the next start on"))
+	SyscallsDefault = config.Bool("security.syscalls.deny_default", true, config.Live(), config.Group("security"), config.Doc("Whether calls are forbidden that reach beyond an instance, such as those that load kernel modules; from the next start on"))
+	SyscallsCompat  = config.Bool("security.syscalls.deny_compat", false, config.Live(), config.Group("security"), config.Doc("Whether system calls in the manner of 32-bit programs are forbidden on a host of 64 bits; from the next start on"))
+	SyscallsRaw     = config.String("raw.seccomp", "", config.Live(), config.Check(seccomp.CheckRaw), config.Group("raw"), config.Doc("The whole system call policy for liblxc, in place of any other; from the next start on"))
+
+	// Names that LXD had before, with the same meanings.
+	oldAllow   = config.String("security.syscalls.whitelist", "", config.Live(), config.Check(seccomp.CheckLines), config.Group("security"), config.Doc("Former name of security.syscalls.allow"))
+	oldDeny    = config.String("security.syscalls.blacklist", "", config.Live(), config.Check(seccomp.CheckLines), config.Group("security"), config.Doc("Former name of security.syscalls.deny"))
+	oldDefault = config.Bool("security.syscalls.blacklist_default", true, config.Live(), config.Group("security"), config.Doc("Former name of security.syscalls.deny_default"))
+	oldCompat  = config.Bool("security.syscalls.blacklist_compat", false, config.Live(), config.Group("security"), config.Doc("Former name of security.syscalls.deny_compat"))
+
+	InterceptMknod    = config.Bool("security.syscalls.intercept.mknod", false, config.Live(), config.Group("security"), config.Doc("Whether the guest's root may make nodes of the devices that every instance has, such as /dev/null; from the next start on"))
+	InterceptSetxattr = config.Bool("security.syscalls.intercept.setxattr", false, config.Live(), config.Group("security"), config.Doc("Whether the guest's root may mark folders as opaque for overlayfs; from the next start on"))
+	InterceptSched    = config.Bool("security.syscalls.intercept.sched_setscheduler", false, config.Live(), config.Group("security"), config.Doc("Whether the guest's root may put processes into real-time classes, by which it can slow down the host; from the next start on"))
+	InterceptSysinfo  = config.Bool("security.syscalls.intercept.sysinfo", false, config.Live(), config.Group("security"), config.Doc("Whether sysinfo(2) tells what the instance may use instead of what the host has; from the next start on"))
+	InterceptMount    = config.Bool("security.syscalls.intercept.mount", false, config.Live(), config.Group("security"), config.Doc("Whether the guest's root may mount the file systems of the keys below; from the next start on"))
+	MountAllowed      = config.String("security.syscalls.intercept.mount.allowed", "", config.Live(), config.Check(func(v string) error { _, err := seccomp.ParseMountAllowed(v); return err }), config.Group("security"), config.Doc("File systems, with commas between them, that the host's kernel mounts for the guest, which is then trusted not to attack the kernel by what is on the disk; from the next start on"))
+	MountFUSE         = config.String("security.syscalls.intercept.mount.fuse", "", config.Live(), config.Check(func(v string) error { _, err := seccomp.ParseMountFUSE(v); return err }), config.Group("security"), config.Doc("File systems that a program in the guest mounts in the kernel's place, such as ext4=fuse2fs, with commas between them; from the next start on"))
+	MountShift        = config.Bool("security.syscalls.intercept.mount.shift", false, config.Live(), config.Group("security"), config.Doc("Whether file systems that the kernel mounts for the guest have the ids of the instance; from the next start on"))
 
 	Privileged = config.Bool("security.privileged", false, config.Group("security"), config.Doc("Run without a user namespace; root in the instance is root on the host; from the next start on"))
 	Nesting    = config.Bool("security.nesting", false, config.Group("security"), config.Doc("Allow containers inside of the instance"))
@@ -102,9 +124,9 @@ func hugepages() []string { return []string{"64KB", "1MB", "2MB", "1GB"} }
 var unbuilt = []string{
 	"cluster.evacuate",
 	"limits.memory.hugepages", "limits.network.priority",
-	"migration.*", "nvidia.*", "raw.apparmor", "raw.qemu", "raw.seccomp",
+	"migration.*", "nvidia.*", "raw.apparmor", "raw.qemu",
 	"security.agent.metrics", "security.csm",
-	"security.secureboot", "security.sev*", "security.syscalls.*",
+	"security.secureboot", "security.sev*", "security.syscalls.intercept.bpf", "security.syscalls.intercept.bpf.*",
 }
 
 // Keys is the table of all keys that an instance or a profile may hold.
@@ -113,6 +135,8 @@ func Keys() config.Table {
 		Autostart, AutostartDelay, AutostartPriority, AutoRestart, ShutdownTimeout, StopPriority,
 		LimitCPU, LimitAllowance, LimitCPUPriority, LimitMemory, LimitEnforce, LimitSwap, LimitSwapPriority, LimitProcesses, LimitDisk, RawLXC, RawIDMap, IDMapIsolated, IDMapSize, IDMapBase, UserData, VendorData, NetworkConfig, GuestAPI, GuestImages,
 		SnapshotSchedule, SnapshotStopped, SnapshotPattern, SnapshotExpiry, SnapshotKeep, Privileged, Nesting, Unshifted, Protected, KernelModules,
+		SyscallsAllow, SyscallsDeny, SyscallsDefault, SyscallsCompat, SyscallsRaw, oldAllow, oldDeny, oldDefault, oldCompat,
+		InterceptMknod, InterceptSetxattr, InterceptSched, InterceptSysinfo, InterceptMount, MountAllowed, MountFUSE, MountShift,
 		config.Any("environment.*", config.Live(), config.Group("environment"), config.Doc("Environment variables of init and of commands that are run inside")),
 		config.Any("user.*", config.Live(), config.Group("user"), config.Doc("Free text of the user's")),
 		config.Any("image.*", config.Live(), config.Group("image"), config.Doc("Properties of the image that the instance was made from")),

@@ -91,7 +91,7 @@ func (s *Service) start(ctx context.Context, i *Instance) (err error) {
 		name string
 		run  func(context.Context) error
 	}{
-		{"prepare", do.prepare}, {"load kernel modules", do.modules}, {"mount the root volume", do.mount}, {"map ids", do.mapIDs}, {"render templates", do.templates},
+		{"prepare", do.prepare}, {"load kernel modules", do.modules}, {"mount the root volume", do.mount}, {"map ids", do.mapIDs}, {"choose the system calls", do.syscalls}, {"render templates", do.templates},
 		{"start devices", do.devices}, {"set limits", do.limits}, {"store what was decided", do.store},
 		{"start the container", do.run},
 	} {

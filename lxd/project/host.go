@@ -44,12 +44,37 @@ func reachesHost(key, value string) bool {
 	case "linux.kernel_modules", "security.idmap.base":
 		return true
 	}
+	if rest, ok := strings.CutPrefix(key, "security.syscalls."); ok {
+		return callReachesHost(rest, value)
+	}
 	if strings.HasPrefix(key, "volatile.") {
 		// The daemon believes what it has noted itself: names of interfaces that it will
 		// remove, ids that files belong to.
 		return !strings.HasSuffix(key, ".hwaddr") && !strings.HasSuffix(key, ".name")
 	}
 	return strings.HasPrefix(key, "raw.")
+}
+
+// callReachesHost is about system calls: root of the host must not act for a guest, and
+// what is forbidden to all guests stays so. To forbid more is everybody's right.
+func callReachesHost(key, value string) bool {
+	on, err := config.ParseBool(value)
+	switch key {
+	case "deny_default", "blacklist_default":
+		return err != nil || !on
+	case "allow", "whitelist":
+		return true
+	case "deny", "blacklist":
+		for line := range strings.Lines(value) {
+			if f := strings.Fields(line); len(f) > 1 && (f[1] == "allow" || f[1] == "notify") {
+				return true
+			}
+		}
+		return false
+	case "deny_compat", "blacklist_compat":
+		return false
+	}
+	return err != nil || on
 }
 
 func deviceReachesHost(d map[string]string) bool {

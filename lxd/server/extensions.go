@@ -36,6 +36,9 @@ var extensions = []string{
 	"directory_manipulation", "file_delete", "file_append", "file_symlinks", "file_get_symlink", "instance_file_head",
 	"container_only_migration", "container_incremental_copy", "container_copy_project", "instance_pool_move", "instance_allow_inconsistent_copy",
 	"images_expiry", "instances_rebuild",
+	"container_syscall_filtering", "container_syscall_filtering_allow_deny_syntax", "seccomp_notify", "container_syscall_intercept",
+	"container_syscall_intercept_mount", "container_syscall_intercept_mount_fuse", "container_syscall_intercept_hugetlbfs",
+	"container_syscall_intercept_sched_setscheduler", "container_syscall_intercept_sysinfo",
 	"sett_exec_flow", "sett_snapshot_files", "sett_webui",
 }
 
