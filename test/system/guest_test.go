@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -17,21 +16,7 @@ import (
 )
 
 // guestcall is the program by which guests of the small image ask /dev/lxd.
-var guestcall = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "sett-guestcall-")
-	if err != nil {
-		return "", err
-	}
-	defer os.RemoveAll(dir)
-	cmd := exec.Command("go", "build", "-o", filepath.Join(dir, "call"), "./test/lib/guestcall")
-	cmd.Dir = top()
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return string(out), err
-	}
-	b, err := os.ReadFile(filepath.Join(dir, "call"))
-	return string(b), err
-})
+var guestcall = sync.OnceValues(func() (string, error) { return guestProgram("guestcall") })
 
 // equip brings guestcall into a guest.
 func (h *host) equip(c string) {
@@ -40,7 +25,7 @@ func (h *host) equip(c string) {
 	if err != nil {
 		h.t.Fatal(err, program)
 	}
-	h.lxcIn(program, "exec", c, "--", "sh", "-c", "cat >/bin/call && chmod 755 /bin/call")
+	h.place(c, "/bin/call", program)
 }
 
 // ask has a guest ask /dev/lxd; flags are for "lxc exec", and the words before the
