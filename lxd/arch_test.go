@@ -429,6 +429,7 @@ var tableOwners = map[string]string{
 	"instances_devices_config":  "lxd/instance",
 	"instances_profiles":        "lxd/instance",
 	"instances_snapshots":       "lxd/instance",
+	"operations_history":        "lxd/op/history",
 
 	"nodes_roles":                        "lxd/member",
 	"nodes_commits":                      "lxd/db",

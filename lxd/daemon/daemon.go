@@ -25,6 +25,7 @@ import (
 	"sett/lxd/instance/template"
 	netdriver "sett/lxd/network/driver"
 	"sett/lxd/op"
+	"sett/lxd/op/history"
 	"sett/lxd/rest"
 	"sett/lxd/server"
 	"sett/lxd/storage/driver"
@@ -69,6 +70,7 @@ type Daemon struct {
 	here *cluster.Here
 	bus  *event.Bus
 	ops  *op.Manager
+	past *history.Store
 	jobs *task.Runner
 	st   *store.Store
 	own  *parts
@@ -155,6 +157,11 @@ func Start(ctx context.Context, o Options) (_ *Daemon, err error) {
 	}
 	d.ops = op.New(d.ctx, d.bus, "", 5*time.Second)
 	d.ops.Follow(d.here.ID)
+	if d.past, err = history.Open(ctx, d.st.Local.DB, d.log); err != nil {
+		return nil, fmt.Errorf("read the history of operations: %w", err)
+	}
+	u.Push(func() error { return d.past.Close(context.WithoutCancel(ctx)) })
+	d.ops.Keep(d.past)
 	d.jobs = task.New(d.log)
 	if err := d.build(ctx); err != nil {
 		return nil, err
@@ -217,6 +224,7 @@ func (d *Daemon) comeUp() {
 	if d.ctx.Err() != nil {
 		return
 	}
+	d.resolveRest()
 	d.own.guests.Serve()
 	networksUp()
 	d.jobs.Start(d.ctx)
@@ -225,6 +233,18 @@ func (d *Daemon) comeUp() {
 	d.log.Info("Daemon is ready", "pid", os.Getpid(), "dir", d.o.Dir)
 	if !d.o.NoAutostart {
 		d.own.instances.Autostart(d.ctx)
+	}
+}
+
+// resolveRest says of the operations that a dead daemon left what can be said of all, when
+// those who know more about some of them have told.
+func (d *Daemon) resolveRest() {
+	for _, e := range d.ops.Interrupted() {
+		if e.Class == string(op.Token) {
+			d.ops.Resolve(e.ID, op.Unknown("the token is not good for anything any more"))
+			continue
+		}
+		d.ops.Resolve(e.ID, op.Unknown("how far it had come is not known"))
 	}
 }
 
@@ -342,7 +362,7 @@ func (d *Daemon) shutDown() error {
 		all = append(all, d.own.storage.Unmount(ctx))
 	}
 	d.noteWake(ctx)
-	all = append(all, d.st.Close(ctx))
+	all = append(all, d.past.Close(ctx), d.st.Close(ctx))
 	if d.o.Listener == nil {
 		_ = os.Remove(d.socket)
 	}

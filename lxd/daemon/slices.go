@@ -102,7 +102,7 @@ func (d *Daemon) build(context.Context) error {
 	s.exec = exec.New(s.instances, d.ops, d.bus)
 	s.metadata = metadata.New(s.instances, d.bus)
 	s.console = console.New(s.instances, d.ops, d.bus)
-	s.server = server.New(server.Deps{DB: global, Local: d.st.Local.DB, Ops: d.ops, Bus: d.bus, Daemon: d, Relay: s.relay})
+	s.server = server.New(server.Deps{DB: global, Local: d.st.Local.DB, Ops: d.ops, Bus: d.bus, Daemon: d, Relay: s.relay, History: d.past})
 	s.files = file.New(s.instances, d.bus)
 	s.members, err = member.New(member.Deps{DB: global, Store: d.st, Cluster: s.cluster, Bus: d.bus, Ops: d.ops, Identity: s.identity, Log: d.log,
 		Resources: d.resources(), Config: s.server.Config, Listen: d.listenMembers, Changed: d.forget,

@@ -91,6 +91,18 @@ func (m *Manager) TryLock(owner string, keys ...Key) (unlock func(), err error) 
 	return sync.OnceFunc(func() { m.release(keys) }), nil
 }
 
+// Retitle changes what the owner of keys that are held is said to be doing. It is for the
+// one who holds them.
+func (m *Manager) Retitle(owner string, keys ...Key) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, k := range keys {
+		if e := m.locks[k]; e != nil {
+			e.holder.Owner = owner
+		}
+	}
+}
+
 // Holder tells who holds a key.
 func (m *Manager) Holder(k Key) (Holder, bool) {
 	m.mu.Lock()

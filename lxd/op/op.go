@@ -5,6 +5,7 @@ import (
 	"crypto/subtle"
 	"errors"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -74,6 +75,8 @@ type Manager struct {
 	stop     context.CancelFunc
 	wg       sync.WaitGroup
 
+	journal Journal // nil: nobody keeps what was
+
 	mu  sync.Mutex
 	ops map[string]*Operation
 	off bool
@@ -103,7 +106,10 @@ type Operation struct {
 	status   api.StatusCode
 	metadata map[string]any
 	err      error
+	ended    time.Time
 	asked    bool // to be cancelled
+	past     int  // parts under way that cannot be taken back
+	log      []api.OperationStep
 }
 
 // Start begins an operation and returns at once.
@@ -114,7 +120,7 @@ func (m *Manager) Start(ctx context.Context, s Spec) (*Operation, error) {
 	now := time.Now()
 	o := &Operation{m: m, spec: s, id: m.newID(), created: now, updated: now,
 		status: api.Running, metadata: maps.Clone(s.Metadata), done: make(chan struct{})}
-	runCtx, cancel := context.WithCancel(log.With(m.ctx, log.From(ctx).With("operation", o.id)))
+	runCtx, cancel := context.WithCancel(with(log.With(m.ctx, log.From(ctx).With("operation", o.id)), o))
 	o.cancel = cancel
 
 	m.mu.Lock()
@@ -127,6 +133,9 @@ func (m *Manager) Start(ctx context.Context, s Spec) (*Operation, error) {
 	m.wg.Add(1)
 	m.mu.Unlock()
 
+	if m.journal != nil {
+		m.journal.Began(o.entry())
+	}
 	// Clients expect to see an operation pending before it runs.
 	m.publish(o, o.render(api.Pending))
 	m.publish(o, o.API())
@@ -172,14 +181,24 @@ func (o *Operation) finish(err error) {
 	switch {
 	case err == nil:
 		o.status = api.Success
-	case o.asked && (errors.Is(err, context.Canceled) || o.spec.Run == nil):
+	case o.asked:
+		// Whatever it says: that is how the work noticed.
+		if o.spec.Run != nil && !errors.Is(err, context.Canceled) {
+			o.note("Ended with: " + err.Error())
+		}
 		o.status, o.err = api.Cancelled, errs.Invalid("Operation cancelled")
+	case o.m.ctx.Err() != nil && errors.Is(err, context.Canceled):
+		o.status, o.err = api.Failure, errs.Unavailable("The daemon was stopped while the operation ran")
 	default:
 		o.status, o.err = api.Failure, err
 	}
 	o.updated = time.Now()
+	o.ended = o.updated
 	keep := max(o.m.keep, o.spec.Keep)
 	o.mu.Unlock()
+	if o.m.journal != nil {
+		o.m.journal.Ended(o.entry())
+	}
 	o.m.publish(o, o.API())
 	close(o.done)
 	time.AfterFunc(keep, func() {
@@ -266,6 +285,9 @@ func (o *Operation) UseToken(secret string) bool {
 	o.mu.Lock()
 	first := !o.asked && o.status == api.Running
 	o.asked = true
+	if first {
+		o.note("The token was used")
+	}
 	o.mu.Unlock()
 	if first {
 		o.cancel()
@@ -273,18 +295,32 @@ func (o *Operation) UseToken(secret string) bool {
 	return first
 }
 
-// MayCancel reports whether clients may cancel it.
-func (o *Operation) MayCancel() bool { return o.spec.Class == Token || !o.spec.Fixed }
+// MayCancel reports whether clients may cancel it now.
+func (o *Operation) MayCancel() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.mayCancel()
+}
+
+func (o *Operation) mayCancel() bool {
+	return (o.spec.Class == Token || !o.spec.Fixed) && o.past == 0 && !o.status.IsFinal()
+}
 
 // Cancel asks the operation to end. It does not wait.
 func (o *Operation) Cancel() error {
-	if !o.MayCancel() {
-		return errs.Invalid("This operation can't be cancelled")
-	}
 	o.mu.Lock()
-	if o.status.IsFinal() {
+	var err error
+	switch {
+	case o.status.IsFinal():
+		err = errs.Invalid("Only running operations can be cancelled")
+	case o.past > 0:
+		err = errs.Invalid("This operation can't be cancelled any more: what it does now can't be taken back")
+	case !o.mayCancel():
+		err = errs.Invalid("This operation can't be cancelled")
+	}
+	if err != nil {
 		o.mu.Unlock()
-		return errs.Invalid("Only running operations can be cancelled")
+		return err
 	}
 	o.asked = true
 	if o.spec.Run != nil {
@@ -322,7 +358,10 @@ func (o *Operation) render(as api.StatusCode) api.Operation {
 	}
 	a := api.Operation{ID: o.id, Class: string(o.spec.Class), Description: o.spec.Description,
 		CreatedAt: o.created, UpdatedAt: o.updated, Status: st.String(), StatusCode: st,
-		Metadata: o.metadata, MayCancel: o.MayCancel(), Location: o.m.location}
+		Metadata: o.metadata, MayCancel: o.mayCancel(), Location: o.m.location, Requestor: o.spec.Requestor, Log: slices.Clone(o.log)}
+	if !o.ended.IsZero() {
+		a.EndedAt = &o.ended
+	}
 	if a.Location == "" {
 		a.Location = o.m.bus.Location()
 	}
@@ -348,6 +387,7 @@ func (o *Operation) render(as api.StatusCode) api.Operation {
 func (m *Manager) publish(o *Operation, a api.Operation) { m.bus.Publish(o.event(a)) }
 
 func (o *Operation) event(a api.Operation) event.Event {
+	a.Log = nil // for those who ask
 	return event.Event{Type: event.TypeOperation, Project: o.spec.Project, Metadata: a, By: o.spec.Requestor}
 }
 

@@ -39,7 +39,8 @@ var extensions = []string{
 	"container_syscall_filtering", "container_syscall_filtering_allow_deny_syntax", "seccomp_notify", "container_syscall_intercept",
 	"container_syscall_intercept_mount", "container_syscall_intercept_mount_fuse", "container_syscall_intercept_hugetlbfs",
 	"container_syscall_intercept_sched_setscheduler", "container_syscall_intercept_sysinfo",
-	"sett_exec_flow", "sett_snapshot_files", "sett_webui",
+	"operation_requestor",
+	"sett_exec_flow", "sett_snapshot_files", "sett_webui", "sett_operation_history",
 }
 
 // Extensions lists the API extensions by name.

@@ -45,7 +45,7 @@ func (s *Service) opsElsewhere(ctx context.Context, r *rest.Request) map[string]
 		return nil
 	}
 	q := url.Values{"recursion": {"1"}}
-	for _, k := range []string{"project", "all-projects"} {
+	for _, k := range []string{"project", "all-projects", historyQuery} {
 		if r.HasQuery(k) {
 			q.Set(k, r.Query(k))
 		}

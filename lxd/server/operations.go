@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"sett/lxd/event"
 	"sett/lxd/op"
 	"sett/lxd/rest"
 	"sett/shared/api"
@@ -18,14 +19,29 @@ func (s *Service) handleOps(ctx context.Context, r *rest.Request) (rest.Response
 		return nil, err
 	}
 	urls, objs := map[string][]string{}, map[string][]api.Operation{}
-	for _, o := range s.ops.List() {
-		if !all && o.Project() != "" && o.Project() != r.Project().Name || !canSee(r, o) {
-			continue
+	known := map[string]bool{}
+	add := func(project string, a api.Operation) {
+		known[a.ID] = true
+		if !all && project != "" && project != r.Project().Name || !canSee(r, project, a.Requestor) {
+			return
 		}
-		a := o.API()
 		k := strings.ToLower(a.Status)
-		urls[k] = append(urls[k], o.URL())
+		urls[k] = append(urls[k], "/1.0/operations/"+a.ID)
 		objs[k] = append(objs[k], a)
+	}
+	for _, o := range s.ops.List() {
+		add(o.Project(), o.API())
+	}
+	if withHistory(r) && s.history != nil {
+		was, err := s.history.List(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range was {
+			if !known[e.ID] {
+				add(e.Project, e.Operation)
+			}
+		}
 	}
 	for k, os := range s.opsElsewhere(ctx, r) {
 		objs[k] = append(objs[k], os...)
@@ -39,11 +55,19 @@ func (s *Service) handleOps(ctx context.Context, r *rest.Request) (rest.Response
 	return rest.Sync(urls), nil
 }
 
-func canSee(r *rest.Request, o *op.Operation) bool {
-	if o.Project() == "" {
-		return r.Caller().Admin || r.Caller().Is(o.Requestor())
+// withHistory tells whether a list is to hold what has ended long ago.
+func withHistory(r *rest.Request) bool {
+	v := r.Query(historyQuery)
+	return v == "1" || v == "true"
+}
+
+const historyQuery = "history"
+
+func canSee(r *rest.Request, project string, by *event.Requestor) bool {
+	if project == "" {
+		return r.Caller().Admin || r.Caller().Is(by)
 	}
-	return r.Caller().CanSee(o.Project())
+	return r.Caller().CanSee(project)
 }
 
 // find gives an operation to those who may know of it.
@@ -52,22 +76,50 @@ func (s *Service) find(r *rest.Request) (*op.Operation, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !canSee(r, o) {
+	if !canSee(r, o.Project(), o.Requestor()) {
 		return nil, errs.Forbidden("not authorized")
 	}
 	return o, nil
 }
 
-func (s *Service) handleOp(_ context.Context, r *rest.Request) (rest.Response, error) {
+// remembered is find for operations that are over.
+func (s *Service) remembered(ctx context.Context, r *rest.Request) (api.Operation, error) {
+	if s.history == nil {
+		return api.Operation{}, errs.NotFound("Operation %q not found", r.Value(0))
+	}
+	e, err := s.history.Find(ctx, r.Value(0))
+	if err != nil {
+		return api.Operation{}, err
+	}
+	if !canSee(r, e.Project, e.Requestor) {
+		return api.Operation{}, errs.Forbidden("not authorized")
+	}
+	return e.Operation, nil
+}
+
+func (s *Service) handleOp(ctx context.Context, r *rest.Request) (rest.Response, error) {
 	o, err := s.find(r)
+	if errs.Is(err, errs.KindNotFound) {
+		was, err := s.remembered(ctx, r)
+		if err != nil {
+			return nil, err
+		}
+		return rest.Sync(was), nil
+	}
 	if err != nil {
 		return nil, err
 	}
 	return rest.Sync(o.API()), nil
 }
 
-func (s *Service) handleOpCancel(_ context.Context, r *rest.Request) (rest.Response, error) {
+func (s *Service) handleOpCancel(ctx context.Context, r *rest.Request) (rest.Response, error) {
 	o, err := s.find(r)
+	if errs.Is(err, errs.KindNotFound) {
+		if _, err := s.remembered(ctx, r); err != nil {
+			return nil, err
+		}
+		return nil, errs.Invalid("Only running operations can be cancelled")
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -86,13 +138,17 @@ func (s *Service) handleOpWait(ctx context.Context, r *rest.Request) (rest.Respo
 		if !r.Caller().Trusted() {
 			return nil, errs.Forbidden("not authorized")
 		}
-		return nil, err
+		was, err := s.remembered(ctx, r)
+		if err != nil {
+			return nil, err
+		}
+		return rest.Sync(was), nil
 	}
 	if secret := r.Query("secret"); secret != "" || !r.Caller().Trusted() {
 		if !o.HasSecret(secret) {
 			return nil, errs.Forbidden("not authorized")
 		}
-	} else if !canSee(r, o) {
+	} else if !canSee(r, o.Project(), o.Requestor()) {
 		return nil, errs.Forbidden("not authorized")
 	}
 	var late <-chan time.Time

@@ -11,6 +11,7 @@ import (
 	"sett/lxd/entity"
 	"sett/lxd/event"
 	"sett/lxd/op"
+	"sett/lxd/op/history"
 	"sett/shared/api"
 	"sett/shared/undo"
 )
@@ -56,6 +57,8 @@ type Deps struct {
 	Bus    *event.Bus
 	Daemon Daemon
 	Relay  *relay.Relay // the way to the other members
+	// History remembers operations; nil: nothing does.
+	History *history.Store
 }
 
 // Service answers for the server.
@@ -63,6 +66,7 @@ type Service struct {
 	db        *db.DB
 	local     *db.DB
 	ops       *op.Manager
+	history   *history.Store
 	bus       *event.Bus
 	daemon    Daemon
 	relay     *relay.Relay
@@ -77,7 +81,7 @@ type Service struct {
 
 // New makes the service.
 func New(d Deps) *Service {
-	return &Service{db: d.DB, local: d.Local, ops: d.Ops, bus: d.Bus, daemon: d.Daemon, relay: d.Relay, keys: Keys()}
+	return &Service{db: d.DB, local: d.Local, ops: d.Ops, history: d.History, bus: d.Bus, daemon: d.Daemon, relay: d.Relay, keys: Keys()}
 }
 
 // Follow adds somebody who goes along with changes. It is called before any request.

@@ -21,6 +21,21 @@ type Operation struct {
 	MayCancel bool                `json:"may_cancel" yaml:"may_cancel"`
 	Err       string              `json:"err" yaml:"err"`
 	Location  string              `json:"location" yaml:"location"`
+	// Who asked for it; missing for work of the server's own. API extension: operation_requestor.
+	Requestor *OperationRequestor `json:"requestor,omitempty" yaml:"requestor,omitempty"`
+	// When it ended; missing as long as it runs. API extension: sett_operation_history.
+	EndedAt *time.Time `json:"ended_at,omitempty" yaml:"ended_at,omitempty"`
+	// What it did, oldest first. API extension: sett_operation_history.
+	Log []OperationStep `json:"log,omitempty" yaml:"log,omitempty"`
+}
+
+// OperationRequestor tells who asked for an operation.
+type OperationRequestor = EventLifecycleRequestor
+
+// OperationStep is one line of the log of an operation.
+type OperationStep struct {
+	At   time.Time `json:"at" yaml:"at"`
+	Text string    `json:"text" yaml:"text"`
 }
 
 // ToCertificateAddToken reads a trust token out of a token operation.
