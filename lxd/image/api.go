@@ -114,7 +114,7 @@ func (s *Service) handleCreate(ctx context.Context, r *rest.Request) (rest.Respo
 		return nil, err
 	}
 	project, by := r.Effective(), r.Caller().Requestor()
-	o, err := s.Ops.Start(ctx, op.Spec{Description: "Downloading image", Project: r.Project().Name, Requestor: by,
+	o, err := s.Ops.Start(ctx, op.Spec{Description: doImport, Project: r.Project().Name, Requestor: by,
 		Run: func(ctx context.Context, o *op.Operation) error {
 			defer up.drop() //nolint:errcheck // what is left is removed at the next start
 			i, err := s.accept(ctx, project, up, by)
@@ -171,7 +171,7 @@ func (s *Service) handleDelete(ctx context.Context, r *rest.Request) (rest.Respo
 		return nil, err
 	}
 	by := r.Caller().Requestor()
-	o, err := s.Ops.Start(ctx, op.Spec{Description: "Deleting image", Project: r.Project().Name, Requestor: by, Fixed: true,
+	o, err := s.Ops.Start(ctx, op.Spec{Description: doDelete, Project: r.Project().Name, Requestor: by,
 		Resources: []entity.Ref{ref(i.Project, i.Fingerprint)},
 		Run:       func(ctx context.Context, _ *op.Operation) error { return s.Delete(ctx, i, by) }})
 	if err != nil {

@@ -2,6 +2,7 @@ package image
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -107,7 +108,46 @@ func (s *Service) Start(ctx context.Context) error {
 			return err
 		}
 	}
-	return s.settleHere(ctx, have)
+	return errors.Join(s.settleHere(ctx, have), s.resolve(ctx))
+}
+
+// What operations on images are called. After a crash it tells what one was to do.
+const (
+	doImport = "Downloading image"
+	doDelete = "Deleting image"
+)
+
+// resolve tells of operations that were interrupted what became of them: what was left of
+// their files is gone by now.
+func (s *Service) resolve(ctx context.Context) error {
+	for _, e := range s.Ops.Interrupted() {
+		if e.Description != doImport && e.Description != doDelete {
+			continue
+		}
+		var w db.Where // a project may share the images of the default one
+		all, err := load(ctx, s.DB, db.In(&w, "projects.name", []string{e.Project, entity.DefaultProject}))
+		if err != nil {
+			return err
+		}
+		is := func(i Image) bool {
+			if e.Description == doDelete {
+				return slices.ContainsFunc(e.Resources["images"], func(u string) bool { return strings.HasSuffix(u, "/"+i.Fingerprint) })
+			}
+			return i.Uploaded.After(e.CreatedAt)
+		}
+		there := slices.ContainsFunc(all, is)
+		switch {
+		case e.Description == doImport && there:
+			s.Ops.Resolve(e.ID, op.Finished("the image is there"))
+		case e.Description == doImport:
+			s.Ops.Resolve(e.ID, op.RolledBack("nothing of the image is left"))
+		case there:
+			s.Ops.Resolve(e.ID, op.RolledBack("the image is there"))
+		default:
+			s.Ops.Resolve(e.ID, op.Finished("the image is gone"))
+		}
+	}
+	return nil
 }
 
 // Find returns the image of a project whose fingerprint begins with prefix.
@@ -238,11 +278,16 @@ func (s *Service) Update(ctx context.Context, i Image, p api.ImagePut, by *event
 
 // Delete removes an image. Instances made from it are not touched.
 func (s *Service) Delete(ctx context.Context, i Image, by *event.Requestor) error {
-	unlock, err := s.Locks.Lock(ctx, "delete of an image", ref("", i.Fingerprint))
+	unlock, err := s.Locks.Lock(ctx, op.Doing(ctx, "delete of an image"), ref("", i.Fingerprint))
 	if err != nil {
 		return err
 	}
 	defer unlock()
+	ctx, end, err := op.Commit(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
 	// The row goes first: from then on nobody finds the image, and what a crash
 	// leaves of its files is removed at the next start.
 	last := false

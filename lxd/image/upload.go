@@ -22,6 +22,7 @@ import (
 
 	"sett/lxd/db"
 	"sett/lxd/event"
+	"sett/lxd/op"
 	"sett/lxd/rest"
 	"sett/shared/api"
 	"sett/shared/archive"
@@ -182,7 +183,7 @@ func (s *Service) accept(ctx context.Context, project string, up *upload, by *ev
 	if i.Profiles == nil {
 		i.Profiles = []string{"default"}
 	}
-	unlock, err := s.Locks.Lock(ctx, "import of an image", ref("", i.Fingerprint))
+	unlock, err := s.Locks.Lock(ctx, op.Doing(ctx, "import of an image"), ref("", i.Fingerprint))
 	if err != nil {
 		return nil, err
 	}

@@ -113,7 +113,7 @@ func (s *Service) handleCreate(ctx context.Context, r *rest.Request) (rest.Respo
 	if p.from != nil {
 		refs = append(refs, p.from.instance.Ref())
 	}
-	o, err := s.operationOn(ctx, r, refs, "Creating instance", func(ctx context.Context, o *op.Operation) error {
+	o, err := s.operationOn(ctx, r, refs, doCreate, func(ctx context.Context, o *op.Operation) error {
 		p.Meter(o)
 		return s.Create(ctx, p, by)
 	})
@@ -176,7 +176,7 @@ func (s *Service) handlePut(ctx context.Context, r *rest.Request) (rest.Response
 	if err := allowed(r, i, b.Config, b.Devices); err != nil {
 		return nil, err
 	}
-	return s.operation(ctx, r, i, "Updating instance", func(ctx context.Context, _ *op.Operation) error {
+	return s.operation(ctx, r, i, doUpdate, func(ctx context.Context, _ *op.Operation) error {
 		return s.Update(ctx, r.Caller(), i, change(b))
 	})
 }
@@ -192,7 +192,7 @@ func (s *Service) handleRestore(ctx context.Context, r *rest.Request, i *Instanc
 	if err := project.CheckHost(r.Caller(), sn.before(i), spec(sn.of(i))); err != nil {
 		return nil, err
 	}
-	return s.operation(ctx, r, i, "Restoring snapshot", func(ctx context.Context, _ *op.Operation) error {
+	return s.operation(ctx, r, i, doRestore, func(ctx context.Context, _ *op.Operation) error {
 		return s.Restore(ctx, r.Caller(), i.Project, i.Name, b.Restore)
 	})
 }
@@ -261,7 +261,7 @@ func (s *Service) handlePost(ctx context.Context, r *rest.Request) (rest.Respons
 		return nil, errs.Conflict("Name %q already in use", b.Name)
 	}
 	by := r.Caller().Requestor()
-	return s.operation(ctx, r, i, "Renaming instance", func(ctx context.Context, _ *op.Operation) error {
+	return s.operation(ctx, r, i, doRename, func(ctx context.Context, _ *op.Operation) error {
 		return s.Rename(ctx, i.Project, i.Name, b.Name, by)
 	})
 }
@@ -287,7 +287,7 @@ func (s *Service) handleDelete(ctx context.Context, r *rest.Request) (rest.Respo
 		return nil, errs.Invalid("Instance is running")
 	}
 	by := r.Caller().Requestor()
-	return s.operation(ctx, r, i, "Deleting instance", func(ctx context.Context, _ *op.Operation) error {
+	return s.operation(ctx, r, i, doDelete, func(ctx context.Context, _ *op.Operation) error {
 		return s.Delete(ctx, i.Project, i.Name, by)
 	})
 }
@@ -305,8 +305,7 @@ func (s *Service) handleState(ctx context.Context, r *rest.Request) (rest.Respon
 }
 
 // actions are what PUT state knows, with the words of their operations.
-var actions = map[string]string{"start": "Starting instance", "stop": "Stopping instance", "restart": "Restarting instance",
-	"freeze": "Freezing instance", "unfreeze": "Unfreezing instance"}
+var actions = map[string]string{"start": doStart, "stop": doStop, "restart": doRestart, "freeze": doFreeze, "unfreeze": doUnfreeze}
 
 func (s *Service) handleStatePut(ctx context.Context, r *rest.Request) (rest.Response, error) {
 	i, err := s.Load(ctx, r.Project().Name, r.Value(0))

@@ -14,6 +14,7 @@ import (
 	"sett/lxd/db"
 	"sett/lxd/event"
 	"sett/lxd/instance/template"
+	"sett/lxd/op"
 	"sett/lxd/profile"
 	"sett/lxd/project"
 	"sett/shared/api"
@@ -211,6 +212,7 @@ func (s *Service) Create(ctx context.Context, p *Plan, by *event.Requestor) erro
 		return s.refreshed(ctx, p, by)
 	}
 	i := p.Instance
+	s.Locks.Retitle(op.Doing(ctx, "create"), i.Ref())
 	i.Config[volUUID] = uuid.NewString()
 	i.Config[volApply] = template.Create
 	i.Config[volPending] = pendingCreate
@@ -252,10 +254,12 @@ func (s *Service) Create(ctx context.Context, p *Plan, by *event.Requestor) erro
 			return err
 		})
 	})
+	op.Step(ctx, "join the networks")
 	// Before the volume, which costs most: a taken address is found out at once.
 	if err := s.joinAll(ctx, i, &u); err != nil {
 		return err
 	}
+	op.Step(ctx, "make the root volume in pool %s", p.volume.Pool)
 	// Nothing is written to the database behind the copy: the first flush of its log
 	// would wait until the whole copy is on disk. The volume's name, which it gets
 	// last, tells that the instance is whole; the mark goes with the next change.

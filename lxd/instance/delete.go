@@ -7,6 +7,7 @@ import (
 
 	"sett/lxd/db"
 	"sett/lxd/event"
+	"sett/lxd/op"
 	"sett/shared/errs"
 )
 
@@ -40,11 +41,15 @@ func (s *Service) remove(ctx context.Context, i *Instance, by *event.Requestor) 
 		return err
 	}
 	defer unlock()
+	// From here on it is going; half of an instance is of no use to anybody.
+	ctx, end, err := op.Commit(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
 	if err := s.patchConfig(ctx, i, map[string]string{volPending: pendingDelete}); err != nil {
 		return err
 	}
-	// From here on it is going; a client that goes away must not leave half of it.
-	ctx = context.WithoutCancel(ctx)
 	if err := s.erase(ctx, i); err != nil {
 		return err
 	}

@@ -203,11 +203,16 @@ func TestFailedStepsOfADeleteCanBeTriedAgain(t *testing.T) {
 	}
 }
 
+// own takes out of a configuration what clients do not see.
+func own(c map[string]string) {
+	maps.DeleteFunc(c, func(k, _ string) bool { return strings.HasPrefix(k, "volatile.sett_") })
+}
+
 // change is what a client sends back after an edit of the devices.
 func (w *world) change(name string, devices map[string]map[string]string) error {
 	i := w.load(name)
 	c := maps.Clone(i.Config)
-	delete(c, "volatile.sett_pending") // clients do not see it
+	own(c)
 	return w.s.Update(w.t.Context(), admin, i, instance.Change{Config: c, Devices: devices, Profiles: []string{"default"}})
 }
 

@@ -2,6 +2,7 @@ package instance
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"strings"
@@ -9,6 +10,8 @@ import (
 	"sett/lxd/auth"
 	"sett/lxd/db"
 	"sett/lxd/entity"
+	"sett/lxd/lock"
+	"sett/lxd/op"
 	"sett/shared/errs"
 	"sett/shared/log"
 )
@@ -32,7 +35,7 @@ func (s *Service) Move(ctx context.Context, as auth.Caller, project, name string
 		}
 		keys = append(keys, entity.New(entity.Instance, project, to.Name))
 	}
-	unlock, err := s.tryBoth("move", keys)
+	unlock, err := s.tryBoth(op.Doing(ctx, "move"), keys)
 	if err != nil {
 		return err
 	}
@@ -65,7 +68,11 @@ func (s *Service) tryBoth(doing string, refs []entity.Ref) (func(), error) {
 	}
 	unlock, err := s.Locks.TryLock(doing, refs[0], refs[1])
 	if err != nil {
-		return nil, errs.Invalid("Instance %q or %q is busy, try again later", refs[0].Name(), refs[1].Name())
+		var b *lock.Busy
+		if errors.As(err, &b) && b.Holder.Key == lock.Key(refs[1]) {
+			return nil, busy(refs[1].Name(), err)
+		}
+		return nil, busy(refs[0].Name(), err)
 	}
 	return unlock, nil
 }

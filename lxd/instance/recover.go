@@ -24,6 +24,7 @@ func (s *Service) Recover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	became := newFates()
 	var wg sync.WaitGroup
 	free := make(chan struct{}, 8)
 	for _, i := range all {
@@ -36,7 +37,7 @@ func (s *Service) Recover(ctx context.Context) error {
 		go func() {
 			defer func() { <-free; wg.Done() }()
 			if pending != "" {
-				s.finish(ctx, i, pending)
+				became.settled(i, pending, s.finish(ctx, i, pending))
 				// One that has to be settled may run.
 				if !halfDone(pending) || i.Config[volPower] != "RUNNING" && !s.wasStarting(i) {
 					return
@@ -46,7 +47,7 @@ func (s *Service) Recover(ctx context.Context) error {
 		}()
 	}
 	wg.Wait()
-	return s.sweepSnapshots(ctx)
+	return errors.Join(s.sweepSnapshots(ctx, became), s.resolve(ctx, became))
 }
 
 // wasStarting tells whether a start was cut off before it was stored: the run
@@ -62,14 +63,15 @@ func (s *Service) mine(ctx context.Context) ([]*Instance, error) {
 	return s.load(ctx, s.DB, w.Eq("i.node_id", s.Here.ID()))
 }
 
-// finish ends what another life of the daemon began.
-func (s *Service) finish(ctx context.Context, i *Instance, pending string) {
+// finish ends what another life of the daemon began. An error tells that it has not ended.
+func (s *Service) finish(ctx context.Context, i *Instance, pending string) error {
 	l := log.From(ctx)
 	if halfDone(pending) {
-		if err := s.settle(ctx, i); err != nil { // tried again when somebody needs it
+		err := s.settle(ctx, i)
+		if err != nil { // tried again when somebody needs it
 			l.Error("Could not clean up an instance", "instance", i.Name, "after", "an interrupted "+pending, "err", err)
 		}
-		return
+		return err
 	}
 	if pending == pendingCreate {
 		whole, err := s.whole(ctx, i)
@@ -79,19 +81,20 @@ func (s *Service) finish(ctx context.Context, i *Instance, pending string) {
 		if err != nil {
 			l.Error("Could not tell whether an instance is whole", "instance", i.Name, "err", err)
 			_ = s.liveOf(i.ID).set(Errored)
-			return
+			return err
 		}
 		if whole {
-			return
+			return nil
 		}
 	}
 	if err := s.erase(ctx, i); err != nil {
 		l.Error("Could not clean up an instance", "instance", i.Name, "after", "an interrupted "+pending, "err", err)
 		_ = s.liveOf(i.ID).set(Errored)
-		return
+		return err
 	}
 	l.Info("Cleaned up an instance", "instance", i.Name, "after", "an interrupted "+pending)
 	s.tell("instance-deleted", i, nil, nil)
+	return nil
 }
 
 // whole reports whether a create got as far as the volume.

@@ -13,6 +13,7 @@ import (
 	"sett/lxd/entity"
 	"sett/lxd/event"
 	"sett/lxd/instance/template"
+	"sett/lxd/op"
 	"sett/shared/errs"
 	"sett/shared/log"
 	"sett/shared/undo"
@@ -25,7 +26,7 @@ func (s *Service) Rename(ctx context.Context, project, name, to string, by *even
 	if err := CheckName(to); err != nil {
 		return err
 	}
-	unlock, err := s.tryBoth("rename", []entity.Ref{entity.New(entity.Instance, project, name), entity.New(entity.Instance, project, to)})
+	unlock, err := s.tryBoth(op.Doing(ctx, "rename"), []entity.Ref{entity.New(entity.Instance, project, name), entity.New(entity.Instance, project, to)})
 	if err != nil {
 		return err
 	}
@@ -100,7 +101,7 @@ func (s *Service) rename(ctx context.Context, i *Instance, v Volume, to string) 
 		if err := db.ExecOne(ctx, tx, stmtRename, to, i.ID); err != nil {
 			return err
 		}
-		changes := map[string]string{volPending: "", volInstanceID: id}
+		changes := done(ctx, map[string]string{volPending: "", volInstanceID: id})
 		if i.Config[volApply] == "" { // an instance that never started is new above all
 			changes[volApply] = template.Rename
 		}

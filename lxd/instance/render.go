@@ -69,7 +69,7 @@ func orEpoch(t time.Time) time.Time {
 
 // shown leaves out what is the daemon's own business.
 func shown(c map[string]string) map[string]string {
-	own := [...]string{volPending, volScheduled, volRootPool}
+	own := [...]string{volPending, volScheduled, volRootPool, volDone}
 	if !slices.ContainsFunc(own[:], func(k string) bool { _, ok := c[k]; return ok }) {
 		return c
 	}

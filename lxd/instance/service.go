@@ -104,7 +104,9 @@ type live struct {
 	// over: the process has ended and watch has read asked and quiet. Who asked
 	// cannot take it back any more.
 	over bool
-	cpus []int // to which it is pinned
+	// hurry is there while a stop waits for the guest; closed, it is to be killed.
+	hurry chan struct{}
+	cpus  []int // to which it is pinned
 	// files is who has access to its files.
 	files map[*Files]bool
 	idle  []*Files // of them, those that wait for the next user
@@ -218,16 +220,24 @@ func (s *Service) Alive(i *Instance) container.Process {
 func (s *Service) lock(ref entity.Ref, doing string) (func(), error) {
 	unlock, err := s.Locks.TryLock(doing, ref)
 	if err != nil {
-		h, _ := s.Locks.Holder(ref)
-		return nil, errs.Invalid("Instance %q is busy: %s is under way", ref.Name(), h.Owner)
+		return nil, busy(ref.Name(), err)
 	}
 	return unlock, nil
+}
+
+// busy tells who is at work on an instance whose lock could not be had.
+func busy(name string, err error) error {
+	var b *lock.Busy
+	if !errors.As(err, &b) {
+		return err
+	}
+	return errs.Invalid("Instance %q is busy: %s is under way", name, b.Holder.Owner)
 }
 
 // claim locks an instance and then loads it, in this order: what it says stays true
 // until the lock is given back.
 func (s *Service) claim(ctx context.Context, project, name, doing string) (*Instance, func(), error) {
-	unlock, err := s.lock(entity.New(entity.Instance, project, name), doing)
+	unlock, err := s.lock(entity.New(entity.Instance, project, name), op.Doing(ctx, doing))
 	if err != nil {
 		return nil, nil, err
 	}

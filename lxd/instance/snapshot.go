@@ -13,6 +13,7 @@ import (
 	"sett/lxd/container"
 	"sett/lxd/db"
 	"sett/lxd/event"
+	"sett/lxd/op"
 	"sett/shared/errs"
 	"sett/shared/log"
 	"sett/shared/units"
@@ -70,7 +71,13 @@ func (s *Service) takeSnapshot(ctx context.Context, i *Instance, o NewSnapshot, 
 	if err != nil {
 		return nil, err
 	}
-	err = s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error { return insertSnapshot(ctx, tx, i, sn) })
+	op.Step(ctx, "took snapshot %s", sn.Name)
+	err = s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
+		if err := insertSnapshot(ctx, tx, i, sn); err != nil {
+			return err
+		}
+		return patch(ctx, tx, i.ID, done(ctx, nil))
+	})
 	if err != nil {
 		ctx, cancel := s.cleanup()
 		defer cancel()
@@ -102,6 +109,7 @@ func (s *Service) planSnapshot(ctx context.Context, i *Instance, o NewSnapshot) 
 	}
 	sn := &Snapshot{Name: o.Name, Created: now.UTC(), Description: i.Description, Config: maps.Clone(i.Config), Devices: i.Devices}
 	delete(sn.Config, volPending)
+	delete(sn.Config, volDone)
 	if o.Scheduled {
 		sn.Config[volScheduled] = "true"
 	}
@@ -189,7 +197,12 @@ func (s *Service) DeleteSnapshot(ctx context.Context, project, instance, name st
 	if err != nil {
 		return err
 	}
-	return s.dropSnapshot(context.WithoutCancel(ctx), i, v, sn, by)
+	ctx, end, err := op.Commit(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
+	return s.dropSnapshot(ctx, i, v, sn, by)
 }
 
 // dropSnapshot removes the data and, last, the row: what was cut off can be done again.
@@ -204,8 +217,10 @@ func (s *Service) dropSnapshot(ctx context.Context, i *Instance, v Volume, sn *S
 		return err
 	}
 	err = s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
-		_, err := db.Exec(ctx, tx, stmtSnapshotDelete, sn.ID)
-		return err
+		if _, err := db.Exec(ctx, tx, stmtSnapshotDelete, sn.ID); err != nil {
+			return err
+		}
+		return patch(ctx, tx, i.ID, done(ctx, nil))
 	})
 	if err == nil {
 		s.Bus.Lifecycle("instance-snapshot-deleted", sn.Ref(i), by, nil)
@@ -251,7 +266,7 @@ func (s *Service) RenameSnapshot(ctx context.Context, project, instance, name, t
 		if err := db.ExecOne(ctx, tx, stmtSnapshotRename, to, sn.ID); err != nil {
 			return err
 		}
-		return patch(ctx, tx, i.ID, map[string]string{volPending: ""})
+		return patch(ctx, tx, i.ID, done(ctx, map[string]string{volPending: ""}))
 	})
 	if err != nil {
 		ctx, cancel := s.cleanup()
@@ -290,16 +305,17 @@ func (s *Service) ExpireSnapshot(ctx context.Context, i *Instance, sn *Snapshot,
 		if errors.Is(err, db.ErrNotFound) {
 			return errs.NotFound("Snapshot %q of instance %q not found", sn.Name, i.Name)
 		}
-		if err == nil {
-			tx.AfterCommit(func() { s.Bus.Lifecycle("instance-snapshot-updated", sn.Ref(i), by, nil) })
+		if err != nil {
+			return err
 		}
-		return err
+		tx.AfterCommit(func() { s.Bus.Lifecycle("instance-snapshot-updated", sn.Ref(i), by, nil) })
+		return patch(ctx, tx, i.ID, done(ctx, nil))
 	})
 }
 
 // sweepSnapshots ends what was cut off when another life of the daemon made or deleted
 // snapshots.
-func (s *Service) sweepSnapshots(ctx context.Context) error {
+func (s *Service) sweepSnapshots(ctx context.Context, f *fates) error {
 	for _, stmt := range []db.Stmt{stmtHalfMade, stmtHalfDeleted} {
 		rows, err := db.Select[halfRow](ctx, s.DB, stmt, s.Here.ID())
 		if err != nil {
@@ -308,7 +324,11 @@ func (s *Service) sweepSnapshots(ctx context.Context) error {
 		for _, r := range rows {
 			if err := s.sweepSnapshot(ctx, r); err != nil {
 				log.From(ctx).Error("Could not clean up a snapshot", "instance", r.Instance, "snapshot", r.Name, "err", err)
+				f.failed[key{r.Project, r.Instance}] = err
 				continue
+			}
+			if r.ID != 0 {
+				f.swept[key{r.Project, r.Instance}] = true
 			}
 			log.From(ctx).Info("Cleaned up a snapshot that was half-made or half-deleted", "instance", r.Instance, "snapshot", r.Name)
 		}

@@ -107,7 +107,7 @@ func (s *Service) handleSnapshotCreate(ctx context.Context, r *rest.Request) (re
 		}
 	}
 	by := r.Caller().Requestor()
-	return s.operation(ctx, r, i, "Snapshotting instance", func(ctx context.Context, _ *op.Operation) error {
+	return s.operation(ctx, r, i, doSnapshot, func(ctx context.Context, _ *op.Operation) error {
 		_, err := s.CreateSnapshot(ctx, i.Project, i.Name, NewSnapshot{Name: req.Name, Expires: req.ExpiresAt}, by)
 		return err
 	})
@@ -157,7 +157,7 @@ func (s *Service) changeSnapshot(ctx context.Context, r *rest.Request, mergeIn b
 		put.ExpiresAt = time.Time{}
 	}
 	by := r.Caller().Requestor()
-	return s.operation(ctx, r, i, "Updating snapshot", func(ctx context.Context, _ *op.Operation) error {
+	return s.operation(ctx, r, i, doSnapshotUpdate, func(ctx context.Context, _ *op.Operation) error {
 		return s.ExpireSnapshot(ctx, i, sn, put.ExpiresAt, by)
 	})
 }
@@ -181,7 +181,7 @@ func (s *Service) handleSnapshotPost(ctx context.Context, r *rest.Request) (rest
 		return nil, taken(i, req.Name)
 	}
 	by := r.Caller().Requestor()
-	return s.operation(ctx, r, i, "Renaming snapshot", func(ctx context.Context, _ *op.Operation) error {
+	return s.operation(ctx, r, i, doSnapshotRename, func(ctx context.Context, _ *op.Operation) error {
 		return s.RenameSnapshot(ctx, i.Project, i.Name, sn.Name, req.Name, by)
 	})
 }
@@ -192,7 +192,7 @@ func (s *Service) handleSnapshotDelete(ctx context.Context, r *rest.Request) (re
 		return nil, err
 	}
 	by := r.Caller().Requestor()
-	return s.operation(ctx, r, i, "Deleting snapshot", func(ctx context.Context, _ *op.Operation) error {
+	return s.operation(ctx, r, i, doSnapshotDelete, func(ctx context.Context, _ *op.Operation) error {
 		return s.DeleteSnapshot(ctx, i.Project, i.Name, sn.Name, by)
 	})
 }

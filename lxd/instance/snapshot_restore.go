@@ -9,6 +9,7 @@ import (
 	"sett/lxd/auth"
 	"sett/lxd/db"
 	"sett/lxd/event"
+	"sett/lxd/op"
 	"sett/shared/errs"
 	"sett/shared/log"
 )
@@ -45,12 +46,13 @@ func (s *Service) Restore(ctx context.Context, as auth.Caller, project, name, sn
 		if i, err = s.stopForRestore(ctx, i, by); err != nil {
 			return err
 		}
-		ctx = context.WithoutCancel(ctx) // it shall not stay stopped because the client went
 	}
 	err = s.restore(ctx, i, sn, by)
 	if !ran {
 		return err
 	}
+	ctx, end := op.Insist(ctx) // it shall not stay stopped because somebody lost patience
+	defer end()
 	again, lerr := s.Load(ctx, project, name)
 	if lerr == nil {
 		lerr = s.start(ctx, again)
@@ -101,7 +103,8 @@ func (s *Service) restore(ctx context.Context, i *Instance, sn *Snapshot, by *ev
 	if err := s.patchConfig(ctx, i, map[string]string{volPending: pendingRestore + sn.Name}); err != nil {
 		return err
 	}
-	begun, err := s.putBack(context.WithoutCancel(ctx), i, sn)
+	op.Step(ctx, "put back the content of snapshot %s", sn.Name)
+	begun, err := s.putBack(ctx, i, sn)
 	if err != nil {
 		if !begun { // the content is what it was
 			ctx, cancel := s.cleanup()
@@ -133,9 +136,12 @@ func (s *Service) putBack(ctx context.Context, i *Instance, sn *Snapshot) (begun
 	if err := s.Storage.RestoreSnapshot(ctx, v, sn.Name, size); err != nil {
 		return false, err
 	}
+	ctx, end := op.Insist(ctx)
+	defer end()
 	if err := s.follow(ctx, i, n); err != nil {
 		return true, err
 	}
+	done(ctx, n.Config)
 	return true, s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error { return store(ctx, tx, n) })
 }
 

@@ -36,7 +36,7 @@ func (s *Service) takeScheduled(ctx context.Context, after, now time.Time) error
 		return err
 	}
 	all = slices.DeleteFunc(all, func(i *Instance) bool { return !s.due(i, after, now) })
-	return s.together(ctx, "Creating scheduled instance snapshots", all, func(ctx context.Context, i *Instance) error {
+	return s.together(ctx, doSchedule, all, func(ctx context.Context, i *Instance) error {
 		_, err := s.CreateSnapshot(ctx, i.Project, i.Name, NewSnapshot{Scheduled: true}, nil)
 		return err
 	})
@@ -87,7 +87,7 @@ func (s *Service) dropExpired(ctx context.Context, now time.Time) error {
 		}
 	}
 	all = slices.DeleteFunc(all, func(i *Instance) bool { return len(over[i.ID]) == 0 })
-	return s.together(ctx, "Cleaning up expired instance snapshots", all, func(ctx context.Context, i *Instance) error { return s.dropAll(ctx, i, over[i.ID]) })
+	return s.together(ctx, doExpire, all, func(ctx context.Context, i *Instance) error { return s.dropAll(ctx, i, over[i.ID]) })
 }
 
 // prune deletes the snapshots that snapshots.retention does not keep.
@@ -113,7 +113,7 @@ func (s *Service) prune(ctx context.Context) error {
 		}
 	}
 	all = slices.DeleteFunc(all, func(i *Instance) bool { return len(over[i.ID]) == 0 })
-	return s.together(ctx, "Pruning instance snapshots", all, func(ctx context.Context, i *Instance) error { return s.dropAll(ctx, i, over[i.ID]) })
+	return s.together(ctx, doPrune, all, func(ctx context.Context, i *Instance) error { return s.dropAll(ctx, i, over[i.ID]) })
 }
 
 func (s *Service) dropAll(ctx context.Context, i *Instance, all []*Snapshot) error {

@@ -168,7 +168,7 @@ func (w *world) update(f func(*instance.Change)) error { return w.updateAs(admin
 func (w *world) updateAs(as auth.Caller, f func(*instance.Change)) error {
 	i := w.load("c1")
 	c := instance.Change{Config: maps.Clone(i.Config), Devices: i.Devices, Profiles: []string{"default"}, Description: i.Description}
-	delete(c.Config, "volatile.sett_pending") // clients do not see it
+	own(c.Config)
 	f(&c)
 	return w.s.Update(w.t.Context(), as, i, c)
 }

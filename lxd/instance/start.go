@@ -19,6 +19,7 @@ import (
 	"sett/lxd/host/idmap"
 	"sett/lxd/host/module"
 	"sett/lxd/host/seccomp"
+	"sett/lxd/op"
 	"sett/shared/errs"
 	"sett/shared/log"
 	"sett/shared/undo"
@@ -98,6 +99,7 @@ func (s *Service) start(ctx context.Context, i *Instance) (err error) {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
+		op.Step(ctx, "%s", step.name)
 		if err := step.run(ctx); err != nil {
 			return fmt.Errorf("Failed to %s: %w", step.name, err)
 		}
@@ -326,7 +328,13 @@ func (st *starting) store(ctx context.Context) error {
 	return nil
 }
 
+// longestStart bounds the start of a container, which takes a fraction of a second unless a
+// mount waits for a device or a server that does not answer.
+const longestStart = 5 * time.Minute
+
 func (st *starting) run(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, longestStart)
+	defer cancel()
 	proc, err := st.s.Engine.Start(ctx, st.spec)
 	if err != nil {
 		return err

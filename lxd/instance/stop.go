@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"sett/lxd/event"
+	"sett/lxd/op"
 	"sett/shared/errs"
 	"sett/shared/log"
 )
@@ -12,13 +13,22 @@ import (
 // StopOptions say how to stop.
 type StopOptions struct {
 	Force   bool
-	Timeout time.Duration // for a clean shutdown; negative: for ever
+	Timeout time.Duration // for a clean shutdown; negative: longestStop
 }
+
+// longestStop is how long a clean shutdown without a time of its own may take. A guest that
+// never follows must not keep the instance, and those who wait, for ever.
+const longestStop = 10 * time.Minute
 
 // Stop ends an instance.
 func (s *Service) Stop(ctx context.Context, project, name string, o StopOptions, by *event.Requestor) error {
 	i, unlock, err := s.claim(ctx, project, name, "stop")
 	if err != nil {
+		if o.Force {
+			if hurried, err := s.hurry(ctx, project, name); hurried {
+				return err
+			}
+		}
 		return err
 	}
 	defer unlock()
@@ -39,10 +49,36 @@ func (s *Service) stopLocked(ctx context.Context, i *Instance, o StopOptions, by
 		s.tell("instance-shutdown", i, by, nil)
 	}
 	if i.Ephemeral {
-		// It has stopped; a client that loses patience now must not keep it alive.
-		return s.remove(context.WithoutCancel(ctx), i, by)
+		// It has stopped; whoever loses patience now must not keep it alive.
+		ctx, end := op.Insist(ctx)
+		defer end()
+		return s.remove(ctx, i, by)
 	}
 	return nil
+}
+
+// hurry makes a stop that waits for the guest kill it, for somebody who stops the same
+// instance by force. It reports whether there was one.
+func (s *Service) hurry(ctx context.Context, project, name string) (bool, error) {
+	i, err := s.Load(ctx, project, name)
+	if err != nil {
+		return false, err
+	}
+	l := s.liveOf(i.ID)
+	l.mu.Lock()
+	hurry, gone := l.hurry, l.gone
+	l.hurry = nil
+	l.mu.Unlock()
+	if hurry == nil {
+		return false, nil
+	}
+	close(hurry)
+	select {
+	case <-gone:
+		return true, nil
+	case <-ctx.Done():
+		return true, ctx.Err()
+	}
 }
 
 // Restart stops an instance and starts it again under one lock. An ephemeral one
@@ -130,17 +166,40 @@ func (s *Service) halt(ctx context.Context, i *Instance, o StopOptions, quiet bo
 	if err := p.Shutdown(ctx); err != nil {
 		return giveUp(err)
 	}
-	var late <-chan time.Time
-	if o.Timeout > 0 {
-		t := time.NewTimer(o.Timeout)
-		defer t.Stop()
-		late = t.C
+	limit := o.Timeout
+	if limit < 0 {
+		limit = longestStop
+	}
+	late := time.NewTimer(limit)
+	defer late.Stop()
+	var hurry chan struct{}
+	if !quiet { // who restarts it does not want it killed
+		hurry = make(chan struct{})
+		l.mu.Lock()
+		l.hurry = hurry
+		l.mu.Unlock()
+		defer func() {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			l.hurry = nil
+		}()
 	}
 	select {
 	case <-gone:
 		return nil
-	case <-late:
-		return giveUp(errs.Invalid("The instance did not shut down within %s; use --force to kill it", o.Timeout))
+	case <-hurry:
+		op.Step(ctx, "somebody asked to stop it by force")
+		if err := p.Kill(ctx); err != nil {
+			return giveUp(err)
+		}
+		select {
+		case <-gone:
+			return nil
+		case <-ctx.Done():
+			return giveUp(ctx.Err())
+		}
+	case <-late.C:
+		return giveUp(errs.Invalid("The instance did not shut down within %s; use --force to kill it", limit))
 	case <-ctx.Done():
 		return giveUp(ctx.Err())
 	}

@@ -15,6 +15,7 @@ import (
 	"sett/lxd/container"
 	"sett/lxd/db"
 	"sett/lxd/device"
+	"sett/lxd/op"
 	"sett/shared/errs"
 	"sett/shared/log"
 	"sett/shared/undo"
@@ -33,7 +34,7 @@ type Change struct {
 // Update replaces what an instance says. old is what the caller saw. A running
 // instance follows at once where it can; what it cannot follow is refused.
 func (s *Service) Update(ctx context.Context, as auth.Caller, old *Instance, c Change) error {
-	unlock, err := s.lock(old.Ref(), "update")
+	unlock, err := s.lock(old.Ref(), op.Doing(ctx, "update"))
 	if err != nil {
 		return err
 	}
@@ -118,8 +119,11 @@ func (s *Service) Update(ctx context.Context, as auth.Caller, old *Instance, c C
 	if err := s.follow(ctx, old, n); err != nil {
 		return err
 	}
+	done(ctx, n.Config)
 	err = s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error { return store(ctx, tx, n) })
 	if err != nil {
+		ctx, cancel := s.cleanup()
+		defer cancel()
 		if back := s.follow(ctx, n, old); back != nil {
 			log.From(ctx).Warn("Could not take back a live change", "instance", old.Name, "err", back)
 		}

@@ -3,6 +3,7 @@ package op
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"sett/shared/api"
@@ -82,16 +83,33 @@ func Commit(ctx context.Context) (part context.Context, end func(), err error) {
 		return part, func() {}, nil
 	}
 	o.mu.Lock()
-	if o.asked {
+	if o.asked && o.past == 0 {
 		o.mu.Unlock()
 		return ctx, func() {}, context.Canceled
 	}
+	return part, o.goPast(), nil
+}
+
+// Insist is Commit for what follows from something done before, such as bringing up again
+// what was stopped: it begins also when the operation was cancelled meanwhile.
+func Insist(ctx context.Context) (part context.Context, end func()) {
+	part = context.WithoutCancel(ctx)
+	o := From(ctx)
+	if o == nil {
+		return part, func() {}
+	}
+	o.mu.Lock()
+	return part, o.goPast()
+}
+
+// goPast begins a part that cannot be taken back. o.mu is held, and given back.
+func (o *Operation) goPast() (end func()) {
 	o.past++
 	o.mu.Unlock()
 	o.m.publish(o, o.API())
-	return part, func() {
+	return sync.OnceFunc(func() {
 		o.mu.Lock()
 		defer o.mu.Unlock()
 		o.past--
-	}, nil
+	})
 }

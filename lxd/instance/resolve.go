@@ -1,0 +1,199 @@
+package instance
+
+import (
+	"context"
+	"net/url"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+
+	"sett/lxd/op"
+)
+
+// What operations on instances are called. After a crash it tells what one was to do.
+const (
+	doCreate         = "Creating instance"
+	doUpdate         = "Updating instance"
+	doRestore        = "Restoring snapshot"
+	doRename         = "Renaming instance"
+	doDelete         = "Deleting instance"
+	doStart          = "Starting instance"
+	doStop           = "Stopping instance"
+	doRestart        = "Restarting instance"
+	doFreeze         = "Freezing instance"
+	doUnfreeze       = "Unfreezing instance"
+	doSnapshot       = "Snapshotting instance"
+	doSnapshotUpdate = "Updating snapshot"
+	doSnapshotRename = "Renaming snapshot"
+	doSnapshotDelete = "Deleting snapshot"
+	doSchedule       = "Creating scheduled instance snapshots"
+	doExpire         = "Cleaning up expired instance snapshots"
+	doPrune          = "Pruning instance snapshots"
+)
+
+// done adds to changes that go with the last step of an operation that the step was taken.
+// Whoever finds the operation interrupted knows by that whether it was the only thing that
+// it had left to do. Without an operation nothing is added.
+func done(ctx context.Context, changes map[string]string) map[string]string {
+	id := op.ID(ctx)
+	if id == "" {
+		return changes
+	}
+	if changes == nil {
+		changes = map[string]string{}
+	}
+	changes[volDone] = id
+	return changes
+}
+
+// fates are what Recover did to instances, by their name.
+type fates struct {
+	mu       sync.Mutex
+	failed   map[key]error // what could not be cleaned up
+	restored map[key]bool  // restores that were carried through
+	swept    map[key]bool  // deletes of snapshots that were
+}
+
+type key struct{ project, name string }
+
+func newFates() *fates {
+	return &fates{failed: map[key]error{}, restored: map[key]bool{}, swept: map[key]bool{}}
+}
+
+// settled notes how it went to clean up after what was pending.
+func (f *fates) settled(i *Instance, pending string, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	k := key{i.Project, i.Name}
+	if err != nil {
+		f.failed[k] = err
+	} else if strings.HasPrefix(pending, pendingRestore) {
+		f.restored[k] = true
+	}
+}
+
+// resolve tells of each operation on instances that was interrupted what became of it, once
+// Recover has cleaned up.
+func (s *Service) resolve(ctx context.Context, f *fates) error {
+	cut := s.Ops.Interrupted()
+	if len(cut) == 0 {
+		return nil
+	}
+	all, err := s.mine(ctx)
+	if err != nil {
+		return err
+	}
+	byName, byDone := map[key]*Instance{}, map[string]bool{}
+	for _, i := range all {
+		byName[key{i.Project, i.Name}] = i
+		if id := i.Config[volDone]; id != "" {
+			byDone[id] = true
+		}
+	}
+	for _, e := range cut {
+		switch e.Description {
+		case doSchedule, doExpire, doPrune:
+			s.Ops.Resolve(e.ID, op.Unknown("what it had left to do is done when it is due again"))
+			continue
+		}
+		if byDone[e.ID] {
+			s.Ops.Resolve(e.ID, op.Finished("its last step had been taken"))
+			continue
+		}
+		var outs []op.Outcome
+		var names []string
+		for _, u := range e.Resources["instances"] {
+			if n := nameOf(u); n != "" {
+				k := key{e.Project, n}
+				names, outs = append(names, n), append(outs, s.outcome(e, byName[k], k, f))
+			}
+		}
+		if len(outs) > 0 {
+			s.Ops.Resolve(e.ID, inAll(names, outs))
+		}
+	}
+	return nil
+}
+
+// nameOf is the name of the instance that a resource of an operation stands for.
+func nameOf(u string) string {
+	u, _, _ = strings.Cut(u, "?")
+	n, err := url.PathUnescape(path.Base(u))
+	if err != nil {
+		return ""
+	}
+	return n
+}
+
+// outcome is what an operation did to one instance; i is nil when there is none.
+func (s *Service) outcome(e op.Entry, i *Instance, k key, f *fates) op.Outcome {
+	if err := f.failed[k]; err != nil {
+		return op.Unknown("the instance is not whole; that is mended before its next use: " + err.Error())
+	}
+	switch {
+	case e.Description == doDelete && i == nil:
+		return op.Finished("the instance is gone")
+	case e.Description == doCreate && i == nil:
+		return op.RolledBack("nothing of the instance is left")
+	case e.Description == doCreate:
+		return op.Finished("the instance is whole")
+	case i == nil:
+		return op.Unknown("the instance is not here any more")
+	case e.Description == doRestore && f.restored[k]:
+		return op.Finished("the restore was carried through")
+	case e.Description == doSnapshotDelete && f.swept[k]:
+		return op.Finished("the rest of the snapshot was removed")
+	}
+	st := s.State(i.ID)
+	verdict := func(done bool) op.Outcome {
+		if done {
+			return op.Finished("the instance is " + st.String())
+		}
+		return op.RolledBack("the instance is " + st.String())
+	}
+	if st == Errored {
+		return op.Unknown("it is not known whether the instance runs")
+	}
+	switch e.Description {
+	case doStart:
+		return verdict(st.alive())
+	case doStop:
+		return verdict(!st.alive())
+	case doRestart:
+		switch {
+		case !st.alive():
+			return op.Unknown("the instance is stopped")
+		case i.LastUsed.After(e.CreatedAt):
+			return op.Finished("the instance was started again")
+		}
+		return op.RolledBack("the instance had not been stopped")
+	case doFreeze:
+		return verdict(st == Frozen)
+	case doUnfreeze:
+		return verdict(st != Frozen)
+	case doRename, doUpdate, doRestore, doDelete, doSnapshot, doSnapshotUpdate, doSnapshotRename, doSnapshotDelete:
+		return op.RolledBack("the instance is as it was before")
+	}
+	return op.Unknown("the instance is " + st.String())
+}
+
+// inAll is the outcome of an operation on several instances.
+func inAll(names []string, outs []op.Outcome) op.Outcome {
+	isDone := func(o op.Outcome) bool { return o.Done }
+	switch {
+	case len(outs) == 1, !slices.ContainsFunc(outs, isDone):
+		return outs[0]
+	case !slices.ContainsFunc(outs, func(o op.Outcome) bool { return !o.Done }):
+		return op.Finished("")
+	}
+	var is, not []string
+	for n, o := range outs {
+		if o.Done {
+			is = append(is, names[n])
+		} else {
+			not = append(not, names[n])
+		}
+	}
+	return op.Unknown("it was done for " + strings.Join(is, ", ") + ", and not for " + strings.Join(not, ", "))
+}
