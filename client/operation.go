@@ -19,6 +19,10 @@ import (
 type OperationClient interface {
 	GetOperationUUIDs() ([]string, error)
 	GetOperations() ([]api.Operation, error)
+	GetOperationsAllProjects() ([]api.Operation, error)
+	// GetOperationHistory lists also the operations that have ended (API extension
+	// sett_operation_history).
+	GetOperationHistory(allProjects bool) ([]api.Operation, error)
 	GetOperation(uuid string) (*api.Operation, string, error)
 	// GetOperationWait returns when the operation ends or after timeout seconds (-1: never).
 	GetOperationWait(uuid string, timeout int) (*api.Operation, string, error)
@@ -70,7 +74,27 @@ func (r *ProtocolLXD) GetOperationUUIDs() ([]string, error) {
 
 // GetOperations lists the operations with all they tell.
 func (r *ProtocolLXD) GetOperations() ([]api.Operation, error) {
-	byStatus, _, err := fetch[map[string][]api.Operation](r, "/1.0/operations?recursion=1")
+	return r.operations("")
+}
+
+// GetOperationsAllProjects lists the operations of all projects.
+func (r *ProtocolLXD) GetOperationsAllProjects() ([]api.Operation, error) {
+	return r.operations("&all-projects=true")
+}
+
+// GetOperationHistory lists also the operations that have ended.
+func (r *ProtocolLXD) GetOperationHistory(allProjects bool) ([]api.Operation, error) {
+	if !r.HasExtension("sett_operation_history") {
+		return nil, errors.New("The server keeps no history of operations: it lacks the API extension \"sett_operation_history\"")
+	}
+	if allProjects {
+		return r.operations("&history=true&all-projects=true")
+	}
+	return r.operations("&history=true")
+}
+
+func (r *ProtocolLXD) operations(more string) ([]api.Operation, error) {
+	byStatus, _, err := fetch[map[string][]api.Operation](r, "/1.0/operations?recursion=1"+more)
 	if err != nil {
 		return nil, err
 	}

@@ -281,6 +281,17 @@ func fixture(t *testing.T, s *clienttest.Server) {
 		Metadata: map[string]any{"secret": "5ec1e7", "fingerprint": fp, "addresses": []string{"10.0.0.1:8443"}, "request": map[string]any{"name": "laptop"}, "expiresAt": at}}
 	s.Sync("GET /1.0/operations?recursion=1", map[string][]api.Operation{"running": {run, token}})
 	s.Sync("GET /1.0/operations/"+run.ID, run)
+	ended := at.Add(1234 * time.Millisecond)
+	was := api.Operation{ID: "8b2c0a6e-0000-0000-0000-000000000003", Class: "task", Description: "Deleting instance", Status: "Failure", StatusCode: api.Failure,
+		CreatedAt: at.Add(-time.Hour), UpdatedAt: ended, EndedAt: &ended, Err: "Rolled back, for the daemon ended while the operation ran: the instance is as it was before",
+		Location: "none", Resources: map[string][]string{"instances": {"/1.0/instances/c1"}, "containers": {"/1.0/containers/c1"}},
+		Requestor: &api.OperationRequestor{Username: strings.Repeat("ab", 32), Protocol: "tls", Address: "10.0.0.2:5000"},
+		Log:       []api.OperationStep{{At: ended, Text: "Rolled back"}}}
+	s.Sync("GET /1.0/operations?history=true&recursion=1", map[string][]api.Operation{"running": {run, token}, "failure": {was}})
+	s.Sync("GET /1.0/operations?all-projects=true&history=true&recursion=1", map[string][]api.Operation{"failure": {was}})
+	s.Sync("GET /1.0/operations?all-projects=true&recursion=1", map[string][]api.Operation{"running": {run}})
+	s.Sync("GET /1.0/operations", map[string][]string{"running": {"/1.0/operations/" + run.ID}})
+	s.Sync("GET /1.0/operations/"+was.ID, was)
 	s.Sync("DELETE /1.0/operations/"+run.ID, nil)
 	s.Sync("PUT /1.0", nil)
 	trusted(t, s)

@@ -20,13 +20,14 @@ type lister func(client.InstanceServer) ([]string, error)
 // listers knows the placeholders that are used in the commands' usage.
 func listers() map[string]lister {
 	return map[string]lister{
-		"<instance>": func(s client.InstanceServer) ([]string, error) { return s.GetInstanceNames(api.InstanceTypeAny) },
-		"<profile>":  func(s client.InstanceServer) ([]string, error) { return s.GetProfileNames() },
-		"<network>":  func(s client.InstanceServer) ([]string, error) { return s.GetNetworkNames() },
-		"<pool>":     func(s client.InstanceServer) ([]string, error) { return s.GetStoragePoolNames() },
-		"<image>":    func(s client.InstanceServer) ([]string, error) { return s.GetImageAliasNames() },
-		"<member>":   func(s client.InstanceServer) ([]string, error) { return s.GetClusterMemberNames() },
-		"<alias>":    func(s client.InstanceServer) ([]string, error) { return s.GetImageAliasNames() },
+		"<instance>":  func(s client.InstanceServer) ([]string, error) { return s.GetInstanceNames(api.InstanceTypeAny) },
+		"<profile>":   func(s client.InstanceServer) ([]string, error) { return s.GetProfileNames() },
+		"<network>":   func(s client.InstanceServer) ([]string, error) { return s.GetNetworkNames() },
+		"<pool>":      func(s client.InstanceServer) ([]string, error) { return s.GetStoragePoolNames() },
+		"<image>":     func(s client.InstanceServer) ([]string, error) { return s.GetImageAliasNames() },
+		"<member>":    func(s client.InstanceServer) ([]string, error) { return s.GetClusterMemberNames() },
+		"<operation>": func(s client.InstanceServer) ([]string, error) { return s.GetOperationUUIDs() },
+		"<alias>":     func(s client.InstanceServer) ([]string, error) { return s.GetImageAliasNames() },
 	}
 }
 

@@ -1,13 +1,17 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"os"
+	"os/signal"
 	"strings"
 	"sync"
 
 	"sett/client"
 	"sett/shared/api"
+	"sett/shared/i18n"
 )
 
 // Progress shows how far something is, on one line of a terminal. Where the
@@ -61,6 +65,52 @@ func (p *Progress) Done(text string) {
 	}
 	if text != "" {
 		_, _ = fmt.Fprintln(p.w, text)
+	}
+}
+
+// Cancelable is work on a server that can be waited for and cancelled.
+type Cancelable interface {
+	Wait() error
+	Cancel() error
+}
+
+// remoteWork is a client.RemoteOperation as something that can be cancelled.
+type remoteWork struct{ client.RemoteOperation }
+
+func (r remoteWork) Cancel() error { return r.CancelTarget() }
+
+// Remote makes work that may try several servers one that can be cancelled.
+func Remote(op client.RemoteOperation) Cancelable { return remoteWork{op} }
+
+// Await waits for work on a server. An interrupt (^C) cancels it; where it cannot be
+// cancelled, a second one lets it go on without us.
+func (a *App) Await(op Cancelable) error {
+	asked := make(chan os.Signal, 1)
+	signal.Notify(asked, os.Interrupt)
+	defer signal.Stop(asked)
+	return await(op, asked, func(why error) {
+		_, _ = fmt.Fprintf(a.Err, i18n.G("The operation cannot be cancelled: %v. Interrupt again to leave it to itself.")+"\n", why)
+	})
+}
+
+func await(op Cancelable, asked <-chan os.Signal, refused func(error)) error {
+	ended := make(chan error, 1)
+	go func() { ended <- op.Wait() }()
+	for times := 0; ; times++ {
+		select {
+		case err := <-ended:
+			if err != nil && times > 0 {
+				return fmt.Errorf(i18n.G("Cancelled by the user: %w"), err)
+			}
+			return err
+		case <-asked:
+			if times > 0 {
+				return errors.New(i18n.G("Interrupted twice; the operation goes on without us (see \"lxc operation list\")"))
+			}
+			if err := op.Cancel(); err != nil {
+				refused(err)
+			}
+		}
 	}
 }
 

@@ -287,7 +287,7 @@ func (c *create) start(cmd *cobra.Command, r cli.Resource, imageArg string, req 
 			return nil, err
 		}
 		_, _ = op.AddHandler(progress.UpdateOp)
-		if err := op.Wait(); err != nil {
+		if err := c.Await(op); err != nil {
 			return nil, err
 		}
 		last := op.Get()
@@ -315,7 +315,7 @@ func (c *create) start(cmd *cobra.Command, r cli.Resource, imageArg string, req 
 		return nil, err
 	}
 	_, _ = op.AddHandler(progress.UpdateOp)
-	if err := op.Wait(); err != nil {
+	if err := c.Await(cli.Remote(op)); err != nil {
 		return nil, err
 	}
 	return op.GetTarget()

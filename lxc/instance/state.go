@@ -219,7 +219,7 @@ func changeState(a *cli.App, r cli.Resource, arg string, req api.InstanceStatePu
 	}
 	progress := a.Progress("")
 	_, _ = op.AddHandler(progress.UpdateOp)
-	err = op.Wait()
+	err = a.Await(op)
 	progress.Done("")
 	if err != nil {
 		return fmt.Errorf("%w\n"+i18n.G("Try `lxc info --show-log %s` for more info"), err, arg)
