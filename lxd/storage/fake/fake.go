@@ -24,6 +24,42 @@ type Kind struct {
 	As string
 
 	broken atomic.Pointer[func(step, path string) error]
+
+	mu   sync.Mutex
+	held map[string]*hold // by the step
+}
+
+type hold struct{ reached, released chan struct{} }
+
+// Hold makes the next call of a step wait until its context ends, or release is called.
+// reached is closed when it waits. "rename" and "delete" can be held besides the steps
+// that can be broken; those that have no context wait for release.
+func (k *Kind) Hold(step string) (reached <-chan struct{}, release func()) {
+	h := &hold{make(chan struct{}), make(chan struct{})}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.held == nil {
+		k.held = map[string]*hold{}
+	}
+	k.held[step] = h
+	return h.reached, sync.OnceFunc(func() { close(h.released) })
+}
+
+func (k *Kind) wait(ctx context.Context, step string) error {
+	k.mu.Lock()
+	h := k.held[step]
+	delete(k.held, step)
+	k.mu.Unlock()
+	if h == nil {
+		return nil
+	}
+	close(h.reached)
+	select {
+	case <-h.released:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // Break has f asked before every step, also those that go on behind a call; its
@@ -81,7 +117,10 @@ type pool struct {
 	quota map[fileID]int64
 }
 
-func (d *pool) fail(step, path string) error {
+func (d *pool) fail(ctx context.Context, step, path string) error {
+	if err := d.kind.wait(ctx, step); err != nil {
+		return err
+	}
 	f := d.kind.broken.Load()
 	if f == nil {
 		return nil
@@ -95,7 +134,7 @@ func (d *pool) Info() driver.Info {
 }
 
 func (d *pool) CreatePool(ctx context.Context) (map[string]string, error) {
-	if err := d.fail("createpool", d.Root); err != nil {
+	if err := d.fail(ctx, "createpool", d.Root); err != nil {
 		return nil, err
 	}
 	if err := os.MkdirAll(d.Root, 0o711); err != nil {
@@ -105,7 +144,7 @@ func (d *pool) CreatePool(ctx context.Context) (map[string]string, error) {
 }
 
 func (d *pool) DeletePool(ctx context.Context) error {
-	if err := d.fail("deletepool", d.Root); err != nil {
+	if err := d.fail(ctx, "deletepool", d.Root); err != nil {
 		return err
 	}
 	if err := d.ClearRoot(ctx); err != nil {
@@ -115,13 +154,13 @@ func (d *pool) DeletePool(ctx context.Context) error {
 }
 
 func (d *pool) MountPool(ctx context.Context) error {
-	if err := d.fail("mountpool", d.Root); err != nil {
+	if err := d.fail(ctx, "mountpool", d.Root); err != nil {
 		return err
 	}
 	return d.PrepareRoot(ctx)
 }
 
-func (d *pool) UnmountPool(context.Context) error { return d.fail("unmountpool", d.Root) }
+func (d *pool) UnmountPool(ctx context.Context) error { return d.fail(ctx, "unmountpool", d.Root) }
 
 func (d *pool) UpdatePool(_ context.Context, c map[string]string, _ []string) error {
 	d.env.Config = c
@@ -132,17 +171,49 @@ func (d *pool) Resources(context.Context) (driver.Resources, error) {
 	return driver.Resources{SpaceUsed: 1 << 20, SpaceTotal: 1 << 30, InodesUsed: 10, InodesTotal: 1000}, nil
 }
 
+// Rename implements driver.Driver.
+func (d *pool) Rename(ctx context.Context, v driver.Volume, name string) error {
+	if err := d.kind.wait(ctx, "rename"); err != nil {
+		return err
+	}
+	return d.Trees.Rename(ctx, v, name)
+}
+
+// RenameSnapshot implements driver.Driver.
+func (d *pool) RenameSnapshot(ctx context.Context, v driver.Volume, name string) error {
+	if err := d.kind.wait(ctx, "rename"); err != nil {
+		return err
+	}
+	return d.Trees.RenameSnapshot(ctx, v, name)
+}
+
+// Delete implements driver.Driver.
+func (d *pool) Delete(ctx context.Context, v driver.Volume) error {
+	if err := d.kind.wait(ctx, "delete"); err != nil {
+		return err
+	}
+	return d.Trees.Delete(ctx, v)
+}
+
+// DeleteSnapshot implements driver.Driver.
+func (d *pool) DeleteSnapshot(ctx context.Context, v driver.Volume) error {
+	if err := d.kind.wait(ctx, "delete"); err != nil {
+		return err
+	}
+	return d.Trees.DeleteSnapshot(ctx, v)
+}
+
 // What driver.Trees asks for.
 
-func (d *pool) Make(_ context.Context, path string) error {
-	if err := d.fail("make", path); err != nil {
+func (d *pool) Make(ctx context.Context, path string) error {
+	if err := d.fail(ctx, "make", path); err != nil {
 		return err
 	}
 	return os.Mkdir(path, 0o700)
 }
 
 func (d *pool) Clone(ctx context.Context, dst, src string, count func(int64)) error {
-	if err := d.fail("clone", dst); err != nil {
+	if err := d.fail(ctx, "clone", dst); err != nil {
 		return err
 	}
 	if err := os.Mkdir(dst, 0o700); err != nil {
@@ -151,12 +222,12 @@ func (d *pool) Clone(ctx context.Context, dst, src string, count func(int64)) er
 	return tree.CopyWith(ctx, dst, src, tree.Options{Count: count})
 }
 
-func (d *pool) Seal(path string) error { return d.fail("seal", path) }
+func (d *pool) Seal(path string) error { return d.fail(context.Background(), "seal", path) }
 
 func (d *pool) Unseal(string) error { return nil }
 
 func (d *pool) Remove(ctx context.Context, path string) error {
-	if err := d.fail("remove", path); err != nil {
+	if err := d.fail(ctx, "remove", path); err != nil {
 		return err
 	}
 	id, err := identify(path)
@@ -173,8 +244,8 @@ func (d *pool) Quota(context.Context) (bool, string) { return true, "" }
 // limiter is the pool as a Backend, whose SetQuota has another signature.
 type limiter struct{ *pool }
 
-func (l limiter) SetQuota(_ context.Context, path string, bytes int64) error {
-	if err := l.fail("quota", path); err != nil {
+func (l limiter) SetQuota(ctx context.Context, path string, bytes int64) error {
+	if err := l.fail(ctx, "quota", path); err != nil {
 		return err
 	}
 	id, err := identify(path)
@@ -187,8 +258,8 @@ func (l limiter) SetQuota(_ context.Context, path string, bytes int64) error {
 	return nil
 }
 
-func (d *pool) Usage(_ context.Context, v driver.Volume) (driver.Usage, error) {
-	if err := d.fail("usage", d.Path(v)); err != nil {
+func (d *pool) Usage(ctx context.Context, v driver.Volume) (driver.Usage, error) {
+	if err := d.fail(ctx, "usage", d.Path(v)); err != nil {
 		return driver.UnknownUsage, err
 	}
 	return d.usage(d.Path(v))
