@@ -139,6 +139,8 @@ var proofs = map[string]proof{
 	"etag":                                           shown("daemontest: TestEveryResourceComesAndGoes"),
 	"event_lifecycle":                                route("GET /1.0/events"),
 	"event_lifecycle_requestor_address":              field(api.EventLifecycleRequestor{}, "address"),
+	"operation_requestor":                            field(api.Operation{}, "requestor"),
+	"sett_operation_history":                         field(api.Operation{}, "ended_at", "log"),
 	"event_location":                                 field(api.Event{}, "location"),
 	"event_project":                                  field(api.Event{}, "project"),
 	"firewall_driver":                                field(api.ServerEnvironment{}, "firewall"),

@@ -2,6 +2,7 @@ package instance
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -209,18 +210,18 @@ func (s *Service) actElsewhere(ctx context.Context, as *relay.Identity, project 
 	if err != nil {
 		return []cluster.MemberError{{Member: s.Here.Member(), Err: err}}
 	}
-	errors := make([]error, len(others))
+	failed := make([]error, len(others))
 	var wg sync.WaitGroup
 	for n, m := range others {
 		if !s.Relay.Online(m) {
-			errors[n] = errs.Unavailable("It is offline")
+			failed[n] = errs.Unavailable("It is offline")
 			continue
 		}
-		wg.Go(func() { errors[n] = s.actOn(ctx, s.Relay.To(m), as, project, b) })
+		wg.Go(func() { failed[n] = s.actOn(ctx, s.Relay.To(m), as, project, b) })
 	}
 	wg.Wait()
 	var out []cluster.MemberError
-	for n, err := range errors {
+	for n, err := range failed {
 		if err != nil {
 			out = append(out, cluster.MemberError{Member: others[n], Err: err})
 		}
@@ -234,8 +235,14 @@ func (s *Service) actOn(ctx context.Context, to relay.Target, as *relay.Identity
 	if err := to.Call(ctx, q, &o); err != nil {
 		return err
 	}
-	q = relay.Request{Method: http.MethodGet, Path: "/1.0/operations/" + o.ID + "/wait", As: as}
+	id := "/1.0/operations/" + o.ID
+	q = relay.Request{Method: http.MethodGet, Path: id + "/wait", As: as}
 	if err := to.Call(ctx, q, &o); err != nil {
+		if ctx.Err() != nil { // it was cancelled, and what it began there goes with it
+			late, cancel := s.cleanup()
+			defer cancel()
+			err = errors.Join(err, to.Call(late, relay.Request{Method: http.MethodDelete, Path: id, As: as}, nil))
+		}
 		return err
 	}
 	if o.StatusCode != api.Success {

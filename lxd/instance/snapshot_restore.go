@@ -75,7 +75,9 @@ func (s *Service) stopForRestore(ctx context.Context, i *Instance, by *event.Req
 	if err != nil {
 		return nil, err
 	}
-	if err := s.patchConfig(ctx, now, s.afterStop(now)); err != nil {
+	changes := s.afterStop(now)
+	delete(changes, volPower) // it is to run, also when the daemon ends meanwhile
+	if err := s.patchConfig(ctx, now, changes); err != nil {
 		log.From(ctx).Warn("Could not store that an instance has stopped", "instance", i.Name, "err", err)
 	}
 	s.tell("instance-stopped", now, by, nil)
