@@ -76,7 +76,7 @@ func (d *Daemon) build(context.Context) error {
 		Elsewhere: d.tokenElsewhere, Changed: d.tell})
 	s.profiles = profile.New(global, d.bus)
 	locks := lock.New()
-	s.storage = storage.New(storage.Deps{DB: global, Bus: d.bus, Locks: locks, Drivers: d.o.StorageDrivers, Log: d.log,
+	s.storage = storage.New(storage.Deps{DB: global, Bus: d.bus, Ops: d.ops, Locks: locks, Drivers: d.o.StorageDrivers, Log: d.log,
 		Dir: d.o.Dir, Here: d.here, Relay: s.relay})
 	unpacker := d.o.Unpacker
 	if unpacker == nil {
@@ -90,7 +90,7 @@ func (d *Daemon) build(context.Context) error {
 	if d.o.NetworkDrivers != nil {
 		nets = d.o.NetworkDrivers(d.log)
 	}
-	s.networks = network.New(network.Deps{DB: global, Bus: d.bus, Locks: locks, Drivers: nets, Host: netlink.Host{}, Log: d.log,
+	s.networks = network.New(network.Deps{DB: global, Bus: d.bus, Ops: d.ops, Locks: locks, Drivers: nets, Host: netlink.Host{}, Log: d.log,
 		Dir: filepath.Join(d.o.Dir, "networks"), Seed: networkSeed(d.o.Dir), Here: d.here, Relay: s.relay})
 	s.instances = instance.New(d.ctx, instance.Deps{
 		DB: global, Bus: d.bus, Ops: d.ops, Locks: locks, Log: d.log, Profiles: s.profiles, Engine: s.engine,

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 
+	"sett/lxd/entity"
 	"sett/lxd/op"
 )
 
@@ -50,15 +51,16 @@ func done(ctx context.Context, changes map[string]string) map[string]string {
 // fates are what Recover did to instances, by their name.
 type fates struct {
 	mu       sync.Mutex
-	failed   map[key]error // what could not be cleaned up
-	restored map[key]bool  // restores that were carried through
-	swept    map[key]bool  // deletes of snapshots that were
+	failed   map[key]error  // what could not be cleaned up
+	restored map[key]bool   // restores that were carried through
+	swept    map[key]bool   // deletes of snapshots that were
+	cleaned  map[key]string // after what was pending
 }
 
 type key struct{ project, name string }
 
 func newFates() *fates {
-	return &fates{failed: map[key]error{}, restored: map[key]bool{}, swept: map[key]bool{}}
+	return &fates{failed: map[key]error{}, restored: map[key]bool{}, swept: map[key]bool{}, cleaned: map[key]string{}}
 }
 
 // settled notes how it went to clean up after what was pending.
@@ -68,16 +70,17 @@ func (f *fates) settled(i *Instance, pending string, err error) {
 	k := key{i.Project, i.Name}
 	if err != nil {
 		f.failed[k] = err
-	} else if strings.HasPrefix(pending, pendingRestore) {
-		f.restored[k] = true
+		return
 	}
+	f.restored[k] = strings.HasPrefix(pending, pendingRestore)
+	f.cleaned[k] = pending
 }
 
 // resolve tells of each operation on instances that was interrupted what became of it, once
 // Recover has cleaned up.
 func (s *Service) resolve(ctx context.Context, f *fates) error {
 	cut := s.Ops.Interrupted()
-	if len(cut) == 0 {
+	if len(cut)+len(f.cleaned) == 0 {
 		return nil
 	}
 	all, err := s.mine(ctx)
@@ -91,6 +94,7 @@ func (s *Service) resolve(ctx context.Context, f *fates) error {
 			byDone[id] = true
 		}
 	}
+	told := map[key]bool{}
 	for _, e := range cut {
 		switch e.Description {
 		case doSchedule, doExpire, doPrune:
@@ -106,12 +110,24 @@ func (s *Service) resolve(ctx context.Context, f *fates) error {
 		for _, u := range e.Resources["instances"] {
 			if n := nameOf(u); n != "" {
 				k := key{e.Project, n}
+				told[k] = true
 				names, outs = append(names, n), append(outs, s.outcome(e, byName[k], k, f))
 			}
 		}
 		if len(outs) > 0 {
 			s.Ops.Resolve(e.ID, inAll(names, outs))
 		}
+	}
+	// A beginning may not have been written before the kill.
+	for k, pending := range f.cleaned {
+		text := "An interrupted " + pending + " of instance " + k.name + " was rolled back"
+		switch {
+		case told[k], pending == pendingCreate && byName[k] != nil: // that one had ended
+			continue
+		case pending == pendingDelete, f.restored[k]:
+			text = "An interrupted " + pending + " of instance " + k.name + " was finished"
+		}
+		s.Ops.Note(ctx, text, entity.New(entity.Instance, k.project, k.name))
 	}
 	return nil
 }
@@ -172,7 +188,9 @@ func (s *Service) outcome(e op.Entry, i *Instance, k key, f *fates) op.Outcome {
 		return verdict(st == Frozen)
 	case doUnfreeze:
 		return verdict(st != Frozen)
-	case doRename, doUpdate, doRestore, doDelete, doSnapshot, doSnapshotUpdate, doSnapshotRename, doSnapshotDelete:
+	case doUpdate:
+		return op.RolledBack("the configuration is what it was before")
+	case doRename, doRestore, doDelete, doSnapshot, doSnapshotUpdate, doSnapshotRename, doSnapshotDelete:
 		return op.RolledBack("the instance is as it was before")
 	}
 	return op.Unknown("the instance is " + st.String())

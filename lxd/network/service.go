@@ -21,6 +21,7 @@ import (
 	"sett/lxd/host/netlink"
 	"sett/lxd/lock"
 	"sett/lxd/network/driver"
+	"sett/lxd/op"
 	"sett/shared/api"
 	"sett/shared/errs"
 	"sett/shared/undo"
@@ -37,6 +38,7 @@ type Deps struct {
 	DB      *db.DB
 	Bus     *event.Bus
 	Locks   *lock.Manager
+	Ops     *op.Manager // in whose history a clean-up is noted; may be nil
 	Drivers []driver.Driver
 	Host    Host
 	Log     *slog.Logger

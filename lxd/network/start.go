@@ -87,9 +87,14 @@ func (s *Service) startOne(ctx context.Context, n Network) (err error) {
 			return err
 		}
 		if !s.Here.Clustered() {
-			return s.forget(ctx, n)
+			err = s.forget(ctx, n)
+		} else {
+			err = s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error { return s.setHere(ctx, tx, n.ID, pending) })
 		}
-		return s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error { return s.setHere(ctx, tx, n.ID, pending) })
+		if err == nil {
+			s.Ops.Note(ctx, "Removed network "+n.Name+", whose creation was interrupted", n.Ref())
+		}
+		return err
 	case n.here == none, n.here == pending && s.Here.Clustered():
 		return nil // told of, and not made yet
 	}

@@ -1,10 +1,13 @@
 package op
 
 import (
+	"context"
 	"strings"
 
+	"sett/lxd/entity"
 	"sett/lxd/event"
 	"sett/shared/api"
+	"sett/shared/log"
 )
 
 // Entry is an operation as a journal keeps it. What it tells its client is left out, as far
@@ -72,6 +75,22 @@ func (m *Manager) Resolve(id string, o Outcome) {
 		a := e.Operation
 		a.Log = nil
 		m.bus.Publish(event.Event{Type: event.TypeOperation, Project: e.Project, Metadata: a, By: e.Requestor})
+	}
+}
+
+// Note puts work of the daemon's own into the history that is over already: what it cleaned
+// up after a crash, and of which no operation tells. A nil manager notes nothing.
+func (m *Manager) Note(ctx context.Context, text string, about entity.Ref) {
+	if m == nil {
+		return
+	}
+	_, err := m.Start(ctx, Spec{Description: "Cleaning up after a crash", Project: about.Project, Resources: []entity.Ref{about},
+		Run: func(ctx context.Context, _ *Operation) error {
+			Step(ctx, "%s", text)
+			return nil
+		}})
+	if err != nil {
+		log.From(ctx).Debug("Not noted in the history", "text", text, "err", err)
 	}
 }
 

@@ -197,3 +197,82 @@ func TestFinishedOperationsVanish(t *testing.T) {
 	}
 	t.Error("still there")
 }
+
+func TestPartsThatCannotBeTakenBackRefuseACancel(t *testing.T) {
+	t.Parallel()
+	m, _ := manager(t)
+	in, out := make(chan struct{}), make(chan struct{})
+	o := start(t, m, op.Spec{Run: func(ctx context.Context, o *op.Operation) error {
+		if op.From(ctx) != o || op.ID(ctx) != o.ID() || op.Doing(ctx, "stop") != "stop (operation "+o.ID()+")" {
+			t.Error("the context does not know its operation")
+		}
+		part, end, err := op.Commit(ctx)
+		if err != nil {
+			return err
+		}
+		close(in)
+		<-out
+		if err := part.Err(); err != nil {
+			t.Error(err)
+		}
+		if _, _, err := op.Commit(part); err != nil {
+			t.Errorf("a part of a part: %v", err)
+		}
+		end()
+		<-ctx.Done()
+		if _, _, err := op.Commit(context.WithoutCancel(ctx)); !errors.Is(err, context.Canceled) {
+			t.Errorf("a part began after the cancel: %v", err)
+		}
+		late, end := op.Insist(ctx)
+		defer end()
+		return errors.Join(ctx.Err(), late.Err())
+	}})
+	<-in
+	if a := o.API(); a.MayCancel {
+		t.Error("it says that it can be cancelled")
+	}
+	if err := o.Cancel(); errs.Status(err) != 400 {
+		t.Errorf("got %v", err)
+	}
+	close(out)
+	for o.Cancel() != nil { // until the part has ended
+		<-time.After(time.Millisecond)
+	}
+	<-o.Done()
+	if a := o.API(); a.StatusCode != api.Cancelled || a.EndedAt == nil || a.MayCancel {
+		t.Errorf("got %+v", a)
+	}
+	if part, end, err := op.Commit(t.Context()); err != nil || part.Err() != nil {
+		t.Errorf("without an operation: %v", err)
+	} else {
+		end()
+	}
+}
+
+func TestTheLogOfAnOperationIsBounded(t *testing.T) {
+	t.Parallel()
+	m, _ := manager(t)
+	o := start(t, m, op.Spec{Run: func(ctx context.Context, _ *op.Operation) error {
+		for i := range 1000 {
+			op.Step(ctx, "step %d", i)
+		}
+		return nil
+	}})
+	<-o.Done()
+	log := o.API().Log
+	if len(log) != 64 || log[0].Text != "step 0" || log[63].Text != "step 999" {
+		t.Errorf("%d lines, from %v to %v", len(log), log[0], log[len(log)-1])
+	}
+}
+
+func TestOperationsOfADaemonThatIsStoppedSaySo(t *testing.T) {
+	t.Parallel()
+	m, _ := manager(t)
+	o := start(t, m, op.Spec{Run: func(ctx context.Context, _ *op.Operation) error { <-ctx.Done(); return ctx.Err() }})
+	if err := m.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if a := o.API(); a.StatusCode != api.Failure || !strings.Contains(a.Err, "daemon was stopped") {
+		t.Errorf("got %+v", a)
+	}
+}

@@ -136,6 +136,7 @@ func (s *Service) finish(ctx context.Context, p Pool, drv driver.Driver) {
 		return
 	}
 	s.Log.Info("Removed a storage pool that was half-made or half-deleted", "pool", p.Name)
+	s.Ops.Note(ctx, "Removed storage pool "+p.Name+", which was half-made or half-deleted", ref(p.Name))
 }
 
 // Close waits for what goes on in the background. The pools stay mounted: running

@@ -17,6 +17,7 @@ import (
 	"sett/lxd/entity"
 	"sett/lxd/event"
 	"sett/lxd/lock"
+	"sett/lxd/op"
 	"sett/lxd/storage/driver"
 	"sett/shared/api"
 	"sett/shared/errs"
@@ -28,6 +29,7 @@ type Deps struct {
 	DB      *db.DB
 	Bus     *event.Bus
 	Locks   *lock.Manager
+	Ops     *op.Manager // in whose history a clean-up is noted; may be nil
 	Drivers *driver.Registry
 	Log     *slog.Logger
 	Dir     string        // LXD_DIR
