@@ -16,8 +16,10 @@ import (
 
 	"sett/lxd/auth"
 	"sett/lxd/db/dbtest"
+	localdb "sett/lxd/db/node"
 	"sett/lxd/event"
 	"sett/lxd/op"
+	"sett/lxd/op/history"
 	"sett/lxd/project"
 	"sett/lxd/rest"
 	"sett/lxd/server"
@@ -269,5 +271,74 @@ func TestInternalEndpoints(t *testing.T) {
 	w.want(200, "", "PUT", "/internal/shutdown?force=true", "")
 	if got := <-w.daemon.stops; got != "force" {
 		t.Errorf("stopped with %q", got)
+	}
+}
+
+func TestHistoryShowsTheRestrictedTheirProjectsOnly(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	local, err := localdb.Open(t.Context(), t.TempDir(), "test", slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = local.Close() })
+	past, err := history.Open(t.Context(), local.DB, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = past.Close(context.Background()) })
+	w.ops = op.New(t.Context(), w.bus, "", 0)
+	w.ops.Keep(past)
+	global := dbtest.Open(t)
+	dbtest.Exec(t, global, `INSERT INTO projects (name, description) VALUES ('web', '')`)
+	w.s = server.New(server.Deps{DB: global, Local: local.DB, Ops: w.ops, Bus: w.bus, Daemon: w.daemon, History: past})
+	w.server = rest.New(rest.Deps{Log: slog.New(slog.DiscardHandler), Project: project.New(global).Chain,
+		Authenticate: func(*http.Request) (auth.Caller, error) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			return w.caller, nil
+		}}, w.s.Routes())
+	ids := map[string]string{}
+	for name, p := range map[string]string{"mine": "default", "theirs": "web", "servers": ""} {
+		o, err := w.ops.Start(t.Context(), op.Spec{Description: "Doing " + name, Project: p, Run: func(context.Context, *op.Operation) error { return nil }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-o.Done()
+		for _, err := w.ops.Get(o.ID()); err == nil; _, err = w.ops.Get(o.ID()) { // the history alone shall answer
+			<-time.After(time.Millisecond)
+		}
+		ids[name] = o.ID()
+	}
+	one := func(name string) string { return "/1.0/operations/" + ids[name] }
+	w.as(restricted)
+	w.want(200, "Doing mine", "GET", one("mine"), "")
+	w.want(200, "Doing mine", "GET", one("mine")+"/wait", "")
+	w.want(403, "not authorized", "GET", one("theirs"), "")
+	w.want(403, "not authorized", "GET", one("theirs")+"/wait", "")
+	w.want(403, "not authorized", "DELETE", one("theirs"), "")
+	w.want(403, "not authorized", "GET", one("servers"), "")
+	w.want(400, "Only running", "DELETE", one("mine"), "")
+	w.as(auth.Caller{}).want(403, "", "GET", one("mine")+"/wait", "")
+	for _, c := range []struct {
+		caller auth.Caller
+		query  string
+		want   string
+	}{
+		{restricted, "history=true", "mine"}, {restricted, "", ""},
+		{admin, "history=1", "mine servers"}, {admin, "history=true&all-projects=true", "mine servers theirs"}, {admin, "history=true&project=web", "servers theirs"},
+	} {
+		req := httptest.NewRequest("GET", "/1.0/operations?recursion=1&"+c.query, nil)
+		rec := httptest.NewRecorder()
+		w.as(c.caller).server.ServeHTTP(rec, req)
+		var got []string
+		for _, name := range []string{"mine", "servers", "theirs"} {
+			if strings.Contains(rec.Body.String(), "Doing "+name) {
+				got = append(got, name)
+			}
+		}
+		if strings.Join(got, " ") != c.want {
+			t.Errorf("%s with %q sees %v, want %s", c.caller.Protocol, c.query, got, c.want)
+		}
 	}
 }
