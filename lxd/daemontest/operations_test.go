@@ -191,6 +191,37 @@ func TestEveryOperationEndsWhenItIsCancelled(t *testing.T) {
 				e.t.Errorf("files of images: %v (%v)", ents, err)
 			}
 		}, nil},
+		{"copy", false, func(e *ending) <-chan struct{} { return e.hold("clone") }, func(e *ending) (client.Operation, error) {
+			return e.CreateInstance(api.InstancesPost{Name: "c3", Source: api.InstanceSource{Type: "copy", Source: "c1"}})
+		}, func(e *ending) {
+			if code, _ := e.Do("GET", "/1.0/instances/c3", nil); code != http.StatusNotFound {
+				e.t.Errorf("c3: %d", code)
+			}
+			e.snapshots("snap0")
+		}, nil},
+		{"refresh", false, func(e *ending) <-chan struct{} {
+			e.Wait(e.CreateInstance(api.InstancesPost{Name: "c3", Source: api.InstanceSource{Type: "copy", Source: "c1"}}))
+			return e.hold("clone")
+		}, func(e *ending) (client.Operation, error) {
+			return e.CreateInstance(api.InstancesPost{Name: "c3", Source: api.InstanceSource{Type: "copy", Source: "c1", Refresh: true}})
+		}, func(e *ending) { e.snapshots("snap0") }, nil},
+		{"move", false, func(e *ending) <-chan struct{} {
+			e.Must(e.CreateStoragePool(api.StoragePoolsPost{Name: "other", Driver: "fake"}))
+			return e.hold("clone")
+		}, func(e *ending) (client.Operation, error) {
+			return e.MigrateInstance("c1", api.InstancePost{Name: "c1", Migration: true, Pool: "other"})
+		}, func(e *ending) {
+			if p := e.inst("c1").ExpandedDevices["root"]["pool"]; p != "pool" {
+				e.t.Errorf("it is in pool %s", p)
+			}
+			e.snapshots("snap0")
+		}, nil},
+		{"rebuild", false, func(e *ending) <-chan struct{} {
+			e.Wait(e.DeleteInstanceSnapshot("c1", "snap0"))
+			return e.hold("clone")
+		}, func(e *ending) (client.Operation, error) {
+			return e.RebuildInstance("c1", api.InstanceRebuildPost{Source: api.InstanceSource{Type: "image", Alias: "tiny"}})
+		}, func(e *ending) { e.status("Stopped") }, nil},
 		{"exec", true, func(*ending) <-chan struct{} { c := make(chan struct{}); close(c); return c }, func(e *ending) (client.Operation, error) {
 			return e.ExecInstance("c1", api.InstanceExecPost{Command: []string{"sleep", "1000"}}, nil)
 		}, func(e *ending) { e.status("Running") }, func(e *ending) (client.Operation, error) {
@@ -248,7 +279,7 @@ func TestEveryOperationEndsWhenItIsCancelled(t *testing.T) {
 // busyToo tells for which operations a change of c1 is refused meanwhile.
 func (e *ending) busyToo(name string) bool {
 	switch name {
-	case "create", "import of an image", "exec":
+	case "create", "import of an image", "exec", "copy", "refresh":
 		return false
 	}
 	return true

@@ -273,7 +273,7 @@ func (s *Service) handleMove(ctx context.Context, r *rest.Request, i *Instance, 
 	if _, err := s.checkMove(ctx, r.Caller(), i, to); err != nil {
 		return nil, err
 	}
-	return s.operation(ctx, r, i, "Migrating instance", func(ctx context.Context, o *op.Operation) error {
+	return s.operation(ctx, r, i, doMove, func(ctx context.Context, o *op.Operation) error {
 		return s.Move(ctx, r.Caller(), i.Project, i.Name, to, meter(o, i.Name))
 	})
 }

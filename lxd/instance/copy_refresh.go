@@ -11,6 +11,7 @@ import (
 	"sett/lxd/event"
 	"sett/lxd/host/idmap"
 	"sett/lxd/instance/template"
+	"sett/lxd/op"
 )
 
 // refreshed makes an instance what its origin is now: content and snapshots. What it says
@@ -18,6 +19,7 @@ import (
 // that a refresh that fails has taken nothing but what it put in place of it.
 func (s *Service) refreshed(ctx context.Context, p *Plan, by *event.Requestor) error {
 	i, o := p.refresh, p.from
+	s.Locks.Retitle(op.Doing(ctx, "refresh"), i.Ref(), o.instance.Ref())
 	if err := s.settle(ctx, i); err != nil {
 		return err
 	}
@@ -48,7 +50,7 @@ func (s *Service) refreshed(ctx context.Context, p *Plan, by *event.Requestor) e
 	}
 	for _, sn := range drop {
 		if taken[sn.Name] { // another one of its name comes in place of it
-			if err := s.dropSnapshot(ctx, i, v, sn, by); err != nil {
+			if err := s.dropSnapshot(ctx, i, v, sn, by, nil); err != nil {
 				return err
 			}
 		}
@@ -61,7 +63,8 @@ func (s *Service) refreshed(ctx context.Context, p *Plan, by *event.Requestor) e
 		return err
 	}
 	// The content has changed; from here on there is no way back.
-	ctx = context.WithoutCancel(ctx)
+	ctx, end := op.Insist(ctx)
+	defer end()
 	err = s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
 		if err := copySnapshots(ctx, tx, i, o.instance, c.Snapshots); err != nil {
 			return err
@@ -82,7 +85,12 @@ func (s *Service) refreshed(ctx context.Context, p *Plan, by *event.Requestor) e
 		if taken[sn.Name] {
 			continue
 		}
-		if err := s.dropSnapshot(ctx, i, v, sn, by); err != nil {
+		if err := s.dropSnapshot(ctx, i, v, sn, by, nil); err != nil {
+			return err
+		}
+	}
+	if id := done(ctx, nil); id != nil {
+		if err := s.patchConfig(ctx, i, id); err != nil {
 			return err
 		}
 	}

@@ -170,6 +170,9 @@ func (s *Service) move(ctx context.Context, i, n *Instance, to NewPlace, count f
 	s.liveOf(i.ID).closeFiles(anyFiles)
 	err = s.Storage.Copy(ctx, into, from, CopyOf{Snapshots: namesOf(kept), Size: size, Count: count})
 	if err == nil {
+		if to.Name == "" || to.Name == i.Name { // else there is a rename to come
+			done(ctx, n.Config)
+		}
 		err = s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
 			if err := store(ctx, tx, n); err != nil {
 				return err

@@ -34,7 +34,7 @@ func (s *Service) handleRebuild(ctx context.Context, r *rest.Request) (rest.Resp
 	if _, _, err := s.planRebuild(ctx, r.Caller(), i, req.Source); err != nil {
 		return nil, err
 	}
-	return s.operation(ctx, r, i, "Rebuilding instance", func(ctx context.Context, _ *op.Operation) error {
+	return s.operation(ctx, r, i, doRebuild, func(ctx context.Context, _ *op.Operation) error {
 		return s.Rebuild(ctx, r.Caller(), i.Project, i.Name, req.Source)
 	})
 }
@@ -168,7 +168,9 @@ func (s *Service) renew(ctx context.Context, n *Instance, fingerprint string) (b
 	if err := s.Storage.Rebuild(ctx, v, fingerprint, size); err != nil {
 		return false, err
 	}
-	ctx = context.WithoutCancel(ctx)
+	ctx, end := op.Insist(ctx)
+	defer end()
+	done(ctx, n.Config)
 	return true, s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error { return store(ctx, tx, n) })
 }
 

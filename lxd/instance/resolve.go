@@ -18,6 +18,8 @@ const (
 	doUpdate         = "Updating instance"
 	doRestore        = "Restoring snapshot"
 	doRename         = "Renaming instance"
+	doMove           = "Migrating instance"
+	doRebuild        = "Rebuilding instance"
 	doDelete         = "Deleting instance"
 	doStart          = "Starting instance"
 	doStop           = "Stopping instance"
@@ -50,17 +52,17 @@ func done(ctx context.Context, changes map[string]string) map[string]string {
 
 // fates are what Recover did to instances, by their name.
 type fates struct {
-	mu       sync.Mutex
-	failed   map[key]error  // what could not be cleaned up
-	restored map[key]bool   // restores that were carried through
-	swept    map[key]bool   // deletes of snapshots that were
-	cleaned  map[key]string // after what was pending
+	mu      sync.Mutex
+	failed  map[key]error  // what could not be cleaned up
+	carried map[key]bool   // restores and rebuilds that were carried through
+	swept   map[key]bool   // deletes of snapshots that were
+	cleaned map[key]string // after what was pending
 }
 
 type key struct{ project, name string }
 
 func newFates() *fates {
-	return &fates{failed: map[key]error{}, restored: map[key]bool{}, swept: map[key]bool{}, cleaned: map[key]string{}}
+	return &fates{failed: map[key]error{}, carried: map[key]bool{}, swept: map[key]bool{}, cleaned: map[key]string{}}
 }
 
 // settled notes how it went to clean up after what was pending.
@@ -72,7 +74,7 @@ func (f *fates) settled(i *Instance, pending string, err error) {
 		f.failed[k] = err
 		return
 	}
-	f.restored[k] = strings.HasPrefix(pending, pendingRestore)
+	f.carried[k] = strings.HasPrefix(pending, pendingRestore) || strings.HasPrefix(pending, pendingRebuild)
 	f.cleaned[k] = pending
 }
 
@@ -107,7 +109,11 @@ func (s *Service) resolve(ctx context.Context, f *fates) error {
 		}
 		var outs []op.Outcome
 		var names []string
-		for _, u := range e.Resources["instances"] {
+		about := e.Resources["instances"]
+		if e.Description == doCreate && len(about) > 1 { // the others are what it is made of
+			about = about[:1]
+		}
+		for _, u := range about {
 			if n := nameOf(u); n != "" {
 				k := key{e.Project, n}
 				told[k] = true
@@ -124,7 +130,7 @@ func (s *Service) resolve(ctx context.Context, f *fates) error {
 		switch {
 		case told[k], pending == pendingCreate && byName[k] != nil: // that one had ended
 			continue
-		case pending == pendingDelete, f.restored[k]:
+		case pending == pendingDelete, f.carried[k]:
 			text = "An interrupted " + pending + " of instance " + k.name + " was finished"
 		}
 		s.Ops.Note(ctx, text, entity.New(entity.Instance, k.project, k.name))
@@ -152,12 +158,14 @@ func (s *Service) outcome(e op.Entry, i *Instance, k key, f *fates) op.Outcome {
 		return op.Finished("the instance is gone")
 	case e.Description == doCreate && i == nil:
 		return op.RolledBack("nothing of the instance is left")
+	case e.Description == doCreate && i.Created.Before(e.CreatedAt): // it was there, and to be refreshed
+		return op.Unknown("the instance may lack what it was to get; refresh it again")
 	case e.Description == doCreate:
 		return op.Finished("the instance is whole")
 	case i == nil:
 		return op.Unknown("the instance is not here any more")
-	case e.Description == doRestore && f.restored[k]:
-		return op.Finished("the restore was carried through")
+	case (e.Description == doRestore || e.Description == doRebuild) && f.carried[k]:
+		return op.Finished("it was carried through")
 	case e.Description == doSnapshotDelete && f.swept[k]:
 		return op.Finished("the rest of the snapshot was removed")
 	}
@@ -190,7 +198,7 @@ func (s *Service) outcome(e op.Entry, i *Instance, k key, f *fates) op.Outcome {
 		return verdict(st != Frozen)
 	case doUpdate:
 		return op.RolledBack("the configuration is what it was before")
-	case doRename, doRestore, doDelete, doSnapshot, doSnapshotUpdate, doSnapshotRename, doSnapshotDelete:
+	case doRename, doMove, doRestore, doRebuild, doDelete, doSnapshot, doSnapshotUpdate, doSnapshotRename, doSnapshotDelete:
 		return op.RolledBack("the instance is as it was before")
 	}
 	return op.Unknown("the instance is " + st.String())

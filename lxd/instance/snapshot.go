@@ -25,6 +25,8 @@ type NewSnapshot struct {
 	Expires *time.Time // nil: as snapshots.expiry says; zero: never
 	// Scheduled ones are subject to snapshots.retention.
 	Scheduled bool
+
+	note map[string]string // goes into the instance's configuration with it
 }
 
 // CreateSnapshot takes a snapshot of an instance, which may run.
@@ -37,6 +39,7 @@ func (s *Service) CreateSnapshot(ctx context.Context, project, name string, o Ne
 	if err := s.lookAgain(ctx, i); err != nil {
 		return nil, err
 	}
+	o.note = done(ctx, nil)
 	return s.takeSnapshot(ctx, i, o, by)
 }
 
@@ -76,7 +79,7 @@ func (s *Service) takeSnapshot(ctx context.Context, i *Instance, o NewSnapshot, 
 		if err := insertSnapshot(ctx, tx, i, sn); err != nil {
 			return err
 		}
-		return patch(ctx, tx, i.ID, done(ctx, nil))
+		return patch(ctx, tx, i.ID, o.note)
 	})
 	if err != nil {
 		ctx, cancel := s.cleanup()
@@ -202,11 +205,12 @@ func (s *Service) DeleteSnapshot(ctx context.Context, project, instance, name st
 		return err
 	}
 	defer end()
-	return s.dropSnapshot(ctx, i, v, sn, by)
+	return s.dropSnapshot(ctx, i, v, sn, by, done(ctx, nil))
 }
 
 // dropSnapshot removes the data and, last, the row: what was cut off can be done again.
-func (s *Service) dropSnapshot(ctx context.Context, i *Instance, v Volume, sn *Snapshot, by *event.Requestor) error {
+// note goes into the instance's configuration with it.
+func (s *Service) dropSnapshot(ctx context.Context, i *Instance, v Volume, sn *Snapshot, by *event.Requestor, note map[string]string) error {
 	unlock, err := s.lockSnapshots(i, "delete", sn.Name)
 	if err != nil {
 		return err
@@ -220,7 +224,7 @@ func (s *Service) dropSnapshot(ctx context.Context, i *Instance, v Volume, sn *S
 		if _, err := db.Exec(ctx, tx, stmtSnapshotDelete, sn.ID); err != nil {
 			return err
 		}
-		return patch(ctx, tx, i.ID, done(ctx, nil))
+		return patch(ctx, tx, i.ID, note)
 	})
 	if err == nil {
 		s.Bus.Lifecycle("instance-snapshot-deleted", sn.Ref(i), by, nil)
