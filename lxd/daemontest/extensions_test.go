@@ -139,6 +139,8 @@ var proofs = map[string]proof{
 	"etag":                                           shown("daemontest: TestEveryResourceComesAndGoes"),
 	"event_lifecycle":                                route("GET /1.0/events"),
 	"event_lifecycle_requestor_address":              field(api.EventLifecycleRequestor{}, "address"),
+	"images_expiry":                                  field(api.ImagePut{}, "expires_at"),
+	"instances_rebuild":                              route("POST /1.0/instances/{name}/rebuild"),
 	"operation_requestor":                            field(api.Operation{}, "requestor"),
 	"sett_operation_history":                         field(api.Operation{}, "ended_at", "log"),
 	"event_location":                                 field(api.Event{}, "location"),

@@ -201,13 +201,13 @@ func TestEveryOperationEndsWhenItIsCancelled(t *testing.T) {
 		}, nil},
 		{"refresh", false, func(e *ending) <-chan struct{} {
 			e.Wait(e.CreateInstance(api.InstancesPost{Name: "c3", Source: api.InstanceSource{Type: "copy", Source: "c1"}}))
-			return e.hold("clone")
+			return e.hold("make")
 		}, func(e *ending) (client.Operation, error) {
 			return e.CreateInstance(api.InstancesPost{Name: "c3", Source: api.InstanceSource{Type: "copy", Source: "c1", Refresh: true}})
 		}, func(e *ending) { e.snapshots("snap0") }, nil},
 		{"move", false, func(e *ending) <-chan struct{} {
 			e.Must(e.CreateStoragePool(api.StoragePoolsPost{Name: "other", Driver: "fake"}))
-			return e.hold("clone")
+			return e.hold("make")
 		}, func(e *ending) (client.Operation, error) {
 			return e.MigrateInstance("c1", api.InstancePost{Name: "c1", Migration: true, Pool: "other"})
 		}, func(e *ending) {
@@ -453,10 +453,17 @@ func TestHistoryOfAllMembers(t *testing.T) {
 	b.Restart()
 	for _, m := range ms {
 		m.WaitReady()
-		all, err := m.GetOperationHistory(false)
-		m.Must(err)
-		if !has(all, id) {
-			t.Errorf("a member does not list the operation: %v", all)
+		listed := false
+		for range 50 { // a member that has just come back may be too slow for a list
+			all, err := m.GetOperationHistory(false)
+			m.Must(err)
+			if listed = has(all, id); listed {
+				break
+			}
+			<-time.After(100 * time.Millisecond)
+		}
+		if !listed {
+			t.Error("a member does not list the operation")
 		}
 		was, _, err := m.GetOperation(id)
 		m.Must(err)
