@@ -210,6 +210,7 @@ func fixture(t *testing.T, s *clienttest.Server) {
 		s.Async("POST "+p, ok)
 		s.Async("DELETE "+p, ok)
 		s.Async("PUT "+p+"/state", ok)
+		s.Async("POST "+p+"/rebuild", ok)
 		s.Sync("GET "+p+"/state", f.State)
 		s.Sync("GET "+p+"/metadata/templates", []string{"hosts.tpl", "hostname.tpl"})
 		s.Sync("POST "+p+"/metadata/templates?path=a.tpl", nil)

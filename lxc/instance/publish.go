@@ -70,9 +70,6 @@ func (p *publish) run(cmd *cobra.Command, args []string) error {
 		p.req.Source.Type = "snapshot"
 		return p.publish(r)
 	}
-	if !r.Server.HasExtension("instances") {
-		p.req.Source.Type = "container"
-	}
 	again, err := p.still(r)
 	if err != nil {
 		return err

@@ -82,8 +82,17 @@ func (c *rebuild) source(r cli.Resource, arg string) (api.InstanceSource, error)
 	if remote != r.Remote {
 		return src, errs.NotImplemented(i18n.G("Images of other servers are not implemented; import the image on %q first"), r.Remote)
 	}
-	src.Fingerprint, err = image.Fingerprint(r.Server, name, "")
-	return src, err
+	fp, err := image.Fingerprint(r.Server, name, "")
+	if err != nil {
+		return src, err
+	}
+	// Before anything is stopped for it.
+	img, _, err := r.Server.GetImage(fp)
+	if err != nil {
+		return src, err
+	}
+	src.Fingerprint = img.Fingerprint
+	return src, nil
 }
 
 func (c *rebuild) rebuild(r cli.Resource, req api.InstanceRebuildPost) error {
