@@ -46,6 +46,7 @@ func TestRoutesKnowWhereTheyRun(t *testing.T) {
 		"/1.0/storage-pools/{name}/volumes/{type}/{volume}/state":     rest.OnObject,
 		"/1.0/storage-pools/{name}/volumes/{type}/{volume}/snapshots": rest.OnObject,
 		"/1.0/storage-pools/{name}/volumes/{type}/{volume}/snapshots/{snapshot}": rest.OnObject,
+		"POST /1.0/images":                 rest.OnObject,
 		"/1.0/images/{fingerprint}":        rest.OnObject,
 		"/1.0/images/{fingerprint}/export": rest.OnObject,
 	}
