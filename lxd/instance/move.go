@@ -159,6 +159,11 @@ func (s *Service) move(ctx context.Context, i, n *Instance, to NewPlace, count f
 	if err != nil {
 		return err
 	}
+	unlock, err := s.lockSnapshots(i, "move", namesOf(snaps)...)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	kept := snaps
 	if to.Only {
 		kept = nil

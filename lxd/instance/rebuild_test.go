@@ -175,6 +175,7 @@ func TestPublishedInstancesAndSnapshotsStayAsTheyAre(t *testing.T) {
 	w.ok(w.stop("c1", instance.StopOptions{Force: true}))
 	busy("delete", w.s.Delete(t.Context(), "default", "c1", nil))
 	busy("rename", w.s.Rename(t.Context(), "default", "c1", "c2", nil))
+	busy("move", w.s.Move(t.Context(), admin, "default", "c1", instance.NewPlace{Pool: "other"}, nil))
 	release()
 	if w.pools.seen != 0 || w.pools.vols[instance.Volume{Pool: "pool", Project: "default", Instance: "c1"}] != 0 {
 		t.Errorf("still in use: %d snapshots, volumes %v", w.pools.seen, w.pools.vols)

@@ -2,6 +2,7 @@ package pack
 
 import (
 	"archive/tar"
+	"bufio"
 	"bytes"
 	"fmt"
 	"io"
@@ -13,20 +14,29 @@ import (
 )
 
 // Writer is a tar stream. Entries of the caller's own go in between trees with the
-// methods of tar.Writer, or with File. Close ends the archive; it does not close what
-// it is written to.
+// methods of tar.Writer, or with File. Close ends the archive, and must be called for
+// all of it to be written; it does not close what it is written to.
 type Writer struct {
 	*tar.Writer
 	// Time is when the caller's own files were changed; zero stands for now.
 	Time  time.Time
-	out   io.Writer
+	out   *bufio.Writer
 	buf   []byte
 	bytes int64 // of files' contents so far
 }
 
 // NewWriter begins an archive.
 func NewWriter(w io.Writer) *Writer {
-	return &Writer{Writer: tar.NewWriter(w), out: w, buf: make([]byte, 256<<10)}
+	out := bufio.NewWriterSize(w, 64<<10) // headers are many and small
+	return &Writer{Writer: tar.NewWriter(out), out: out, buf: make([]byte, 256<<10)}
+}
+
+// Close ends the archive.
+func (w *Writer) Close() error {
+	if err := w.Writer.Close(); err != nil {
+		return err
+	}
+	return w.out.Flush()
 }
 
 // File writes a small file of root's.
@@ -51,7 +61,7 @@ const (
 	maxField11 = 1<<33 - 1 // sizes and times
 )
 
-// header writes the header of a file of which only some parts follow: size bytes, the
+// sparseHeader writes the header of a file of which only some parts follow: size bytes, the
 // map of the parts included. The name and the real size stand in records that the
 // standard library keeps to itself, so this one is made by hand.
 func (w *Writer) sparseHeader(h *tar.Header, size int64) error {
