@@ -1,6 +1,7 @@
 package image
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -11,7 +12,6 @@ import (
 	"sett/client"
 	"sett/lxc/cli"
 	"sett/shared/api"
-	"sett/shared/errs"
 	"sett/shared/i18n"
 )
 
@@ -19,8 +19,8 @@ func (i image) importCmd() *cobra.Command {
 	var public bool
 	var aliases []string
 	cmd := cli.Command(cli.Help{
-		Use: "import <tarball>|<URL> [<rootfs tarball>] [<remote>:] [key=value...]", Short: i18n.G("Import images into the image store"),
-		Long:    i18n.G("An image is one file, or a tarball of metadata and a second file that holds the\nroot file system (a tarball or squashfs)."),
+		Use: "import <tarball>|<directory>|<URL> [<rootfs tarball>] [<remote>:] [key=value...]", Short: i18n.G("Import images into the image store"),
+		Long:    i18n.G("An image is one file, or a tarball of metadata and a second file that holds the\nroot file system (a tarball or squashfs), or a directory with metadata.yaml and rootfs."),
 		Example: "lxc image import debian.tar.xz --alias debian\nlxc image import lxd.tar.xz rootfs.squashfs --alias debian os=debian",
 	}, 1, -1, func(cmd *cobra.Command, args []string) error {
 		p, err := parseImport(args)
@@ -33,7 +33,7 @@ func (i image) importCmd() *cobra.Command {
 		}
 		var req api.ImagesPost
 		req.Public, req.Properties = public, p.properties
-		op, err := i.upload(r, req, p)
+		op, err := i.upload(cmd.Context(), r, req, p)
 		if err != nil {
 			return err
 		}
@@ -85,7 +85,7 @@ func isURL(s string) bool {
 	return strings.HasPrefix(s, "https://") || strings.HasPrefix(s, "http://")
 }
 
-func (i image) upload(r cli.Resource, req api.ImagesPost, p importArgs) (client.Operation, error) {
+func (i image) upload(ctx context.Context, r cli.Resource, req api.ImagesPost, p importArgs) (client.Operation, error) {
 	progress := i.Progress(i18n.G("Transferring image: %s"))
 	defer progress.Done("")
 	if isURL(p.file) {
@@ -101,15 +101,25 @@ func (i image) upload(r cli.Resource, req api.ImagesPost, p importArgs) (client.
 		_, _ = op.AddHandler(progress.UpdateOp)
 		return op, op.Wait()
 	}
+	args := &client.ImageCreateArgs{MetaName: filepath.Base(p.file), ProgressHandler: progress.UpdateTransfer}
 	if st, err := os.Stat(p.file); err == nil && st.IsDir() {
-		return nil, errs.NotImplemented(i18n.G("Importing a directory is not implemented; pack %q with tar first"), p.file)
+		if p.rootfs != "" {
+			return nil, errors.New(i18n.G("A directory is a whole image; it takes no second file"))
+		}
+		dir, err := openFolder(ctx, p.file)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = dir.Close() }()
+		args.MetaFile, args.MetaName = dir, args.MetaName+".tar.gz"
+	} else {
+		meta, err := os.Open(p.file)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = meta.Close() }()
+		args.MetaFile = meta
 	}
-	meta, err := os.Open(p.file)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = meta.Close() }()
-	args := &client.ImageCreateArgs{MetaFile: meta, MetaName: filepath.Base(p.file), ProgressHandler: progress.UpdateTransfer}
 	if p.rootfs != "" {
 		rootfs, err := os.Open(p.rootfs)
 		if err != nil {

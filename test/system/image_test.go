@@ -313,3 +313,31 @@ templates:
 	}
 	return b.String()
 }
+
+// TestImageFromADirectory packs on the client's side, and takes no part for the whole.
+func TestImageFromADirectory(t *testing.T) {
+	src := unpackTiny(t)
+	h := newHost(t)
+	h.setUp("dir")
+	h.lxc("image", "delete", "tiny")
+	bad := t.TempDir()
+	if err := os.WriteFile(bad+"/tar", []byte("#!/bin/sh\nhead -c 300000 /dev/urandom | gzip -c\necho something is wrong >&2\nexit 2\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	was := h.env
+	h.env = append(h.env, "PATH="+bad+":"+os.Getenv("PATH"))
+	if r := h.try("image", "import", src); r.code == 0 || !strings.Contains(r.stderr, "something is wrong") {
+		t.Errorf("with a tar that fails: exit %d, %q", r.code, r.stderr)
+	}
+	h.env = was
+	if got := h.lxc("image", "list", "--format", "csv"); got != "" {
+		t.Errorf("a part became an image: %s", got)
+	}
+	h.lxc("image", "import", src, "--alias", "it", "a=b")
+	c := h.name("c1")
+	h.lxc("launch", "it", c)
+	h.waitBooted(c)
+	if got := h.lxc("exec", c, "--", "stat", "-c", "%u %a", "/home/user/mine", "/tmp"); got != "1000 640\n0 1777\n" {
+		t.Errorf("owners and modes %q", got)
+	}
+}
