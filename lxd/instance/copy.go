@@ -116,18 +116,30 @@ func (o *origin) profiles() []string {
 	return names
 }
 
-// hold locks an origin and looks at it again: from now on it stays what it is. Who asks
-// holds the lock of the copy, which does not exist yet, so nobody can wait for that.
+// hold locks an origin and looks at it again: from now on it stays what it is. Of a
+// snapshot it is the snapshot only, so that its instance can go on. Who asks holds the
+// lock of the copy, which does not exist yet, so nobody can wait for that; and nobody
+// waits for a snapshot who holds its instance.
 func (s *Service) hold(ctx context.Context, o *origin) (func(), error) {
-	unlock, err := s.Locks.Lock(ctx, "copy", o.instance.Ref())
+	const doing = "copy"
+	kept := func() {}
+	if o.snapshot != nil {
+		var err error
+		if kept, err = s.Locks.Lock(ctx, doing, o.snapshot.Ref(o.instance)); err != nil {
+			return nil, err
+		}
+	}
+	unlock, err := s.Locks.Lock(ctx, doing, o.instance.Ref())
+	if err == nil {
+		if err = s.recheck(ctx, o); err != nil || o.snapshot != nil {
+			unlock()
+		}
+	}
 	if err != nil {
+		kept()
 		return nil, err
 	}
-	if err := s.recheck(ctx, o); err != nil {
-		unlock()
-		return nil, err
-	}
-	return unlock, nil
+	return func() { unlock(); kept() }, nil
 }
 
 // recheck loads an origin, whose lock is held, anew.

@@ -82,14 +82,15 @@ func copySnapshots(ctx context.Context, tx *db.Tx, i, from *Instance, names []st
 
 // placeSnapshots makes the snapshots of an instance say in which pool it is.
 func placeSnapshots(ctx context.Context, tx *db.Tx, i *Instance) error {
-	name, root, err := rootDevice(i.ExpandedDevices())
+	v, _, err := volume(i)
 	if err != nil {
 		return err
 	}
-	if _, err := db.Exec(ctx, tx, stmtSnapshotsPool, i.ID, root["pool"]); err != nil {
+	if _, err := db.Exec(ctx, tx, stmtSnapshotsPool, i.ID, v.Pool); err != nil {
 		return err
 	}
-	if i.Devices[name] == nil {
+	name, root, err := rootDevice(i.ExpandedDevices())
+	if err != nil || i.Devices[name] == nil { // it may lack one for a while
 		return nil
 	}
 	if _, err := db.Exec(ctx, tx, stmtSnapshotsRoot, i.ID, name); err != nil {

@@ -575,6 +575,59 @@ func TestFailedStepsOfAMove(t *testing.T) {
 	})
 }
 
+// TestSnapshotIsKeptWhileItIsCopied: its instance goes on, but nobody takes it away.
+func TestSnapshotIsKeptWhileItIsCopied(t *testing.T) {
+	t.Parallel()
+	w := original(t)
+	asked := false
+	w.pools.during = func() {
+		w.pools.during = nil
+		asked = true
+		w.pools.mu.Unlock() // so that others get on
+		defer w.pools.mu.Lock()
+		busy := map[string]error{
+			"delete of the snapshot": w.s.DeleteSnapshot(t.Context(), "default", "c1", "s1", nil),
+			"rename of the snapshot": w.s.RenameSnapshot(t.Context(), "default", "c1", "s1", "s9", nil),
+			"delete":                 w.s.Delete(t.Context(), "default", "c1", nil),
+			"rename":                 w.s.Rename(t.Context(), "default", "c1", "c9", nil),
+			"move":                   w.move(instance.NewPlace{Pool: "other"}),
+		}
+		for what, err := range busy {
+			if err == nil || !strings.Contains(err.Error(), "busy") {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+		w.ok(w.start("c1"))
+	}
+	w.ok(w.copyOf("c1/s1", "c2"))
+	if !asked {
+		t.Error("nobody asked")
+	}
+	w.holds("pool", "c2", "one")
+	w.ok(w.stop("c1", instance.StopOptions{Force: true}))
+	w.ok(w.s.DeleteSnapshot(t.Context(), "default", "c1", "s1", nil))
+	w.ok(w.move(instance.NewPlace{Pool: "other", Name: "c9"}))
+}
+
+// TestRefreshOfOneWithoutARootDisk: it lacks one for a while.
+func TestRefreshOfOneWithoutARootDisk(t *testing.T) {
+	t.Parallel()
+	w := original(t)
+	w.ok(w.copyOf("c1", "c2", alone))
+	i := w.load("c2")
+	c := maps.Clone(i.Config)
+	delete(c, "volatile.sett_pending")
+	w.ok(w.s.Update(t.Context(), admin, i, instance.Change{Config: c}))
+	w.write("three")
+	w.ok(w.copyOf("c1", "c2", refresh))
+	w.holds("pool", "c2", "three", "s1")
+	if err := w.copyOf("c2", "c3"); errs.Status(err) != 400 || !strings.Contains(err.Error(), "root") {
+		t.Errorf("a copy of it: %v", err)
+	}
+	w.ok(w.copyOf("c2", "c3", intoOther))
+	w.holds("other", "c3", "three", "s1")
+}
+
 // TestKilledMove: the daemon died before the rows named the new pool, or after.
 func TestKilledMove(t *testing.T) {
 	t.Parallel()

@@ -210,3 +210,44 @@ func TestKilledCopies(t *testing.T) {
 		})
 	}
 }
+
+// TestCopyIntoAPoolThatIsFull: what does not fit leaves nothing, and takes nothing away.
+func TestCopyIntoAPoolThatIsFull(t *testing.T) {
+	h := newHost(t)
+	h.setUp("dir")
+	h.lxc("storage", "create", "other", "btrfs", "size=256MiB")
+	a, b, c := h.name("a1"), h.name("b1"), h.name("c1")
+	h.launch(a)
+	h.inside(a, "echo one > /root/f; sync")
+	h.lxc("stop", "--force", a)
+	h.lxc("copy", a, b, "--storage", "other")
+	h.lxc("start", a)
+	h.waitBooted(a)
+	h.inside(a, "echo two > /root/f; dd if=/dev/urandom of=/root/big bs=1M count=260 2>/dev/null; sync")
+	h.lxc("snapshot", a, "s1")
+	h.lxc("stop", "--force", a)
+	for _, args := range [][]string{{"copy", a, c, "--storage", "other"}, {"copy", a, b, "--refresh"}, {"move", a, "--storage", "other"}} {
+		if r := h.try(args...); r.code == 0 || !strings.Contains(r.stderr, "The storage pool is full") {
+			t.Errorf("%v: exit %d, %q", args, r.code, r.stderr)
+		}
+	}
+	if st := h.state(c); st != "" {
+		t.Errorf("the copy is %s", st)
+	}
+	if h.pool(a) != "default" || h.snapshotsOf(a) != "s1" || h.snapshotsOf(b) != "" {
+		t.Errorf("it is in %s with %q, the copy has %q", h.pool(a), h.snapshotsOf(a), h.snapshotsOf(b))
+	}
+	for _, dir := range []string{"containers", "containers-snapshots"} {
+		if got := dirNames(filepath.Join(h.lxdDir(), "storage-pools", "other", dir)); strings.Join(got, " ") != map[string]string{"containers": b}[dir] {
+			t.Errorf("the pool holds %v in %s", got, dir)
+		}
+	}
+	for c, text := range map[string]string{a: "two", b: "one"} {
+		h.eventually("start of "+c, func() bool { return h.try("start", c).code == 0 || h.state(c) == "RUNNING" })
+		h.waitBooted(c)
+		if got := h.inside(c, "cat /root/f"); got != text {
+			t.Errorf("%s holds %q", c, got)
+		}
+	}
+	h.lxc("delete", "--force", a, b)
+}
