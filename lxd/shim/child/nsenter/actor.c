@@ -279,8 +279,10 @@ static int find(const struct act *a, struct found *f)
 
 /*
  * A device node on a file system that belongs to a user namespace cannot be opened,
- * not even one that the host's root has made: /dev of a container is such a one. In
- * its place the guest gets a node of ours, mounted over an empty file.
+ * not even one that the host's root has made: /dev of a container is such a one. An
+ * overlay that the guest has mounted takes none at all, because it makes them with
+ * the guest's powers. In its place the guest gets a node of ours, mounted over an
+ * empty file.
  */
 static int node_unusable(int fd)
 {
@@ -309,7 +311,7 @@ static int bind_node(const struct act *a, int dir, const char *name)
 	if (chown(ours, a->uid, a->gid) < 0 || chmod(ours, mode & 07777) < 0)
 		return -1;
 	int tree = (int)syscall(SYS_open_tree, AT_FDCWD, ours, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
-	if (tree < 0 || unlinkat(dir, name, 0) < 0)
+	if (tree < 0)
 		return -1;
 	int at = openat(dir, name, O_CREAT | O_EXCL | O_WRONLY | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (at < 0)
@@ -351,14 +353,18 @@ static void act_mknod(struct act *a)
 	if (take_ids(a) < 0 || set_caps(need) < 0)
 		done(a, errno);
 	umask(a->mask);
-	if (mknodat(dir, name, a->mode, makedev(a->major, a->minor)) < 0)
+	int white = a->major == 0 && a->minor == 0;
+	if (mknodat(dir, name, a->mode, makedev(a->major, a->minor)) < 0) {
+		if (errno == EPERM && !white && bind_node(a, dir, name) == 0)
+			done(a, 0);
 		done(a, errno);
-	if (a->major == 0 && a->minor == 0)
+	}
+	if (white)
 		done(a, 0);
 	int fd = openat(dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISCHR(st.st_mode) || st.st_rdev != makedev(a->major, a->minor))
 		done(a, 0); /* the guest itself has taken it away */
-	if (node_unusable(fd) && bind_node(a, dir, name) < 0)
+	if (node_unusable(fd) && (unlinkat(dir, name, 0) < 0 || bind_node(a, dir, name) < 0))
 		done(a, errno);
 	done(a, 0);
 }
