@@ -47,6 +47,7 @@ func (s *Service) Recover(ctx context.Context) error {
 		}()
 	}
 	wg.Wait()
+	s.balance(ctx)
 	return errors.Join(s.sweepSnapshots(ctx, became), s.resolve(ctx, became))
 }
 
@@ -139,6 +140,9 @@ func (s *Service) adopt(ctx context.Context, i *Instance) {
 		lg.Warn("Could not read the limits of an instance", "instance", i.Name, "err", err)
 	}
 	s.letGo(ctx, i, p)
+	if n, _, _ := parseCPU(LimitCPU.Get(i.ExpandedConfig())); n > 0 {
+		lim.CPUSet = "" // where it is the last daemon knew; it is placed anew
+	}
 	s.begin(i, l, p, devs, lim)
 	if st, err := p.State(ctx); err == nil && (st == container.Frozen || st == container.Freezing) {
 		if l.step(Running, Freezing) == nil {

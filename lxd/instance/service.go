@@ -64,9 +64,10 @@ type Service struct {
 	stop context.CancelFunc
 	wg   sync.WaitGroup
 
-	mu   sync.Mutex
-	live map[int64]*live
-	maps sync.Mutex // held while an instance gets ids of its own
+	mu        sync.Mutex
+	live      map[int64]*live
+	maps      sync.Mutex // held while an instance gets ids of its own
+	balancing sync.Mutex // held while instances move between CPUs
 
 	watcher Watcher
 	down    atomic.Bool // the host goes down: nothing is started any more
@@ -105,8 +106,10 @@ type live struct {
 	// cannot take it back any more.
 	over bool
 	// hurry is there while a stop waits for the guest; closed, it is to be killed.
-	hurry chan struct{}
-	cpus  []int // to which it is pinned
+	hurry  chan struct{}
+	limits container.Limits // in force
+	cpus   []int            // to which it is tied
+	count  int              // how many it may have, no matter which; 0: not so
 	// files is who has access to its files.
 	files map[*Files]bool
 	idle  []*Files // of them, those that wait for the next user

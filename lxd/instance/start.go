@@ -105,6 +105,7 @@ func (s *Service) start(ctx context.Context, i *Instance) (err error) {
 		}
 	}
 	do.undo.Commit()
+	s.balance(ctx)
 	return nil
 }
 

@@ -231,6 +231,9 @@ func (s *Service) follow(ctx context.Context, old, new *Instance) error {
 		return err
 	}
 	u.Commit()
+	if LimitCPU.Get(old.ExpandedConfig()) != LimitCPU.Get(new.ExpandedConfig()) {
+		s.balance(ctx)
+	}
 	return nil
 }
 
@@ -270,26 +273,28 @@ func (s *Service) followLimits(ctx context.Context, l *live, p container.Process
 	if !touched {
 		return nil
 	}
-	was, err := s.limits(old)
-	if err != nil {
-		return err
-	}
+	l.mu.Lock()
+	was := l.limits
+	l.mu.Unlock()
 	want, err := s.limits(new)
 	if err != nil {
 		return err
+	}
+	if LimitCPU.Get(old.ExpandedConfig()) == LimitCPU.Get(new.ExpandedConfig()) {
+		want.CPUSet = was.CPUSet // it stays where it was put
 	}
 	if err := p.SetLimits(ctx, was, want); err != nil {
 		return err
 	}
 	l.mu.Lock()
-	l.cpus = nil
-	if want.CPUSet != "" {
-		_, l.cpus, _ = parseCPU(onlyRanges(want.CPUSet))
-	}
+	l.limited(new, want)
 	l.mu.Unlock()
 	u.Push(func() error {
 		ctx, cancel := s.cleanup()
 		defer cancel()
+		l.mu.Lock()
+		l.limited(old, was)
+		l.mu.Unlock()
 		return p.SetLimits(ctx, want, was)
 	})
 	return nil

@@ -20,10 +20,7 @@ func (s *Service) begin(i *Instance, l *live, p container.Process, devs []starte
 		l.rest.cancel() // it runs, whoever started it
 		l.rest = nil
 	}
-	l.cpus = nil
-	if lim.CPUSet != "" {
-		_, l.cpus, _ = parseCPU(onlyRanges(lim.CPUSet))
-	}
+	l.limited(i, lim)
 	l.mu.Unlock()
 	s.wg.Add(1)
 	go s.watch(i.ID, l, p)
@@ -67,6 +64,7 @@ func (s *Service) watch(id int64, l *live, p container.Process) {
 	}
 	l.mu.Lock()
 	l.proc, l.devs, l.cpus = nil, nil, nil
+	l.count, l.limits = 0, container.Limits{}
 	l.state = Stopped
 	if fallen {
 		s.revive(i, l)
@@ -74,6 +72,7 @@ func (s *Service) watch(id int64, l *live, p container.Process) {
 	l.mu.Unlock()
 	_ = p.Close()
 	close(gone)
+	s.balance(ctx)
 	if asked {
 		return // whoever asked goes on from here
 	}

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -87,4 +88,51 @@ func TestLimitsAreInForce(t *testing.T) {
 		}
 	}
 	h.lxc("delete", "--force", "c1")
+}
+
+// Instances with a number of CPUs keep out of each other's way, and of those that have
+// CPUs of their own, as they come, change and go.
+func TestInstancesShareCPUs(t *testing.T) {
+	t.Parallel()
+	b, err := os.ReadFile("/sys/devices/system/cpu/online")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.TrimSpace(string(b)) == "0" {
+		t.Skip("this host has one CPU")
+	}
+	h := newHost(t)
+	h.setUp("dir")
+	on := func(c string) string {
+		t.Helper()
+		return strings.TrimSpace(h.lxc("exec", c, "--", "sed", "-n", "s/^Cpus_allowed_list:[[:space:]]*//p", "/proc/self/status"))
+	}
+	h.launch("c1", "-c", "limits.cpu=1")
+	h.launch("c2", "-c", "limits.cpu=1")
+	a, z := on("c1"), on("c2")
+	if a == z {
+		t.Fatalf("both on CPU %s", a)
+	}
+	// c1 wants the very CPU on which c2 is.
+	h.lxc("config", "set", "c1", "limits.cpu="+z+"-"+z)
+	if x, y := on("c1"), on("c2"); x != z || y == z {
+		t.Errorf("c1 is on %s and c2 on %s; c1 wanted %s", x, y, z)
+	}
+	// A daemon that comes later places them as well.
+	h.stop(syscall.SIGKILL)
+	h.start()
+	if x, y := on("c1"), on("c2"); x != z || y == z {
+		t.Errorf("after a crash c1 is on %s and c2 on %s", x, y)
+	}
+	h.lxc("config", "set", "c1", "limits.cpu=1", "limits.memory=100MiB")
+	h.launch("c3", "-c", "limits.cpu="+on("c1")+"-"+on("c1"))
+	h.lxc("delete", "--force", "c3")
+	if x, y := on("c1"), on("c2"); x == y {
+		t.Errorf("at last both on CPU %s", x)
+	}
+	h.lxc("config", "unset", "c1", "limits.cpu")
+	if got := on("c1"); got != strings.TrimSpace(string(b)) {
+		t.Errorf("with no limit on %s", got)
+	}
+	h.lxc("delete", "--force", "c1", "c2")
 }
