@@ -188,3 +188,31 @@ func TestProtectionOfIDs(t *testing.T) {
 	}
 	w.is("c1", instance.Stopped)
 }
+
+func TestProtectionFromDeletion(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.ok(w.create("c1", with("security.protection.delete", "true")))
+	if err := w.s.Delete(t.Context(), "default", "c1", nil); errs.Status(err) != 403 || !strings.Contains(err.Error(), "security.protection.delete") {
+		t.Errorf("got %v", err)
+	}
+	w.is("c1", instance.Stopped)
+	w.ok(w.start("c1"))
+}
+
+// What the keys forbid comes on top of what the volume's file system makes necessary.
+func TestPolicyReachesTheEngine(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.ok(w.create("c1", with("security.syscalls.deny", "mkdir errno 1", "security.syscalls.intercept.mknod", "true")))
+	w.ok(w.start("c1"))
+	if p := w.guest("c1").Spec().Seccomp; p.Deny != "mkdir errno 1" || !p.Intercept.Mknod || p.NoDefault || p.Empty() {
+		t.Errorf("%+v", p)
+	}
+	w.ok(w.create("c2", with("security.syscalls.deny_compat", "true")))
+	dbtest.Exec(t, w.db, `UPDATE instances SET architecture = 'i686' WHERE name = 'c2'`)
+	if err := w.start("c2"); errs.Status(err) != 400 || !strings.Contains(err.Error(), "security.syscalls.deny_compat") {
+		t.Errorf("32-bit programs that may not run: %v", err)
+	}
+	w.is("c2", instance.Stopped)
+}
