@@ -29,7 +29,7 @@ func (e *Engine) answer(ctx context.Context, id container.ID, p paths, k keep) e
 		return errs.Invalid("System calls of container %s cannot be intercepted: liblxc has no seccomp notification here", id)
 	}
 	return e.shim.Intercept(ctx, wire.InterceptRequest{
-		Socket: p.answers(), State: p.answerer(), Container: p.state(), Filter: p.filter(),
+		Socket: p.answers(), State: p.answerer(), Pending: p.pending(), Container: p.state(), Filter: p.filter(),
 		Group: payloadGroup(id), Monitor: monitorGroup(id), IDs: k.Map, Calls: k.Calls,
 	})
 }

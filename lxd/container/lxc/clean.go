@@ -59,7 +59,7 @@ func (e *Engine) clean(ctx context.Context, id container.ID, p paths) error {
 			all = append(all, err)
 		}
 	}
-	for _, f := range []string{p.state(), p.filter(), p.policy(), p.starting(), p.reboot(), p.nics(), p.nics() + ".new", p.state() + ".new", p.filter() + ".new", p.answers(), p.answerer(), p.answerer() + ".new"} {
+	for _, f := range []string{p.state(), p.filter(), p.policy(), p.starting(), p.reboot(), p.nics(), p.nics() + ".new", p.state() + ".new", p.filter() + ".new", p.answers(), p.answerer(), p.answerer() + ".new", p.pending()} {
 		if err := os.Remove(f); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			all = append(all, err)
 		}

@@ -12,6 +12,7 @@
 //	RunDir/seccomp.bpf    the filter that liblxc made of it
 //	RunDir/answers        where filters with calls that somebody answers are handed over
 //	RunDir/answers.json   the process that answers them
+//	RunDir/answers.pending  what it has to answer still, should it be killed
 //	RunDir/state.json     pids of init and monitor while they live
 //	RunDir/starting       locked while a shim is starting the container
 //	RunDir/reboot         left by the post-stop hook of a guest that rebooted

@@ -323,6 +323,34 @@ func TestAnsweringOutlivesWhoBeganIt(t *testing.T) {
 		t.Error("nobody new")
 	}
 	expect(t, p, "guestsys mknod /b 020666 1 3", "ok")
+	// Its own helper dies, which shows with the next call.
+	pid = answerer()
+	var actor int
+	if b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid)); err != nil {
+		t.Fatal(err)
+	} else if _, err := fmt.Sscan(string(b), &actor); err != nil {
+		t.Fatalf("no actor: %q, %v", b, err)
+	}
+	for _, n := range []int{pid, actor} {
+		roll, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", n))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(roll)) {
+			var kb int
+			if n, _ := fmt.Sscanf(line, "Pss: %d kB", &kb); n == 1 {
+				if t.Logf("PSS %d kB", kb); kb > 6<<10 {
+					t.Errorf("a process that answers takes %d kB", kb)
+				}
+			}
+		}
+	}
+	if err := unix.Kill(actor, unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if out := byInit(t, p, "guestsys mknod /d 020666 1 3"); out != "ok" || answerer() == pid {
+		t.Errorf("after the death of its helper: %s", out)
+	}
 	// The daemon goes; another comes and finds it.
 	pid = answerer()
 	_ = first.Close()
@@ -354,6 +382,68 @@ func TestAnsweringOutlivesWhoBeganIt(t *testing.T) {
 			t.Fatal("it has outlived the container")
 		}
 	}
+}
+
+// Calls that had been read when the one who answers was killed are answered by the next.
+func TestCallsOutliveWhoReadThem(t *testing.T) {
+	t.Parallel()
+	s := intercepting(t, true, seccomp.Intercept{Mount: true, FUSE: map[string]string{"ext4": "slow"}})
+	script := "#!/bin/sh\ntest -e /began && exit 0\ntouch /began\nsleep 1000\n"
+	if err := os.WriteFile(s.Rootfs.Path+"/bin/slow", []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	p := start(t, newEngine(t), s)
+	sh(t, p, "echo 'guestsys mount /x /mnt ext4 0 none' >/ask")
+	for range 1000 {
+		if _, err := os.Stat(s.Rootfs.Path + "/began"); err == nil {
+			break
+		}
+		<-time.After(5 * time.Millisecond)
+	}
+	b, err := os.ReadFile(s.RunDir + "/answers.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var task wire.Task
+	if err := json.Unmarshal(b, &task); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Kill(task.PID, unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if _, out := sh(t, p, "read -r x </told; cat /answer"); out != "ok" {
+		t.Errorf("the call ended with %q", out)
+	}
+}
+
+// A container that does not start leaves nobody behind who would have answered, and one
+// whose calls hang can be ended.
+func TestAnsweringEndsWithTheContainer(t *testing.T) {
+	t.Parallel()
+	e := newEngine(t)
+	s := intercepting(t, true, seccomp.Intercept{Mknod: true})
+	s.InitCmd = []string{"/no/such/init"}
+	if _, err := e.Start(context.Background(), s); err == nil {
+		t.Error("started")
+	}
+	if l, _ := filepath.Glob(s.RunDir + "/answers*"); len(l) != 0 {
+		t.Errorf("left: %v", l)
+	}
+	left(t, s)
+	h := intercepting(t, true, seccomp.Intercept{Mount: true, FUSE: map[string]string{"ext4": "hang"}})
+	if err := os.WriteFile(h.Rootfs.Path+"/bin/hang", []byte("#!/bin/sh\ntouch /began\nsleep 1000\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	p, err := e.Start(context.Background(), h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	waitReady(t, h)
+	sh(t, p, "for i in 1 2 3 4 5; do guestsys mount /x /mnt ext4 0 none >/dev/null 2>&1 </dev/null & done; while ! test -e /began; do sleep 0.1; done")
+	if err := p.Kill(context.Background()); err != nil {
+		t.Error(err)
+	}
+	left(t, h)
 }
 
 func TestOldProgramsCanBeRefused(t *testing.T) {

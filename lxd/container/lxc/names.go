@@ -29,6 +29,7 @@ func (p paths) filter() string   { return filepath.Join(p.dir, "seccomp.bpf") }
 func (p paths) state() string    { return filepath.Join(p.dir, "state.json") }
 func (p paths) answers() string  { return filepath.Join(p.dir, "answers") }
 func (p paths) answerer() string { return filepath.Join(p.dir, "answers.json") }
+func (p paths) pending() string  { return filepath.Join(p.dir, "answers.pending") }
 func (p paths) starting() string { return filepath.Join(p.dir, "starting") }
 func (p paths) reboot() string   { return filepath.Join(p.dir, "reboot") }
 func (p paths) nics() string     { return filepath.Join(p.dir, "nics.json") }

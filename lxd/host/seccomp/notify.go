@@ -38,6 +38,21 @@ func ParseNotification(b []byte) (Notification, error) {
 	return n, nil
 }
 
+// Bytes is what ParseNotification reads, as far as it reads it.
+func (n Notification) Bytes() []byte {
+	le := binary.LittleEndian
+	b := le.AppendUint64(make([]byte, 0, NotificationSize), n.ID)
+	b = le.AppendUint32(b, uint32(n.TID))
+	b = le.AppendUint32(b, 0)
+	b = le.AppendUint32(b, uint32(int32(n.Nr)))
+	b = le.AppendUint32(b, n.Arch)
+	b = le.AppendUint64(b, 0)
+	for _, a := range n.Args {
+		b = le.AppendUint64(b, a)
+	}
+	return b
+}
+
 // Answer is how a call ends.
 type Answer struct {
 	Errno    int  // zero: with success

@@ -95,6 +95,9 @@ func TestRecordedCallsAreUnderstood(t *testing.T) {
 		if n.ID == 0 || n.TID>>8 != 0x32 {
 			t.Errorf("%s: %+v", name, n)
 		}
+		if again, err := ParseNotification(n.Bytes()); err != nil || again != n {
+			t.Errorf("%s: written and read again: %+v, %v", name, again, err)
+		}
 		got, err := everything.Decode(n, c.mem)
 		if err != nil || !reflect.DeepEqual(got, c.want) {
 			t.Errorf("%s: %+v, %v", name, got, err)

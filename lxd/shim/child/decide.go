@@ -265,6 +265,9 @@ func (i *interceptor) act(w waiting, f wire.Fields, files []*os.File) seccomp.An
 	}
 	err = unix.Sendmsg(wire.FDActor, f, unix.UnixRights(fds...), nil, unix.MSG_NOSIGNAL)
 	_ = theirs.Close()
+	if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNREFUSED) {
+		os.Exit(1) // the actor is gone, and without it we are of no use: somebody new will be
+	}
 	if err != nil {
 		return failed(err)
 	}

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sett/lxd/host/cgroup"
+	"sett/lxd/host/seccomp"
 	"sett/lxd/shim/child/nsenter"
 	"sett/lxd/shim/wire"
 )
@@ -28,13 +29,14 @@ type interceptor struct {
 	req    wire.InterceptRequest
 	group  cgroup.Group
 	layout *cgroup.Layout
-	actor  *os.File
-	slots  chan struct{}
+	table  []byte   // mapped from a file: see pending
+	slots  chan int // those of the table that are free
 
 	mu      sync.Mutex
 	userNS  inode // the container's
 	started time.Duration
 	open    int
+	left    []seccomp.Notification // by one before us, without an answer
 
 	shims shims
 }
@@ -50,7 +52,7 @@ func intercept(sock *os.File) {
 	if err := wire.ReadJSON(sock, &req); err != nil {
 		os.Exit(125)
 	}
-	i := &interceptor{req: req, actor: os.NewFile(wire.FDActor, "actor"), slots: make(chan struct{}, atOnce)}
+	i := &interceptor{req: req, slots: make(chan int, atOnce)}
 	l, err := i.begin()
 	ans := wire.InterceptAnswer{}
 	if err != nil {
@@ -70,6 +72,9 @@ func (i *interceptor) begin() (*os.File, error) {
 		return nil, err
 	}
 	i.group = i.layout.Group(i.req.Group)
+	if err := i.pending(); err != nil {
+		return nil, fmt.Errorf("note what waits: %w", err)
+	}
 	l, err := listen(i.req.Socket)
 	if err != nil {
 		return nil, fmt.Errorf("listen at %s: %w", i.req.Socket, err)
@@ -79,6 +84,36 @@ func (i *interceptor) begin() (*os.File, error) {
 		return nil, err
 	}
 	return l, writeTask(i.req.State, wire.Task{PID: os.Getpid(), Start: start})
+}
+
+// pending maps the table of calls that have been read and not answered. The kernel tells
+// of each call once: should this process be killed, the next one finds them here, or
+// they would wait for as long as their callers live.
+func (i *interceptor) pending() error {
+	f, err := os.OpenFile(i.req.Pending, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	const size = atOnce * seccomp.NotificationSize
+	if err := f.Truncate(size); err != nil {
+		return err
+	}
+	if i.table, err = unix.Mmap(int(f.Fd()), 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
+		return err
+	}
+	for n := range atOnce {
+		if call, err := seccomp.ParseNotification(i.slot(n)); err == nil {
+			i.left = append(i.left, call)
+		}
+		clear(i.slot(n))
+		i.slots <- n
+	}
+	return nil
+}
+
+func (i *interceptor) slot(n int) []byte {
+	return i.table[n*seccomp.NotificationSize:][:seccomp.NotificationSize]
 }
 
 func writeTask(path string, t wire.Task) error {
@@ -147,6 +182,7 @@ func (i *interceptor) take(c *os.File) {
 		case kind == wire.ListenFirst && len(files) == 2:
 			i.begun(files[1])
 			_ = files[1].Close()
+			i.again(files[0])
 			i.serve(files[0])
 		case kind == wire.ListenMore && len(files) == 1:
 			i.serve(files[0])
@@ -221,6 +257,26 @@ func (i *interceptor) begun(userNS *os.File) {
 				_, _ = f.WriteString(strconv.Itoa(pid))
 				_ = f.Close()
 			}
+		}
+	}
+}
+
+// again answers what one before us has left, as far as this filter has asked it. What
+// that one may have done already is tried once more.
+func (i *interceptor) again(f *os.File) {
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return
+	}
+	i.mu.Lock()
+	left := i.left
+	i.left = nil
+	i.mu.Unlock()
+	for _, n := range left {
+		if w := (waiting{n, conn}); w.valid() {
+			slot := <-i.slots
+			copy(i.slot(slot), n.Bytes())
+			go i.reply(w, slot)
 		}
 	}
 }

@@ -31,27 +31,31 @@ func (i *interceptor) listen(f *os.File) {
 		return
 	}
 	for {
-		i.slots <- struct{}{}
-		n, err := receive(conn)
+		slot := <-i.slots
+		n, err := receive(conn, i.slot(slot))
+		if err != nil || n == nil {
+			clear(i.slot(slot))
+			i.slots <- slot
+		}
 		if err != nil {
-			<-i.slots
 			return
 		}
-		if n == nil {
-			<-i.slots
-			continue
+		if n != nil {
+			go i.reply(waiting{*n, conn}, slot)
 		}
-		go func() {
-			defer func() { <-i.slots }()
-			w := waiting{Notification: *n, conn: conn}
-			w.answer(i.decide(w))
-		}()
 	}
 }
 
-// receive waits for the next call; nil for one that has gone again.
-func receive(conn syscall.RawConn) (*seccomp.Notification, error) {
-	var buf [seccomp.NotificationSize]byte
+// reply answers a call, which is noted in a slot until then.
+func (i *interceptor) reply(w waiting, slot int) {
+	w.answer(i.decide(w))
+	clear(i.slot(slot))
+	i.slots <- slot
+}
+
+// receive waits for the next call and has the kernel write it to buf; nil for one that
+// has gone again.
+func receive(conn syscall.RawConn, buf []byte) (*seccomp.Notification, error) {
 	var errno syscall.Errno
 	var over bool
 	err := conn.Read(func(fd uintptr) bool {
@@ -63,8 +67,8 @@ func receive(conn syscall.RawConn) (*seccomp.Notification, error) {
 			over = true // nobody is under the filter any more
 			return true
 		}
-		clear(buf[:])
-		_, _, errno = unix.Syscall(unix.SYS_IOCTL, fd, notifReceive, uintptr(unsafe.Pointer(&buf)))
+		clear(buf)
+		_, _, errno = unix.Syscall(unix.SYS_IOCTL, fd, notifReceive, uintptr(unsafe.Pointer(&buf[0])))
 		return true
 	})
 	switch {
@@ -75,7 +79,7 @@ func receive(conn syscall.RawConn) (*seccomp.Notification, error) {
 	case errno != 0:
 		return nil, errno
 	}
-	n, err := seccomp.ParseNotification(buf[:])
+	n, err := seccomp.ParseNotification(buf)
 	if err != nil {
 		return nil, nil // of a process that we cannot see: the kernel ends that wait with it
 	}

@@ -287,6 +287,7 @@ type ConsoleAnswer struct {
 type InterceptRequest struct {
 	Socket    string // where filters are handed over
 	State     string // file to note the process in
+	Pending   string // file to note calls in that wait
 	Container string // the container's state file
 	Filter    string // what its filter is saved in
 	Group     string // cgroup of the container
