@@ -116,6 +116,23 @@ func TestGuestsMakeHarmlessDevices(t *testing.T) {
 	}
 }
 
+// Commands that call nothing take nothing from those that do.
+func TestManyCommandsAreListenedTo(t *testing.T) {
+	t.Parallel()
+	p := start(t, newEngine(t), intercepting(t, true, seccomp.Intercept{Mknod: true}))
+	for range 80 {
+		x, err := p.Exec(context.Background(), container.ExecSpec{Command: []string{"/bin/sleep", "1000"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = x.Signal(unix.SIGKILL) })
+	}
+	expect(t, p, "guestsys mknod /tmp/x 020666 1 3; guestsys many /tmp 32 5", "ok\nok")
+	if out := byInit(t, p, "guestsys mknod /y 020666 1 3"); out != "ok" {
+		t.Error(out)
+	}
+}
+
 // While the guest rewrites the path the host must not be led out of it.
 func TestPathsThatChangeLeadNowhere(t *testing.T) {
 	t.Parallel()

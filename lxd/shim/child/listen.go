@@ -2,7 +2,6 @@ package child
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -31,6 +30,11 @@ func (i *interceptor) listen(f *os.File) {
 		return
 	}
 	for {
+		// Filters wait without a place among the calls that are worked on: there are as
+		// many as commands that run.
+		if err := asked(conn); err != nil {
+			return
+		}
 		slot := <-i.slots
 		n, err := receive(conn, i.slot(slot))
 		if err != nil || n == nil {
@@ -53,27 +57,42 @@ func (i *interceptor) reply(w waiting, slot int) {
 	i.slots <- slot
 }
 
-// receive waits for the next call and has the kernel write it to buf; nil for one that
-// has gone again.
-func receive(conn syscall.RawConn, buf []byte) (*seccomp.Notification, error) {
-	var errno syscall.Errno
+// events are what a filter has to say now; none while nobody calls.
+func events(fd uintptr) int16 {
+	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	if n, _ := unix.Poll(p, 0); n <= 0 {
+		return 0
+	}
+	return p[0].Revents
+}
+
+// asked waits until a filter asks; io.EOF when nobody is under it any more.
+func asked(conn syscall.RawConn) error {
 	var over bool
 	err := conn.Read(func(fd uintptr) bool {
-		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-		if n, _ := unix.Poll(p, 0); n <= 0 {
-			return false
+		e := events(fd)
+		over = e != 0 && e&unix.POLLIN == 0
+		return e != 0
+	})
+	if over {
+		return io.EOF
+	}
+	return err
+}
+
+// receive has the kernel write a call to buf; nil for one that has gone again.
+func receive(conn syscall.RawConn, buf []byte) (*seccomp.Notification, error) {
+	errno := unix.ENOENT
+	err := conn.Control(func(fd uintptr) {
+		// Without a call the kernel would wait for the next one, and a place with it.
+		if events(fd)&unix.POLLIN != 0 {
+			clear(buf)
+			_, _, errno = unix.Syscall(unix.SYS_IOCTL, fd, notifReceive, uintptr(unsafe.Pointer(&buf[0])))
 		}
-		if p[0].Revents&unix.POLLIN == 0 {
-			over = true // nobody is under the filter any more
-			return true
-		}
-		clear(buf)
-		_, _, errno = unix.Syscall(unix.SYS_IOCTL, fd, notifReceive, uintptr(unsafe.Pointer(&buf[0])))
-		return true
 	})
 	switch {
-	case err != nil || over:
-		return nil, errors.Join(err, io.EOF)
+	case err != nil:
+		return nil, err
 	case errno == unix.ENOENT || errno == unix.EINTR: // the caller was killed
 		return nil, nil
 	case errno != 0:
