@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sett/lxd/host/cgroup"
 	"sett/lxd/host/seccomp"
 	"sett/lxd/shim"
 	"sett/lxd/shim/wire"
@@ -231,17 +232,29 @@ func (i *interceptor) joinable() (*os.File, error) {
 			return nil, unix.EPERM
 		}
 	}
-	dir := h.Dir(i.req.Group)
-	if h.V2 {
-		// A group whose controllers have been handed down takes no processes itself.
-		if b, err := os.ReadFile(dir + "/cgroup.subtree_control"); err == nil && strings.TrimSpace(string(b)) != "" {
-			dir += "/.lxc"
-			if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
-				return nil, err
-			}
-		}
+	dir, err := i.leaf(h)
+	if err != nil {
+		return nil, err
 	}
 	return os.OpenFile(dir+"/cgroup.procs", os.O_WRONLY, 0)
+}
+
+// leaf is where the container's group takes processes: a group of version 2 whose
+// controllers have been handed down takes none itself.
+func (i *interceptor) leaf(h *cgroup.Hierarchy) (string, error) {
+	dir := h.Dir(i.req.Group)
+	if !h.V2 {
+		return dir, nil
+	}
+	b, err := os.ReadFile(dir + "/cgroup.subtree_control")
+	if err != nil || strings.TrimSpace(string(b)) == "" {
+		return dir, nil
+	}
+	dir += "/.lxc"
+	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+		return "", err
+	}
+	return dir, nil
 }
 
 // act sends the actor to work and waits for the outcome. It takes over the files.
@@ -358,9 +371,11 @@ func (c *caller) atRoot() bool {
 func (i *interceptor) enter(c *caller, m seccomp.Mount) (wire.Fields, error) {
 	var f wire.Fields
 	for n := range i.layout.Hierarchies {
-		h := &i.layout.Hierarchies[n]
-		dir := h.Dir(i.req.Group)
-		f.Add(wire.TagCgroup, dir+"/cgroup.procs\n"+dir+"/.lxc/cgroup.procs")
+		dir, err := i.leaf(&i.layout.Hierarchies[n])
+		if err != nil {
+			return nil, err
+		}
+		f.Add(wire.TagCgroup, dir+"/cgroup.procs")
 	}
 	f.AddInt(wire.TagFlags, unix.CLONE_NEWNS|unix.CLONE_NEWPID|unix.CLONE_NEWUTS|unix.CLONE_NEWIPC|unix.CLONE_NEWNET|unix.CLONE_NEWCGROUP|unix.CLONE_NEWUSER)
 	bounds, err := strconv.ParseUint(c.status["CapBnd"], 16, 64)
