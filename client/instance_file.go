@@ -124,7 +124,7 @@ func (r *ProtocolLXD) CreateInstanceFile(instanceName, name string, args Instanc
 		req.Header.Set("X-LXD-gid", strconv.FormatInt(args.GID, 10))
 	}
 	if args.Mode >= 0 {
-		req.Header.Set("X-LXD-mode", fmt.Sprintf("%04o", args.Mode))
+		req.Header.Set("X-LXD-mode", fmt.Sprintf("0%03o", args.Mode)) // the zero says that it is octal
 	}
 	if args.Type != "" {
 		req.Header.Set("X-LXD-type", args.Type)

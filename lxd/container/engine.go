@@ -106,6 +106,16 @@ type Terminal interface {
 // ErrConsoleBusy is returned while another client holds the console.
 var ErrConsoleBusy = errors.New("console is in use")
 
+// CommandError is why a command did not come to run in a container that is well.
+type CommandError struct {
+	Code int // what a shell would have made of it
+	Err  error
+}
+
+func (e *CommandError) Error() string { return e.Err.Error() }
+
+func (e *CommandError) Unwrap() error { return e.Err }
+
 // ExecSpec is one command inside a container.
 type ExecSpec struct {
 	Command []string

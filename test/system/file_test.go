@@ -85,6 +85,23 @@ func (h *host) filesOf(what, c string) {
 			t.Errorf("%s: %s is %v", what, f.name, hd)
 		}
 	}
+	if h.client == h.bin.lxc() { // LXD's takes such modes for decimal numbers
+		h.lxcIn("piped", "file", "push", "-", c+"/root/su", "--mode", "4755")
+		h.lxcIn("again", "file", "push", "-", c+"/root/su")
+		if hd := h.headers("/1.0/instances/" + c + "/files?path=/root/su"); hd.Get("X-LXD-mode") != "0755" {
+			t.Errorf("%s: who writes to a set-id file leaves it so: %v", what, hd)
+		}
+		h.lxcIn("piped", "file", "push", "-", c+"/root/su2", "--mode", "4755")
+		if hd := h.headers("/1.0/instances/" + c + "/files?path=/root/su2"); hd.Get("X-LXD-mode") != "4755" {
+			t.Errorf("%s: a set-id file came as %v", what, hd)
+		}
+		h.lxc("file", "delete", c+"/root/su", c+"/root/su2")
+	}
+	if strings.HasSuffix(what, "running") {
+		if got := h.lxc("file", "pull", c+"/proc/version", "-"); !strings.HasPrefix(got, "Linux") {
+			t.Errorf("%s: a file of /proc says %q", what, got)
+		}
+	}
 	h.lxc("file", "delete", c+"/root/in")
 	if r := h.try("file", "pull", c+"/root/in", dst); r.code == 0 {
 		t.Errorf("%s: a deleted file was pulled", what)

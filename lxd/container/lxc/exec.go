@@ -83,7 +83,13 @@ func explain(err error, s container.ExecSpec) error {
 	}
 	switch {
 	case se.Stage == wire.StageCwd:
-		return errs.Invalid("Working directory %q cannot be entered: %v", s.Cwd, se.Errno)
+		code := 126
+		if se.Errno == unix.ENOENT || se.Errno == unix.ENOTDIR {
+			code = 127
+		}
+		return &container.CommandError{Code: code, Err: errs.Invalid("Working directory %q cannot be entered: %v", s.Cwd, se.Errno)}
+	case se.Stage == wire.StageIDs && se.Errno == unix.EINVAL:
+		return &container.CommandError{Code: 126, Err: errs.Invalid("The container has no user %d or no group %d: its map of ids leaves them out", s.UID, s.GID)}
 	case se.Stage == wire.StageFork && se.Errno == unix.EAGAIN:
 		return errs.Unavailable("The container has reached its limit of processes")
 	case se.Errno == unix.ESRCH:

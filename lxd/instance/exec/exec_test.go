@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -369,4 +370,68 @@ func TestStdinThatNobodyReadsHoldsNothingUp(t *testing.T) {
 		t.Error(err)
 	}
 	<-kept
+}
+
+// sessions counts the goroutines of sessions.
+func sessions() int {
+	b := make([]byte, 64<<20)
+	b = b[:runtime.Stack(b, true)]
+	n := 0
+	for g := range strings.SplitSeq(string(b), "\n\n") {
+		if strings.Contains(g, "exec.(*session)") {
+			n++
+		}
+	}
+	return n
+}
+
+// Not parallel to others, whose sessions it would count.
+func TestSessionsLeaveNoGoroutines(t *testing.T) {
+	w := setup(t)
+	var ended []*op.Operation
+	for n := range 40 {
+		command := []string{"cat"}
+		if n%4 == 0 {
+			command = []string{"true"}
+		}
+		o, s := w.begin(container.ExecSpec{Command: command, PTY: n%2 == 0})
+		conns := map[string]*websocket.Conn{}
+		for _, fd := range append([]string{control}, s.required()...) {
+			conns[fd] = w.must(w.dial(o, s.secret[fd]))
+		}
+		out := conns["0"]
+		if !s.spec.PTY {
+			out = conns["1"]
+		}
+		if n%4 != 0 {
+			if err := conns["0"].WriteMessage(websocket.BinaryMessage, []byte("line\n")); err != nil {
+				t.Fatal(err)
+			}
+			_, _, _ = out.NextReader()
+		}
+		switch n % 3 {
+		case 0: // the network goes
+			for _, c := range conns {
+				_ = c.NetConn().Close()
+			}
+		case 1: // the client says goodbye on one stream, and leaves the others open
+			_ = conns[control].Close()
+		case 2:
+			_ = o.Cancel()
+		}
+		ended = append(ended, o)
+	}
+	for _, o := range ended {
+		<-o.Done()
+	}
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	late := time.After(20 * time.Second)
+	for sessions() > 0 {
+		select {
+		case <-tick.C:
+		case <-late:
+			t.Fatalf("%d goroutines are left", sessions())
+		}
+	}
 }

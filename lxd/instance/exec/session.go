@@ -6,6 +6,7 @@ import (
 	"crypto/subtle"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -348,7 +349,12 @@ func done(o *op.Operation, code int) error {
 }
 
 func failed(o *op.Operation, err error) error {
-	o.Set(map[string]any{"return": -1})
+	code := -1
+	var ce *container.CommandError
+	if errors.As(err, &ce) {
+		code = ce.Code
+	}
+	o.Set(map[string]any{"return": code})
 	return fmt.Errorf("Failed to run the command: %w", err)
 }
 
