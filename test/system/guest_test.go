@@ -5,10 +5,12 @@ package system
 import (
 	"context"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -183,4 +185,48 @@ func TestTemplates(t *testing.T) {
 	h.lxcIn(meta, "config", "metadata", "edit", c)
 	h.lxc("start", c)
 	h.waitBooted(c)
+}
+
+// TestCloudInitIsSeeded does with an instance what images with cloud-init do: templates
+// write what cloud-init reads at its first start.
+func TestCloudInitIsSeeded(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.setUp("btrfs")
+	c := h.name("c1")
+	const seed = "/var/lib/cloud/seed/nocloud-net/"
+	templates := map[string]string{
+		"meta-data":      "#cloud-config\ninstance-id: {{ container.name }}\nlocal-hostname: {{ instance.name }}\n{{ config_get(\"user.meta-data\", \"\") }}\n",
+		"user-data":      "{% if config_get(\"user.user-data\", \"\") == \"\" %}{{ properties.default }}{% else %}{{ config_get(\"user.user-data\", \"\") }}{% endif %}\n",
+		"vendor-data":    "{{ config_get(\"user.vendor-data\", properties.default) }}\n",
+		"network-config": "{% if config_get(\"user.network-config\", \"\") == \"\" %}version: 1\nconfig:\n  - type: physical\n    name: {% if instance.type == \"virtual-machine\" %}enp5s0{% else %}eth0{% endif %}\n{% else %}{{ config_get(\"user.network-config\", \"\") }}{% endif %}\n",
+	}
+	user := "#cloud-config\nruncmd:\n  - [sh, -c, \"echo <a> & 'b' {{ instance.name }}\"]"
+	h.lxc("init", "tiny", c, "-c", "user.user-data="+user, "-c", "user.meta-data=more: yes", "-c", "cloud-init.vendor-data=#cloud-config\n{}")
+	entries := "templates:\n"
+	for _, name := range slices.Sorted(maps.Keys(templates)) {
+		h.lxc("config", "template", "create", c, name+".tpl")
+		h.lxcIn(templates[name], "config", "template", "edit", c, name+".tpl")
+		entries += "  " + seed + name + ":\n    when: [create, copy]\n    template: " + name + ".tpl\n    properties:\n      default: |\n        #cloud-config\n        {}\n"
+	}
+	h.lxcIn(strings.Replace(h.lxc("config", "metadata", "show", c), "templates:\n", entries, 1), "config", "metadata", "edit", c)
+	h.lxc("start", c)
+	h.waitBooted(c)
+	for name, want := range map[string]string{
+		"meta-data":      "#cloud-config\ninstance-id: " + c + "\nlocal-hostname: " + c + "\nmore: yes\n",
+		"user-data":      user + "\n", // as it was given: neither escaped nor rendered
+		"vendor-data":    "#cloud-config\n{}\n\n",
+		"network-config": "version: 1\nconfig:\n  - type: physical\n    name: eth0\n\n",
+	} {
+		if got := h.lxc("file", "pull", c+seed+name, "-"); got != want {
+			t.Errorf("%s: %q, want %q", name, got, want)
+		}
+	}
+	// At the second start nothing is written again.
+	h.lxc("stop", "-f", c)
+	h.lxcIn("mine", "file", "push", "-", c+seed+"user-data")
+	h.lxc("start", c)
+	if got := h.lxc("file", "pull", c+seed+"user-data", "-"); got != "mine" {
+		t.Errorf("user-data was written again: %q", got)
+	}
 }
