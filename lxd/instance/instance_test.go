@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -585,6 +586,33 @@ func TestShutdownStopsAllAndRemembersThem(t *testing.T) {
 	w.s.Autostart(t.Context())
 	w.is("a", instance.Running)
 	w.is("b", instance.Running)
+}
+
+func TestShutdownGoesByPriority(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	for n, priority := range map[string]string{"last": "-1", "a": "0", "b": "0", "second": "3", "first": "10"} {
+		w.ok(w.create(n, with("boot.stop.priority", priority)))
+		w.ok(w.start(n))
+	}
+	w.pools.mu.Lock()
+	w.pools.calls = nil
+	w.pools.mu.Unlock()
+	w.s.Shutdown(t.Context(), false)
+	w.pools.mu.Lock()
+	defer w.pools.mu.Unlock()
+	var order []string
+	for _, c := range w.pools.calls {
+		if n, ok := strings.CutPrefix(c, "unmount "); ok {
+			order = append(order, n)
+		}
+	}
+	if len(order) == 5 {
+		slices.Sort(order[2:4]) // together
+	}
+	if got := strings.Join(order, " "); got != "first second a b last" {
+		t.Errorf("stopped %s", got)
+	}
 }
 
 func TestGeneratedNamesAreFreeAndValid(t *testing.T) {
