@@ -101,6 +101,15 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 }
 
 func (s *Server) serve(w http.ResponseWriter, hr *http.Request, id string) (err error) {
+	// Strangers get no time to trickle, nor when nobody reads what they send: before it
+	// answers, the server waits for a body that is not long. Where the deadline cannot be
+	// set there is no network.
+	bound := func(until time.Time) {
+		if hr.ContentLength != 0 {
+			_ = http.NewResponseController(w).SetReadDeadline(until)
+		}
+	}
+	bound(time.Now().Add(strangerBody))
 	if hr.Method == http.MethodOptions {
 		w.WriteHeader(http.StatusOK)
 		return nil
@@ -122,6 +131,9 @@ func (s *Server) serve(w http.ResponseWriter, hr *http.Request, id string) (err 
 	if err != nil {
 		return err
 	}
+	if caller.Trusted() {
+		bound(time.Time{})
+	}
 	r := &Request{route: route, http: hr, w: w, values: vals, query: hr.URL.Query(), caller: caller, id: id}
 	if err := s.identify(r); err != nil {
 		return err
@@ -138,9 +150,8 @@ func (s *Server) serve(w http.ResponseWriter, hr *http.Request, id string) (err 
 			return err
 		}
 	}
-	if !caller.Trusted() && hr.ContentLength != 0 && !route.Body.Stream {
-		// Strangers get no time to trickle. Where the deadline cannot be set there is no network.
-		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(strangerBody))
+	if route.Body.Stream {
+		bound(time.Time{})
 	}
 	if !route.Body.Stream {
 		limit := route.Body.Limit
@@ -150,7 +161,7 @@ func (s *Server) serve(w http.ResponseWriter, hr *http.Request, id string) (err 
 		body := hr.Body
 		hr.Body = http.MaxBytesReader(w, body, limit)
 		defer func() {
-			if errs.Is(err, errs.KindTooLarge) {
+			if errs.Is(err, errs.KindTooLarge) && caller.Trusted() {
 				drain(w, body)
 			}
 		}()
@@ -165,7 +176,7 @@ func (s *Server) serve(w http.ResponseWriter, hr *http.Request, id string) (err 
 	return resp.write(w, hr)
 }
 
-// strangerBody is how long somebody unknown may take to send a JSON body.
+// strangerBody is how long somebody unknown may take to send a body.
 const strangerBody = 15 * time.Second
 
 // drain reads on, within bounds, after a body has turned out too large: a client
