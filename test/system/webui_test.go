@@ -35,7 +35,7 @@ func TestWebInterface(t *testing.T) {
 	}
 	for _, file := range tests {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".test.mjs"), func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute)
 			defer cancel()
 			cmd := exec.CommandContext(ctx, node, "--test", "--test-reporter=spec", file)
 			cmd.Env = append(h.environ(), "SETT_LXC="+h.bin.lxc(), "SETT_LXD="+h.bin.lxd(), "SETT_CHROMIUM="+chromium, "SETT_TOKEN="+h.token,
