@@ -72,6 +72,21 @@ func TestClusterIsOneMachine(t *testing.T) {
 		if r := b.try("exec", a.name("on0"), "--", "sh", "-c", "exit 42"); r.code != 42 {
 			t.Errorf("exit status 42 came as %d", r.code)
 		}
+		b.lxcIn("through another\n", "file", "push", "-", a.name("on2")+"/root/note")
+		if out := a.lxc("file", "pull", a.name("on2")+"/root/note", "-"); out != "through another\n" {
+			t.Errorf("a file that was pushed through another member is %q", out)
+		}
+		c.lxc("exec", a.name("on2"), "--", "sh", "-c", "setsid -c sh -i </dev/console >/dev/console 2>&1 &")
+		v := b.console(a.name("on2"))
+		b.eventually("the console through another member", func() bool { return strings.Contains(v.String(), "To detach") })
+		v.types(t, "echo $((6*7))-$(hostname)\n")
+		b.eventually("an answer at the console", func() bool { return strings.Contains(v.String(), "42-"+a.name("on2")) })
+		v.types(t, "\x01")
+		<-time.After(200 * time.Millisecond) // LXD's client looks at one key of what comes together
+		v.types(t, "q")
+		if err := v.end(); err != nil {
+			t.Errorf("detach: %v, %q", err, v.String())
+		}
 		// The member with the fewest instances takes the next one.
 		c.lxc("delete", "--force", a.name("on1"))
 		c.lxc("launch", "tiny", a.name("placed"))
