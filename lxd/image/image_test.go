@@ -283,6 +283,8 @@ func TestBrokenImagesLeaveNothing(t *testing.T) {
 	w.want(400, "empty", "POST", "/1.0/images", "")
 	w.want(400, "fingerprint", "POST", "/1.0/images", string(unified(t)), "X-LXD-fingerprint", "abc")
 	w.want(501, `\"url\"`, "POST", "/1.0/images", `{"source":{"type":"url"}}`, "Content-Type", "application/json")
+	w.want(501, `\"url\"`, "POST", "/1.0/images", `{"source":{"type":"url"}}`)
+	w.want(501, `\"url\"`, "POST", "/1.0/images", `{"source":{"type":"url"}}`, "Content-Type", "application/x-www-form-urlencoded")
 	w.want(400, "boundary", "POST", "/1.0/images", "x", "Content-Type", "multipart/form-data")
 	if got := w.files(); len(got) != 0 {
 		t.Errorf("left %v", got)

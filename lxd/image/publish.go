@@ -48,10 +48,6 @@ SELECT i.node_id FROM instances AS i JOIN projects AS p ON p.id = i.project_id W
 // fromInstance tells of the types of sources that are instances or snapshots.
 var fromInstance = map[string]bool{"instance": true, "container": true, "snapshot": true}
 
-func isJSON(r *rest.Request) bool {
-	return strings.HasPrefix(r.Header("Content-Type"), "application/json")
-}
-
 // locateSource sends the making of an image to where the instance is.
 func (s *Service) locateSource(ctx context.Context, r *rest.Request) (int64, error) {
 	if !isJSON(r) || r.Relayed() {

@@ -108,6 +108,20 @@ func (r *Request) Path() string { return r.http.URL.EscapedPath() }
 // Body is the raw body, for routes that stream.
 func (r *Request) Body() io.Reader { return r.http.Body }
 
+// Begins reads ahead whether the body begins with a byte.
+func (r *Request) Begins(with byte) bool {
+	if r.read != nil {
+		return len(r.read) > 0 && r.read[0] == with
+	}
+	ahead := bufio.NewReader(r.http.Body)
+	r.http.Body = struct {
+		io.Reader
+		io.Closer
+	}{ahead, r.http.Body}
+	first, err := ahead.Peek(1)
+	return err == nil && first[0] == with
+}
+
 // ContentLength is the length of the body, or -1.
 func (r *Request) ContentLength() int64 { return r.http.ContentLength }
 

@@ -378,6 +378,12 @@ type answer struct {
 // string is sent as it is, anything else as JSON.
 func (h *host) request(method, path string, body any) (int, answer) {
 	h.t.Helper()
+	return ask(h.t, h.socket(), method, path, body)
+}
+
+// ask is request for the daemon behind a socket.
+func ask(t *testing.T, socket, method, path string, body any) (int, answer) {
+	t.Helper()
 	var r io.Reader
 	switch b := body.(type) {
 	case nil:
@@ -386,7 +392,7 @@ func (h *host) request(method, path string, body any) (int, answer) {
 	default:
 		j, err := json.Marshal(b)
 		if err != nil {
-			h.t.Fatal(err)
+			t.Fatal(err)
 		}
 		r = bytes.NewReader(j)
 	}
@@ -394,23 +400,23 @@ func (h *host) request(method, path string, body any) (int, answer) {
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, "http://unix"+path, r)
 	if err != nil {
-		h.t.Fatal(err)
+		t.Fatal(err)
 	}
 	c := http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			var d net.Dialer
-			return d.DialContext(ctx, "unix", h.socket())
+			return d.DialContext(ctx, "unix", socket)
 		},
 	}}
 	resp, err := c.Do(req)
 	if err != nil {
-		h.t.Fatalf("%s %s: %v\n%s", method, path, err, h.logTail())
+		t.Fatalf("%s %s: %v", method, path, err)
 	}
 	defer resp.Body.Close()
 	var a answer
 	if err := json.NewDecoder(resp.Body).Decode(&a); err != nil {
-		h.t.Fatalf("%s %s: %v", method, path, err)
+		t.Fatalf("%s %s: %v", method, path, err)
 	}
 	return resp.StatusCode, a
 }
