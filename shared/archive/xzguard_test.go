@@ -87,7 +87,7 @@ func TestXZOfALargeDictionaryIsRefused(t *testing.T) {
 	for at := bytes.Index(b, head); at >= 0; {
 		blocks++
 		bad := bytes.Clone(b)
-		bad[at+4] = 40 // 4 GiB
+		bad[at+4] = 40     // 4 GiB
 		if blocks%60 > 1 { // each of them takes its time
 			at = after(b, head, at)
 			continue
