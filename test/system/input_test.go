@@ -53,13 +53,13 @@ func badInput(c, bridge, token string) []badRequest {
 		{"image of no source", "POST", "/1.0/images", "{}", 400, "LXD breaks the connection off"},
 		{"image of a cut archive", "POST", "/1.0/images", "\x1f\x8b\x08\x00\x00\x00", 400, "LXD breaks the connection off"},
 		{"network for a device that is none", "PATCH", "/1.0/instances/" + c, obj{"devices": obj{"eth5": obj{"type": "nic", "network": "none-such"}}}, 404, ""},
-		{"disk that is not there", "PATCH", "/1.0/instances/" + c, obj{"devices": obj{"d": obj{"type": "disk", "path": "/x", "source": "/none-such"}}}, 400, ""},
-		{"type of instance that is none", "GET", "/1.0/instances?instance-type=zz", nil, 400, ""},
-		{"project that is none", "GET", "/1.0/instances?project=none-such", nil, 404, ""},
+		{"disk that is not there", "PATCH", "/1.0/instances/" + c, obj{"devices": obj{"d": obj{"type": "disk", "path": "/x", "source": "/none-such"}}}, 400, "LXD takes it for a fault of its own"},
+		{"type of instance that is none", "GET", "/1.0/instances?instance-type=zz", nil, 400, "LXD takes it for a fault of its own"},
+		{"project that is none", "GET", "/1.0/instances?project=none-such", nil, 404, "LXD gives an empty list"},
 		{"key of the server that is none", "PATCH", "/1.0", obj{"config": obj{"no.such": "1"}}, 400, ""},
 		{"delete of an instance that runs", "DELETE", "/1.0/instances/" + c, nil, 400, ""},
 		{"rename of an instance that runs", "POST", "/1.0/instances/" + c, obj{"name": "x-" + token}, 400, ""},
-		{"a body of 20 MB", "POST", "/1.0/profiles", `{"description":"` + strings.Repeat("x", 20<<20) + `"}`, 413, ""},
+		{"a body of 20 MB", "POST", "/1.0/profiles", `{"description":"` + strings.Repeat("x", 20<<20) + `"}`, 413, "LXD has no word for it but a wrong request"},
 	}
 }
 
