@@ -151,8 +151,6 @@ var proofs = map[string]proof{
 	"id_map_current":                                 instanceKey("volatile.idmap.current"),
 	"image_compression_algorithm":                    serverKey("images.compression_algorithm"),
 	"image_create_aliases":                           field(api.ImagesPost{}, "aliases"),
-	"images_expiry":                                  shown("image: expires_at can be given and changed"),
-	"instances_rebuild":                              route("POST /1.0/instances/{name}/rebuild"),
 	"image_profiles":                                 field(api.Image{}, "profiles"),
 	"image_types":                                    field(api.Image{}, "type"),
 	"instance_all_projects":                          shown("rest: all-projects"),
