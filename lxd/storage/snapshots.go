@@ -161,6 +161,11 @@ func (s *Service) at(v Volume, own ...any) []any {
 // write to it. What an earlier attempt has left under the name is not noticed here: its
 // record makes it a conflict.
 func (s *Service) CreateSnapshot(ctx context.Context, v Volume, name string, quiet driver.Quiet) error {
+	return s.newSnapshot(ctx, v, name, time.Now(), func(p *pool, d driver.Volume) error { return p.drv.CreateSnapshot(ctx, d, quiet) })
+}
+
+// newSnapshot writes the record of a snapshot and has it made.
+func (s *Service) newSnapshot(ctx context.Context, v Volume, name string, taken time.Time, make func(*pool, driver.Volume) error) error {
 	p, err := s.open(ctx, v.Pool)
 	if err != nil {
 		return err
@@ -175,7 +180,7 @@ func (s *Service) CreateSnapshot(ctx context.Context, v Volume, name string, qui
 	}
 	defer u.Run()
 	err = s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
-		err := db.ExecOne(ctx, tx, stmtSnapshotCreate, s.at(v, name, time.Now().UTC())...)
+		err := db.ExecOne(ctx, tx, stmtSnapshotCreate, s.at(v, name, taken.UTC())...)
 		switch {
 		case errors.Is(err, db.ErrDuplicate):
 			return errs.Conflict("Snapshot %q of storage volume %q already exists", name, v.Name)
@@ -192,7 +197,7 @@ func (s *Service) CreateSnapshot(ctx context.Context, v Volume, name string, qui
 		defer cancel()
 		return s.removeSnapshot(ctx, v, name)
 	})
-	if err := p.drv.CreateSnapshot(ctx, d, quiet); err != nil {
+	if err := make(p, d); err != nil {
 		return driver.Explain(err)
 	}
 	u.Push(func() error {

@@ -2,6 +2,7 @@ package driver
 
 import (
 	"context"
+	"io"
 
 	"sett/lxd/config"
 )
@@ -169,6 +170,27 @@ type Pool interface {
 
 // Optional abilities, asked for by type assertion. Backup and migration in a format
 // of the driver's own will be more of them.
+
+// Holder is a driver that can show the content of a volume as it is at one moment, while
+// it goes on to change. Where that would take time or room it shows the volume itself.
+type Holder interface {
+	// Hold returns a folder to read, until drop is called once. quiet is as in
+	// CreateSnapshot.
+	Hold(ctx context.Context, v Volume, quiet Quiet) (dir string, drop func(), err error)
+}
+
+// Streamer is a driver that tells the content of volumes in a format of its own, which
+// other pools of its kind understand.
+type Streamer interface {
+	// Send writes a folder that does not change: a snapshot's, or what Hold shows. parent,
+	// which may be empty, is the folder of a snapshot that the receiver has by then.
+	Send(ctx context.Context, dir, parent string, w io.Writer) error
+	// Mark is what streams call a folder.
+	Mark(dir string) (string, error)
+	// Receive makes a volume or a snapshot of a stream. came are those that have come with
+	// it so far, on which it may build; it gets itself added. check looks at the content.
+	Receive(ctx context.Context, v Volume, r io.Reader, came map[string]string, check Filler) error
+}
 
 // Checker is a driver that can tell whether a pool's file system is whole.
 type Checker interface {

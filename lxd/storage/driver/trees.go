@@ -106,7 +106,8 @@ func (t *Trees) recover(ctx context.Context) error {
 		if t.garbage.busy(e.Name()) {
 			continue
 		}
-		if err := os.Rename(filepath.Join(fresh, e.Name()), t.trashPath()); err != nil {
+		// What Hold has shown is sealed, and cannot just be moved.
+		if err := t.discard(filepath.Join(fresh, e.Name())); err != nil {
 			return err
 		}
 	}
@@ -224,8 +225,15 @@ func (t *Trees) List(_ context.Context, vt VolumeType) ([]Volume, error) {
 	return out, nil
 }
 
-// Create makes an empty volume and fills it.
+// Create makes an empty volume and fills it. A snapshot is made in this way when its
+// content comes from elsewhere.
 func (t *Trees) Create(ctx context.Context, v Volume, fill Filler) error {
+	return t.CreateBy(ctx, v, t.Back.Make, fill)
+}
+
+// CreateBy is Create with another way to make the folder, of which part may be there when
+// it fails.
+func (t *Trees) CreateBy(ctx context.Context, v Volume, make func(ctx context.Context, path string) error, fill Filler) error {
 	if err := t.free(v); err != nil {
 		return err
 	}
@@ -235,7 +243,7 @@ func (t *Trees) Create(ctx context.Context, v Volume, fill Filler) error {
 	if err := t.holder(&u, v); err != nil {
 		return err
 	}
-	tmp, err := t.fresh(ctx, &u, v, fill)
+	tmp, err := t.fresh(ctx, &u, v, make, fill)
 	if err != nil {
 		return err
 	}
@@ -243,9 +251,9 @@ func (t *Trees) Create(ctx context.Context, v Volume, fill Filler) error {
 }
 
 // fresh makes a folder that has no name yet, and fills it.
-func (t *Trees) fresh(ctx context.Context, u *undo.Stack, v Volume, fill Filler) (string, error) {
+func (t *Trees) fresh(ctx context.Context, u *undo.Stack, v Volume, make func(ctx context.Context, path string) error, fill Filler) (string, error) {
 	tmp := t.begin(u)
-	if err := t.Back.Make(ctx, tmp); err != nil {
+	if err := make(ctx, tmp); err != nil {
 		return "", fmt.Errorf("make volume %s: %w", v.Name, Explain(err))
 	}
 	if err := t.limit(ctx, tmp, v); err != nil {
@@ -387,7 +395,7 @@ func (t *Trees) Replace(ctx context.Context, v Volume, fill Filler) error {
 	var u undo.Stack
 	u.OnError = t.report
 	defer u.Run()
-	tmp, err := t.fresh(ctx, &u, v, fill)
+	tmp, err := t.fresh(ctx, &u, v, t.Back.Make, fill)
 	if err != nil {
 		return err
 	}
@@ -443,6 +451,37 @@ func (t *Trees) Still(ctx context.Context, v Volume, quiet Quiet) (string, func(
 	}
 	resume, err := hold()
 	return t.Path(v), resume, err
+}
+
+// Hold implements Holder. Where a clone is not made in one step it would be a copy of
+// all that there is, so the volume itself is shown.
+func (t *Trees) Hold(ctx context.Context, v Volume, quiet Quiet) (string, func(), error) {
+	if err := t.there(v); err != nil {
+		return "", nil, err
+	}
+	now, ok := t.Back.(Instant)
+	if !ok || v.IsSnapshot() {
+		return t.Path(v), func() {}, nil
+	}
+	var u undo.Stack
+	u.OnError = t.report
+	defer u.Run()
+	var held func() (func(), error)
+	if quiet != nil {
+		if err := flush(t.Path(v)); err != nil {
+			return "", nil, err
+		}
+		held = func() (func(), error) { return quiet(ctx) }
+	}
+	tmp := t.begin(&u)
+	done, err := now.SnapshotNow(tmp, t.Path(v), held)
+	if err != nil {
+		return "", nil, Explain(err)
+	}
+	if !done {
+		return t.Path(v), func() {}, nil
+	}
+	return tmp, u.Take().Run, nil
 }
 
 // Delete removes a volume.

@@ -1,0 +1,338 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"sett/lxd/db"
+	"sett/lxd/storage/driver"
+	"sett/shared/api"
+	"sett/shared/errs"
+	"sett/shared/undo"
+)
+
+// Hold shows the content of a volume as it is at one moment, where the pool can do that
+// at no cost; else the volume itself. drop is to be called once.
+func (s *Service) Hold(ctx context.Context, v Volume, quiet driver.Quiet) (dir string, drop func(), err error) {
+	p, err := s.open(ctx, v.Pool)
+	if err != nil {
+		return "", nil, err
+	}
+	d := v.driver()
+	if err := p.drv.Mount(ctx, d); err != nil {
+		return "", nil, err
+	}
+	unmount := func() {
+		ctx, cancel := cleanup(ctx)
+		defer cancel()
+		if err := p.drv.Unmount(ctx, d); err != nil {
+			s.Log.Warn("Could not unmount a storage volume", "volume", v.Ref(), "err", err)
+		}
+	}
+	h, ok := p.drv.(driver.Holder)
+	if !ok {
+		return p.drv.Path(d), unmount, nil
+	}
+	dir, release, err := h.Hold(ctx, d, quiet)
+	if err != nil {
+		unmount()
+		return "", nil, err
+	}
+	return dir, func() { release(); unmount() }, nil
+}
+
+// FillSnapshot makes a snapshot of a volume whose content comes from elsewhere.
+func (s *Service) FillSnapshot(ctx context.Context, v Volume, name string, taken time.Time, fill driver.Filler) error {
+	return s.newSnapshot(ctx, v, name, taken, func(p *pool, d driver.Volume) error { return p.drv.Create(ctx, d, fill) })
+}
+
+// Describe shows a pool as backups remember it.
+func (s *Service) Describe(ctx context.Context, name string) (api.StoragePool, error) {
+	p, err := s.Load(ctx, name)
+	if err != nil {
+		return api.StoragePool{}, err
+	}
+	out := api.StoragePool{Name: p.Name, Driver: p.Driver, UsedBy: []string{}, Status: api.StoragePoolStatusCreated, Locations: []string{s.Here.Location()}}
+	out.Config, out.Description = p.Config, p.Description
+	return out, nil
+}
+
+// streamer is the driver of a pool, if it has a format of its own.
+func (s *Service) streamer(ctx context.Context, pool string) (*pool, driver.Streamer, error) {
+	p, err := s.open(ctx, pool)
+	if err != nil {
+		return nil, nil, err
+	}
+	drv, ok := p.drv.(driver.Streamer)
+	if !ok {
+		return nil, nil, errs.Invalid("Storage pool %q is of kind %q, which has no optimized format of its own; leave it out", pool, p.drv.Info().Name)
+	}
+	return p, drv, nil
+}
+
+// CanSend refuses pools whose driver has no format of its own.
+func (s *Service) CanSend(ctx context.Context, pool string) error {
+	_, _, err := s.streamer(ctx, pool)
+	return err
+}
+
+// CanReceive refuses streams that a pool's driver does not know.
+func (s *Service) CanReceive(ctx context.Context, pool, backend string) error {
+	p, err := s.open(ctx, pool)
+	if err != nil {
+		return err
+	}
+	if name := p.drv.Info().Name; name != backend {
+		return errs.Invalid("The backup is in the optimized format of %q and cannot go into pool %q, which is of kind %q", backend, pool, name)
+	}
+	return s.CanSend(ctx, pool)
+}
+
+// Send writes a folder as a stream of the pool's driver, and tells what the stream calls
+// it.
+func (s *Service) Send(ctx context.Context, pool, dir, parent string, w io.Writer) (mark string, err error) {
+	_, drv, err := s.streamer(ctx, pool)
+	if err != nil {
+		return "", err
+	}
+	if mark, err = drv.Mark(dir); err != nil {
+		return "", err
+	}
+	return mark, drv.Send(ctx, dir, parent, w)
+}
+
+// Stream is a part of a volume that comes as a stream of the driver.
+type Stream struct {
+	Snapshot string // empty: the volume itself
+	Taken    time.Time
+	Open     func(ctx context.Context) (io.ReadCloser, error)
+}
+
+// ReceiveVolume makes a volume and its snapshots of streams: the snapshots, oldest first,
+// and then itself. check looks at the content of each.
+func (s *Service) ReceiveVolume(ctx context.Context, v Volume, size int64, parts []Stream, check driver.Filler) error {
+	_, drv, err := s.streamer(ctx, v.Pool)
+	if err != nil {
+		return err
+	}
+	return s.newVolume(ctx, v, size, func(p *pool, d driver.Volume, size int64) error {
+		var u undo.Stack
+		u.OnError = func(err error) { s.Log.Warn("Could not take back a snapshot", "volume", v.Ref(), "err", err) }
+		defer u.Run()
+		came := map[string]string{}
+		for _, part := range parts {
+			receive := func(d driver.Volume) error {
+				r, err := part.Open(ctx)
+				if err != nil {
+					return err
+				}
+				defer r.Close()
+				return driver.Explain(drv.Receive(ctx, d, r, came, check))
+			}
+			if part.Snapshot == "" {
+				if size > 0 {
+					d.Config = map[string]string{driver.Size.Name(): sizeText(size)}
+				}
+				if err := receive(d); err != nil {
+					return err
+				}
+				continue
+			}
+			if err := s.newSnapshot(ctx, v, part.Snapshot, part.Taken, func(_ *pool, d driver.Volume) error { return receive(d) }); err != nil {
+				return fmt.Errorf("snapshot %q: %w", part.Snapshot, err)
+			}
+			u.Push(func() error {
+				ctx, cancel := cleanup(ctx)
+				defer cancel()
+				return s.DeleteSnapshot(ctx, v, part.Snapshot)
+			})
+		}
+		u.Commit()
+		return nil
+	})
+}
+
+// Finding is a pool that is looked through for volumes that no record knows.
+type Finding struct {
+	Pool    api.StoragePoolsPost
+	Volumes []Found
+	new     bool // the pool has no record yet
+	drv     driver.Driver
+}
+
+// Found is a volume of an instance on disk, without a record.
+type Found struct {
+	Project, Name string
+	Dir           string            // to read in until the pool is closed
+	Snapshots     map[string]string // the folders of its snapshots, by name
+}
+
+// Look finds the volumes of instances in a pool that no record knows. A pool that has no
+// record itself is mounted by what the caller says of it; close takes it out of use again.
+func (s *Service) Look(ctx context.Context, post api.StoragePoolsPost) (f *Finding, close func(), err error) {
+	unlock, err := s.Locks.Lock(ctx, "Looking for lost volumes", ref(post.Name))
+	if err != nil {
+		return nil, nil, err
+	}
+	var u undo.Stack
+	u.OnError = func(err error) { s.Log.Warn("Could not let go of a storage pool", "pool", post.Name, "err", err) }
+	u.Push(func() error { unlock(); return nil })
+	defer u.Run()
+	f = &Finding{Pool: post}
+	switch known, err := s.Load(ctx, post.Name); {
+	case err == nil:
+		f.Pool.Driver, f.Pool.Config, f.Pool.Description = known.Driver, known.Config, known.Description
+		p, err := s.open(ctx, post.Name)
+		if err != nil {
+			return nil, nil, err
+		}
+		f.drv = p.drv
+	case errs.Is(err, errs.KindNotFound):
+		f.new = true
+		if err = s.tryPool(ctx, f, &u); err != nil {
+			return nil, nil, err
+		}
+	default:
+		return nil, nil, err
+	}
+	if f.Volumes, err = s.unknown(ctx, f); err != nil {
+		return nil, nil, err
+	}
+	rest := u.Take()
+	return f, rest.Run, nil
+}
+
+// tryPool mounts a pool that has no record.
+func (s *Service) tryPool(ctx context.Context, f *Finding, u *undo.Stack) error {
+	p := Pool{Name: f.Pool.Name, Driver: f.Pool.Driver, Config: f.Pool.Config}
+	if err := s.checkNew(&p); err != nil {
+		return err
+	}
+	if _, err := s.validate(ctx, p); err != nil {
+		return err
+	}
+	var err error
+	if f.drv, err = s.Drivers.New(ctx, p.Driver, s.env(p)); err != nil {
+		return err
+	}
+	u.Push(func() error {
+		if !f.new { // it has become one of ours
+			return nil
+		}
+		ctx, cancel := cleanup(ctx)
+		defer cancel()
+		return errors.Join(f.drv.Close(ctx), f.drv.UnmountPool(ctx))
+	})
+	ctx, cancel := context.WithTimeout(ctx, mountTimeout)
+	defer cancel()
+	if err := f.drv.MountPool(ctx); err != nil {
+		return errs.Invalid("Storage pool %q cannot be mounted: %w", p.Name, err)
+	}
+	return nil
+}
+
+// unknown lists the volumes of a pool that have no record.
+func (s *Service) unknown(ctx context.Context, f *Finding) ([]Found, error) {
+	vols, err := f.drv.List(ctx, driver.Container)
+	if err != nil {
+		return nil, err
+	}
+	var w db.Where
+	rows, err := db.SelectWhere[volumeRow](ctx, s.DB, stmtVolumes, w.Eq("p.name", f.Pool.Name), "")
+	if err != nil {
+		return nil, err
+	}
+	known := map[string]bool{}
+	for _, r := range rows {
+		if types()[r.Type] == driver.Container {
+			known[Volume{Pool: r.Pool, Type: driver.Container, Project: r.Project, Name: r.Name}.driver().Key()] = true
+		}
+	}
+	var out []Found
+	for _, v := range vols {
+		if known[v.Key()] {
+			continue
+		}
+		l := Found{Project: v.Project, Name: v.Name, Dir: f.drv.Path(v), Snapshots: map[string]string{}}
+		snaps, err := f.drv.ListSnapshots(ctx, v)
+		if err != nil {
+			return nil, err
+		}
+		for _, n := range snaps {
+			l.Snapshots[n] = f.drv.Path(v.Snapshot(n))
+		}
+		out = append(out, l)
+	}
+	return out, nil
+}
+
+// AdoptPool makes a pool that was looked through one of the server's, as it is.
+func (s *Service) AdoptPool(ctx context.Context, f *Finding) error {
+	if !f.new {
+		return nil
+	}
+	p := Pool{Name: f.Pool.Name, Driver: f.Pool.Driver, Description: f.Pool.Description, Config: f.Pool.Config}
+	if _, err := s.validate(ctx, p); err != nil {
+		return err
+	}
+	if s.Here.Clustered() {
+		return errs.NotImplemented("Recovering storage pools that a cluster does not know is not implemented; create the pool with its source first")
+	}
+	if err := f.drv.UpdatePool(ctx, p.Config, nil); err != nil {
+		return err
+	}
+	err := s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
+		if err := s.insertPool(ctx, tx, &p); err != nil {
+			return err
+		}
+		if err := s.storeConfig(ctx, tx, p); err != nil {
+			return err
+		}
+		if err := s.setHere(ctx, tx, p.ID, stateCreated); err != nil {
+			return err
+		}
+		return setState(ctx, tx, p.ID, stateCreated)
+	})
+	if err != nil {
+		return err
+	}
+	s.keep(p.Name, mounted(f.drv))
+	f.new = false
+	s.Bus.Lifecycle("storage-pool-created", ref(p.Name), nil, map[string]any{"driver": p.Driver})
+	return nil
+}
+
+// Adopt records a volume that is on disk, with its snapshots. also runs in the same
+// transaction.
+func (s *Service) Adopt(ctx context.Context, v Volume, snaps map[string]time.Time, also func(context.Context, *db.Tx) error) error {
+	p, err := s.open(ctx, v.Pool)
+	if err != nil {
+		return err
+	}
+	err = s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
+		if _, err := db.Insert(ctx, tx, stmtVolumeCreate, v.Name, s.Here.ID(), number(v.Type), time.Now().UTC(), v.project(), v.Pool); err != nil {
+			if errors.Is(err, db.ErrDuplicate) {
+				return errs.Conflict("Storage volume %q already exists in pool %q", v.Name, v.Pool)
+			}
+			return err
+		}
+		for name, taken := range snaps {
+			if err := db.ExecOne(ctx, tx, stmtSnapshotCreate, s.at(v, name, taken.UTC())...); err != nil {
+				return err
+			}
+		}
+		return also(ctx, tx)
+	})
+	if err != nil {
+		return err
+	}
+	return errors.Join(s.link(v, p.drv.Path(v.driver())), s.linkSnapshots(v, p))
+}
+
+// Disown takes back what Adopt has recorded; the volume stays.
+func (s *Service) Disown(ctx context.Context, v Volume) error {
+	return errors.Join(s.removeVolume(ctx, v), s.unlink(v), s.unlinkSnapshots(v))
+}
