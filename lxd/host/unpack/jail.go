@@ -65,6 +65,16 @@ func (j Jail) Image(ctx context.Context, img Image, dir string) error {
 	return j.unpack(ctx, img.Rootfs, to, nil)
 }
 
+// Below unpacks what is below a folder of a tarball into the folder dir.
+func (j Jail) Below(ctx context.Context, path, folder, dir string) error {
+	to, err := os.OpenFile(dir, unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return err
+	}
+	defer to.Close()
+	return j.work(ctx, path, to, child.Job{Below: folder})
+}
+
 // File unpacks one archive into the folder dir.
 func (j Jail) File(ctx context.Context, path, dir string) error {
 	to, err := os.OpenFile(dir, unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
@@ -86,6 +96,10 @@ func (j Jail) Only(ctx context.Context, path, dir string, names ...string) error
 }
 
 func (j Jail) unpack(ctx context.Context, path string, to *os.File, only []string) error {
+	return j.work(ctx, path, to, child.Job{Only: only})
+}
+
+func (j Jail) work(ctx context.Context, path string, to *os.File, what child.Job) error {
 	from, err := os.Open(path)
 	if err != nil {
 		return err
@@ -95,7 +109,11 @@ func (j Jail) unpack(ctx context.Context, path string, to *os.File, only []strin
 	if err != nil {
 		return err
 	}
-	err = j.run(ctx, child.Job{Format: string(format), Only: only}, from, nil, to, from)
+	if what.Below != "" && format == archive.SquashFS {
+		return errs.NotImplemented("Backups in squashfs are not implemented; make them a tarball")
+	}
+	what.Format = string(format)
+	err = j.run(ctx, what, from, nil, to, from)
 	var f *failed
 	switch {
 	case !errors.As(err, &f):
@@ -104,6 +122,9 @@ func (j Jail) unpack(ctx context.Context, path string, to *os.File, only []strin
 		return fmt.Errorf("%w: %s", unix.ENOSPC, f.text)
 	case f.says("Disk quota exceeded") || f.says("Wrote only"): // tar's words for a short write
 		return fmt.Errorf("%w: %s", unix.EDQUOT, f.text)
+	}
+	if what.Below != "" {
+		return errs.Invalid("%s cannot be unpacked: %w", what.Below, err)
 	}
 	return errs.Invalid("The image cannot be unpacked: %w", err)
 }

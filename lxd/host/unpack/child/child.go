@@ -11,6 +11,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
+	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -25,6 +27,7 @@ type Job struct {
 	Format string   // of the archive, by package archive's name
 	Names  []string // what to pack, below the target
 	Only   []string // what to take out of a squashfs; empty: all
+	Below  string   // of a tarball: what is below this folder, which becomes the target; empty: all
 }
 
 // Descriptors that the child inherits beside the standard three: mounts without a
@@ -122,8 +125,11 @@ func command(j Job) (string, []string) {
 	if j.Pack {
 		return "tar", append(append(z, "--sparse", "-c", "-f", "-", "--"), j.Names...)
 	}
-	return "tar", append(z, "--same-owner", "--same-permissions", "--warning=no-timestamp",
-		"--warning=no-unknown-keyword", "-x", "-f", "-")
+	z = append(z, "--same-owner", "--same-permissions", "--warning=no-timestamp", "--warning=no-unknown-keyword", "-x", "-f", "-")
+	if j.Below != "" {
+		z = append(z, "--strip-components="+strconv.Itoa(strings.Count(j.Below, "/")+1), "--no-wildcards", "--anchored", "--", j.Below)
+	}
+	return "tar", z
 }
 
 // jail confines this process. It starts in fresh namespaces, as root.

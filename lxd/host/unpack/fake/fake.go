@@ -11,6 +11,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"strings"
 
 	"sett/lxd/host/unpack"
 	"sett/shared/archive"
@@ -30,7 +31,7 @@ func (j Jail) Image(ctx context.Context, img unpack.Image, dir string) error {
 			return err
 		}
 	}
-	if err := extract(ctx, img.Meta, dir); err != nil {
+	if err := extract(ctx, img.Meta, "", dir); err != nil {
 		return err
 	}
 	rootfs := filepath.Join(dir, "rootfs")
@@ -38,7 +39,7 @@ func (j Jail) Image(ctx context.Context, img unpack.Image, dir string) error {
 		if err := os.Mkdir(rootfs, 0o755); err != nil {
 			return err
 		}
-		return extract(ctx, img.Rootfs, rootfs)
+		return extract(ctx, img.Rootfs, "", rootfs)
 	}
 	if fi, err := os.Lstat(rootfs); err != nil || !fi.IsDir() {
 		return errs.Invalid("The image has no rootfs folder")
@@ -46,7 +47,17 @@ func (j Jail) Image(ctx context.Context, img unpack.Image, dir string) error {
 	return nil
 }
 
-func extract(ctx context.Context, file, dir string) error {
+// Below unpacks what is below a folder of a tarball into the folder dir.
+func (j Jail) Below(ctx context.Context, path, folder, dir string) error {
+	if j.Fail != nil {
+		if err := j.Fail(unpack.Image{Meta: path, Rootfs: folder}); err != nil {
+			return err
+		}
+	}
+	return extract(ctx, path, folder+"/", dir)
+}
+
+func extract(ctx context.Context, file, below, dir string) error {
 	f, err := os.Open(file)
 	if err != nil {
 		return err
@@ -74,7 +85,12 @@ func extract(ctx context.Context, file, dir string) error {
 		if err != nil {
 			return errs.Invalid("The image cannot be unpacked: %w", err)
 		}
-		if err := one(root, path.Clean("/" + h.Name)[1:], h, t); err != nil {
+		name, ok := strings.CutPrefix(path.Clean("/" + h.Name)[1:], below)
+		if !ok {
+			continue
+		}
+		h.Linkname = strings.TrimPrefix(h.Linkname, below)
+		if err := one(root, name, h, t); err != nil {
 			return errs.Invalid("The image cannot be unpacked: %w", err)
 		}
 	}
