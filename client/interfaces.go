@@ -49,6 +49,7 @@ type InstanceServer interface {
 	InstanceConsoleClient
 	InstanceLogClient
 	InstanceSnapshotClient
+	InstanceBackupClient
 	InstanceMetadataClient
 	ProfileClient
 	ProjectClient

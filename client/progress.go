@@ -37,6 +37,11 @@ func withProgress(r io.Reader, report func(ProgressData)) io.Reader {
 	return p
 }
 
+// WithProgress reports how much of a file of a known size has been read.
+func WithProgress(r io.Reader, size int64, report func(ProgressData)) io.Reader {
+	return &progressReader{r: r, total: size, report: report}
+}
+
 func (p *progressReader) Read(b []byte) (int, error) {
 	now := time.Now()
 	if p.start.IsZero() {
