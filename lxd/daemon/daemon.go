@@ -50,9 +50,9 @@ type Options struct {
 	StorageDrivers *driver.Registry
 	NetworkDrivers func(*slog.Logger) []netdriver.Driver
 	// IDs and Unpacker are parts of the host that tests replace; without an Unpacker
-	// images are taken apart in the jail.
+	// images and backups are taken apart in the jail.
 	IDs      instance.IDs
-	Unpacker image.Unpacker
+	Unpacker Unpacker
 	// Templates makes text of the templates of images; without it that happens in a jail.
 	Templates template.Renderer
 	// Guests finds the guest that connects to its API; nil asks the kernel.
@@ -61,6 +61,12 @@ type Options struct {
 	Tell func(state string)
 	// NoAutostart leaves instances as they are.
 	NoAutostart bool
+}
+
+// Unpacker takes archives apart.
+type Unpacker interface {
+	image.Unpacker
+	instance.Unpacker
 }
 
 // Daemon is one running daemon.

@@ -94,7 +94,7 @@ func (d *Daemon) build(context.Context) error {
 		Dir: filepath.Join(d.o.Dir, "networks"), Seed: networkSeed(d.o.Dir), Here: d.here, Relay: s.relay})
 	s.instances = instance.New(d.ctx, instance.Deps{
 		DB: global, Bus: d.bus, Ops: d.ops, Locks: locks, Log: d.log, Profiles: s.profiles, Engine: s.engine,
-		Devices: devices.Registry(), Services: device.Services{Networks: s.networks.Devices()}, Storage: vols, Images: vols, IDs: d.o.IDs, Templates: d.o.Templates, LXCFS: lxcfs.Find,
+		Devices: devices.Registry(), Services: device.Services{Networks: s.networks.Devices()}, Storage: vols, Images: vols, IDs: d.o.IDs, Unpacker: unpacker, Templates: d.o.Templates, LXCFS: lxcfs.Find,
 		Dir: d.o.Dir, Daemon: Name(d.o.Dir), Here: d.here, Relay: s.relay, Architecture: readHost().machine,
 	})
 	s.profiles.Attach(s.instances)
@@ -151,6 +151,9 @@ func (s *parts) routes() []rest.Route {
 // close ends the slices in reverse. The context bounds it.
 func (s *parts) close(ctx context.Context) {
 	s.guests.Close()
+	if err := s.instances.KeepFiles(ctx); err != nil {
+		log.From(ctx).Warn("Could not write backup.yaml of all instances", "err", err)
+	}
 	s.instances.Close()
 	if err := s.networks.Close(); err != nil {
 		log.From(ctx).Warn("Could not let go of the networks", "err", err)

@@ -2,6 +2,8 @@ package daemon
 
 import (
 	"context"
+	"io"
+	"time"
 
 	"sett/lxd/db"
 	"sett/lxd/image"
@@ -39,6 +41,65 @@ func (s volumes) Rebuild(ctx context.Context, v instance.Volume, fingerprint str
 
 func (s volumes) CreateEmpty(ctx context.Context, v instance.Volume, size int64) error {
 	return s.pools.CreateVolume(ctx, rootOf(v), size, nil)
+}
+
+func (s volumes) CreateFilled(ctx context.Context, v instance.Volume, size int64, fill func(context.Context, string) error) error {
+	return s.pools.CreateVolume(ctx, rootOf(v), size, fill)
+}
+
+func (s volumes) FillSnapshot(ctx context.Context, v instance.Volume, name string, taken time.Time, fill func(context.Context, string) error) error {
+	return s.pools.FillSnapshot(ctx, rootOf(v), name, taken, fill)
+}
+
+func (s volumes) Hold(ctx context.Context, v instance.Volume, quiet func(context.Context) (func(), error)) (string, func(), error) {
+	return s.pools.Hold(ctx, rootOf(v), quiet)
+}
+
+func (s volumes) Describe(ctx context.Context, pool string) (api.StoragePool, error) {
+	return s.pools.Describe(ctx, pool)
+}
+
+func (s volumes) CanSend(ctx context.Context, v instance.Volume) error {
+	return s.pools.CanSend(ctx, v.Pool)
+}
+
+func (s volumes) CanReceive(ctx context.Context, v instance.Volume, backend string) error {
+	return s.pools.CanReceive(ctx, v.Pool, backend)
+}
+
+func (s volumes) Send(ctx context.Context, pool, dir, parent string, w io.Writer) (string, error) {
+	return s.pools.Send(ctx, pool, dir, parent, w)
+}
+
+func (s volumes) Receive(ctx context.Context, v instance.Volume, size int64, parts []instance.Stream, check func(context.Context, string) error) error {
+	streams := make([]storage.Stream, len(parts))
+	for i, p := range parts {
+		streams[i] = storage.Stream(p)
+	}
+	return s.pools.ReceiveVolume(ctx, rootOf(v), size, streams, check)
+}
+
+func (s volumes) Look(ctx context.Context, post api.StoragePoolsPost) (*instance.LostPool, error) {
+	f, release, err := s.pools.Look(ctx, post)
+	if err != nil {
+		return nil, err
+	}
+	out := &instance.LostPool{Pool: f.Pool, Close: release, Adopt: func(ctx context.Context, p api.StoragePoolsPost) error {
+		f.Pool = p
+		return s.pools.AdoptPool(ctx, f)
+	}}
+	for _, v := range f.Volumes {
+		out.Volumes = append(out.Volumes, instance.LostVolume{Volume: instance.Volume{Pool: f.Pool.Name, Project: v.Project, Instance: v.Name}, Dir: v.Dir, Snapshots: v.Snapshots})
+	}
+	return out, nil
+}
+
+func (s volumes) Adopt(ctx context.Context, v instance.Volume, snapshots map[string]time.Time, also func(context.Context, *db.Tx) error) error {
+	return s.pools.Adopt(ctx, rootOf(v), snapshots, also)
+}
+
+func (s volumes) Disown(ctx context.Context, v instance.Volume) error {
+	return s.pools.Disown(ctx, rootOf(v))
 }
 
 func copyOf(o instance.CopyOf) storage.CopyOf {

@@ -98,7 +98,7 @@ func (s *Service) handleList(ctx context.Context, r *rest.Request) (rest.Respons
 
 func (s *Service) handleCreate(ctx context.Context, r *rest.Request) (rest.Response, error) {
 	if r.Header("Content-Type") == "application/octet-stream" {
-		return nil, errs.NotImplemented("Importing a backup is not implemented")
+		return s.handleImport(ctx, r)
 	}
 	req, err := rest.Decode[api.InstancesPost](r)
 	if err != nil {

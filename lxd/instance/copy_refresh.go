@@ -59,6 +59,12 @@ func (s *Service) refreshed(ctx context.Context, p *Plan, by *event.Requestor) e
 	if c.Ready, err = s.shifted(i, o); err != nil {
 		return err
 	}
+	if err := s.unread(i); err != nil {
+		return err
+	}
+	l := s.liveOf(i.ID)
+	l.keeping.Lock()
+	defer l.keeping.Unlock()
 	if err := s.Storage.Refresh(ctx, v, src, c); err != nil {
 		return err
 	}
@@ -94,7 +100,6 @@ func (s *Service) refreshed(ctx context.Context, p *Plan, by *event.Requestor) e
 			return err
 		}
 	}
-	l := s.liveOf(i.ID)
 	l.mu.Lock()
 	l.twin = noted(o.instance.Config)
 	l.mu.Unlock()

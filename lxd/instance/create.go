@@ -236,11 +236,37 @@ func (s *Service) Create(ctx context.Context, p *Plan, by *event.Requestor) erro
 	u.OnError = func(err error) { log.From(ctx).Warn("Could not take back a create", "instance", i.Name, "err", err) }
 	defer u.Run()
 
+	if err := s.insertNew(ctx, i, p.from, &u); err != nil {
+		return err
+	}
+	op.Step(ctx, "join the networks")
+	// Before the volume, which costs most: a taken address is found out at once.
+	if err := s.joinAll(ctx, i, &u); err != nil {
+		return err
+	}
+	op.Step(ctx, "make the root volume in pool %s", p.volume.Pool)
+	// Nothing is written to the database behind the copy: the first flush of its log
+	// would wait until the whole copy is on disk. The volume's name, which it gets
+	// last, tells that the instance is whole; the mark goes with the next change.
+	if err := s.makeVolume(ctx, p); err != nil {
+		return err
+	}
+	s.undoVolume(p.volume, &u)
+	if err := s.newFolders(i, &u); err != nil {
+		return err
+	}
+	u.Commit()
+	s.tellCreated(i, p.volume, by)
+	return nil
+}
+
+// insertNew writes the row of a new instance, which may be the copy of another.
+func (s *Service) insertNew(ctx context.Context, i *Instance, from *origin, u *undo.Stack) error {
 	err := s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
-		if err := insert(ctx, tx, s.Here.ID(), i); err != nil || p.from == nil {
+		if err := insert(ctx, tx, s.Here.ID(), i); err != nil || from == nil {
 			return err
 		}
-		return copySnapshots(ctx, tx, i, p.from.instance, namesOf(p.from.snaps))
+		return copySnapshots(ctx, tx, i, from.instance, namesOf(from.snaps))
 	})
 	if err != nil {
 		return err
@@ -254,36 +280,26 @@ func (s *Service) Create(ctx context.Context, p *Plan, by *event.Requestor) erro
 			return err
 		})
 	})
-	op.Step(ctx, "join the networks")
-	// Before the volume, which costs most: a taken address is found out at once.
-	if err := s.joinAll(ctx, i, &u); err != nil {
-		return err
-	}
-	op.Step(ctx, "make the root volume in pool %s", p.volume.Pool)
-	// Nothing is written to the database behind the copy: the first flush of its log
-	// would wait until the whole copy is on disk. The volume's name, which it gets
-	// last, tells that the instance is whole; the mark goes with the next change.
-	if err := s.makeVolume(ctx, p); err != nil {
-		return err
-	}
-	u.Push(func() error {
-		ctx, cancel := s.cleanup()
-		defer cancel()
-		return s.Storage.Delete(ctx, p.volume)
-	})
+	return nil
+}
+
+// newFolders makes the folders of a new instance besides its volume.
+func (s *Service) newFolders(i *Instance, u *undo.Stack) error {
 	for _, d := range []string{s.LogDir(i.Project, i.Name), s.devicesDir(i)} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
 			return err
 		}
 		u.Push(func() error { return os.RemoveAll(d) })
 	}
-	u.Commit()
-	more := map[string]any{"storage-pool": p.volume.Pool, "type": "container"}
+	return nil
+}
+
+func (s *Service) tellCreated(i *Instance, v Volume, by *event.Requestor) {
+	more := map[string]any{"storage-pool": v.Pool, "type": "container"}
 	if s.Here.Clustered() {
 		more["location"] = s.Here.Name()
 	}
 	s.tell("instance-created", i, by, more)
-	return nil
 }
 
 // makeVolume makes the volume of a plan, with its content.

@@ -36,6 +36,9 @@ func (s *Service) remove(ctx context.Context, i *Instance, by *event.Requestor) 
 	if Protected.Get(i.ExpandedConfig()) {
 		return errs.Forbidden("Instance is protected from being deleted (%s)", Protected.Name())
 	}
+	if err := s.unread(i); err != nil {
+		return err
+	}
 	unlock, err := s.lockAllSnapshots(ctx, i, "delete")
 	if err != nil {
 		return err
@@ -59,7 +62,10 @@ func (s *Service) remove(ctx context.Context, i *Instance, by *event.Requestor) 
 
 // erase takes away everything of an instance, whatever there is of it.
 func (s *Service) erase(ctx context.Context, i *Instance) error {
-	s.liveOf(i.ID).closeFiles(anyFiles)
+	l := s.liveOf(i.ID)
+	l.closeFiles(anyFiles)
+	l.keeping.Lock()
+	defer l.keeping.Unlock()
 	for name, c := range i.ExpandedDevices() {
 		if err := s.leave(ctx, i, name, c); err != nil {
 			return fmt.Errorf("device %q: %w", name, err)
@@ -73,7 +79,7 @@ func (s *Service) erase(ctx context.Context, i *Instance) error {
 			return err
 		}
 	}
-	for _, d := range []string{s.LogDir(i.Project, i.Name), s.devicesDir(i), s.runDir(i)} {
+	for _, d := range []string{s.LogDir(i.Project, i.Name), s.devicesDir(i), s.runDir(i), s.backupDir(i.Project, i.Name)} {
 		if err := os.RemoveAll(d); err != nil {
 			return err
 		}

@@ -33,3 +33,18 @@ func (s *Service) Judge(ctx context.Context, i *Instance, policy string) ([]stri
 	}
 	return out, err
 }
+
+// DropOldBackups is what the job does, at a time of the test's.
+func (s *Service) DropOldBackups(ctx context.Context, now time.Time) error {
+	return s.dropOldBackups(ctx, now)
+}
+
+// LookForLost is what "lxd recover" shows before it does anything.
+func (s *Service) LookForLost(ctx context.Context) (RescueResult, error) {
+	f, err := s.search(ctx, nil)
+	if err != nil {
+		return RescueResult{}, err
+	}
+	defer f.close()
+	return f.result(), nil
+}

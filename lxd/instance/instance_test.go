@@ -3,6 +3,7 @@ package instance_test
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"maps"
 	"os"
@@ -23,6 +24,8 @@ import (
 	"sett/lxd/device/disk"
 	"sett/lxd/event"
 	"sett/lxd/host/idmap"
+	"sett/lxd/host/unpack"
+	unpackfake "sett/lxd/host/unpack/fake"
 	"sett/lxd/instance"
 	"sett/lxd/lock"
 	"sett/lxd/op"
@@ -45,8 +48,10 @@ type pools struct {
 	calls  []string
 	size   map[instance.Volume]int64
 	mounts int
-	seen   int             // users of snapshots
-	meet   *sync.WaitGroup // all who mount wait for each other
+	seen   int                          // users of snapshots
+	lost   map[instance.Volume][]string // on disk, and the snapshots of it
+	holds  int                          // volumes that are shown as they were
+	meet   *sync.WaitGroup              // all who mount wait for each other
 }
 
 func (p *pools) did(what string, v instance.Volume) error {
@@ -84,6 +89,99 @@ func (p *pools) CreateFromImage(_ context.Context, v instance.Volume, _ string, 
 	return p.create(v)
 }
 func (p *pools) CreateEmpty(_ context.Context, v instance.Volume, _ int64) error { return p.create(v) }
+func (p *pools) CreateFilled(ctx context.Context, v instance.Volume, _ int64, fill func(context.Context, string) error) error {
+	if err := p.create(v); err != nil {
+		return err
+	}
+	dir := p.at(v)
+	err := os.Remove(filepath.Join(dir, "rootfs"))
+	if err == nil {
+		err = fill(ctx, dir)
+	}
+	if err != nil {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		delete(p.vols, v)
+		return errors.Join(err, os.RemoveAll(dir))
+	}
+	return nil
+}
+func (p *pools) Hold(ctx context.Context, v instance.Volume, quiet func(context.Context) (func(), error)) (string, func(), error) {
+	if quiet != nil {
+		resume, err := quiet(ctx)
+		if err != nil {
+			return "", nil, err
+		}
+		resume()
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.did("hold", v); err != nil {
+		return "", nil, err
+	}
+	p.holds++
+	return p.at(v), func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.holds--
+	}, nil
+}
+func (p *pools) Describe(_ context.Context, name string) (api.StoragePool, error) {
+	a := api.StoragePool{Name: name, Driver: "dir", Status: "Created", Locations: []string{"none"}}
+	a.Config = map[string]string{"source": p.dir}
+	return a, nil
+}
+
+// Look finds the folders that lost says are no one's.
+func (p *pools) Look(_ context.Context, post api.StoragePoolsPost) (*instance.LostPool, error) {
+	out := &instance.LostPool{Pool: post, Close: func() {}, Adopt: func(context.Context, api.StoragePoolsPost) error { return nil }}
+	out.Pool.Driver = "dir"
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.did("look", instance.Volume{}); err != nil {
+		return nil, err
+	}
+	for v, snaps := range p.lost {
+		l := instance.LostVolume{Volume: v, Dir: p.at(v), Snapshots: map[string]string{}}
+		for _, n := range snaps {
+			l.Snapshots[n] = filepath.Join(p.dir, ".none")
+		}
+		out.Volumes = append(out.Volumes, l)
+	}
+	return out, nil
+}
+func (p *pools) Adopt(ctx context.Context, v instance.Volume, _ map[string]time.Time, also func(context.Context, *db.Tx) error) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.did("adopt", v); err != nil {
+		return err
+	}
+	if err := p.db.Update(ctx, also); err != nil {
+		return err
+	}
+	delete(p.lost, v)
+	p.vols[v] = 0
+	return nil
+}
+func (p *pools) Disown(_ context.Context, v instance.Volume) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.vols, v)
+	p.lost[v] = nil
+	return nil
+}
+func (p *pools) Send(context.Context, string, string, string, io.Writer) (string, error) {
+	return "", errs.NotImplemented("There is no optimized format")
+}
+func (p *pools) Receive(context.Context, instance.Volume, int64, []instance.Stream, func(context.Context, string) error) error {
+	return errs.NotImplemented("There is no optimized format")
+}
+func (p *pools) CanSend(context.Context, instance.Volume) error {
+	return errs.NotImplemented("There is no optimized format")
+}
+func (p *pools) CanReceive(context.Context, instance.Volume, string) error {
+	return errs.NotImplemented("There is no optimized format")
+}
 func (p *pools) Exists(_ context.Context, v instance.Volume) (bool, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -186,6 +284,7 @@ type world struct {
 	pause  func(int) time.Duration
 	member *clustertest.Member // nil on a server that stands alone
 	ops    *op.Manager
+	broken func(unpack.Image) error // breaks unpacking
 }
 
 func setup(t *testing.T) *world {
@@ -212,7 +311,7 @@ func (w *world) service() *instance.Service {
 	w.ops = op.New(w.t.Context(), bus, "", time.Minute)
 	deps := instance.Deps{
 		DB: w.db, Bus: bus, Ops: w.ops, Locks: lock.New(), Log: slog.New(slog.DiscardHandler),
-		Profiles: prof, Engine: w.engine, Devices: device.NewRegistry(disk.Kind{}, w.nics), Storage: w.pools, Images: images{}, IDs: ids{},
+		Profiles: prof, Engine: w.engine, Devices: device.NewRegistry(disk.Kind{}, w.nics), Storage: w.pools, Images: images{}, IDs: ids{}, Unpacker: unpackfake.Jail{Fail: w.broken},
 		Dir: w.dir, Daemon: "test", Architecture: "x86_64", Pause: w.pause,
 	}
 	if w.member != nil {
@@ -283,7 +382,7 @@ func (w *world) clean() {
 	if len(all) != 0 || len(w.pools.vols) != 0 || len(w.engine.Running()) != 0 {
 		w.t.Errorf("left: %d instances, volumes %v, containers %v", len(all), w.pools.vols, w.engine.Running())
 	}
-	for _, d := range []string{"logs", "devices", "run"} {
+	for _, d := range []string{"logs", "devices", "run", "backups/instances"} {
 		if ents, _ := os.ReadDir(filepath.Join(w.dir, d)); len(ents) != 0 {
 			w.t.Errorf("left in %s: %v", d, ents)
 		}

@@ -103,6 +103,7 @@ const (
 	volDone        = "volatile.sett_done"      // the last operation whose work was done, see resolve.go
 	pendingCreate  = "create"
 	pendingDelete  = "delete"
+	pendingImport  = "import"
 	pendingRename  = "rename to "       // and the new name
 	pendingRestore = "restore "         // and the snapshot
 	pendingSnap    = "rename snapshot " // and both names, which hold no slash, with one between

@@ -149,6 +149,12 @@ func (s *Service) freeName(ctx context.Context, project, name string) error {
 }
 
 func (s *Service) move(ctx context.Context, i, n *Instance, to NewPlace, count func(int64)) error {
+	if err := s.unread(i); err != nil {
+		return err
+	}
+	l := s.liveOf(i.ID)
+	l.keeping.Lock()
+	defer l.keeping.Unlock()
 	from, _, err := volume(i)
 	if err != nil {
 		return err

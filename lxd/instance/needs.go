@@ -2,6 +2,8 @@ package instance
 
 import (
 	"context"
+	"io"
+	"time"
 
 	"sett/lxd/db"
 	"sett/lxd/host/idmap"
@@ -33,6 +35,32 @@ type Storage interface {
 	// the image once per pool. size is the limit in bytes, 0 for none.
 	CreateFromImage(ctx context.Context, v Volume, fingerprint string, size int64) error
 	CreateEmpty(ctx context.Context, v Volume, size int64) error
+	// CreateFilled makes a root volume whose content fill writes into its folder.
+	CreateFilled(ctx context.Context, v Volume, size int64, fill func(ctx context.Context, dir string) error) error
+	// FillSnapshot makes a snapshot whose content fill writes.
+	FillSnapshot(ctx context.Context, v Volume, name string, taken time.Time, fill func(ctx context.Context, dir string) error) error
+	// Hold shows the content of the volume as it is at one moment, where the pool can do
+	// that at no cost; else the volume itself. drop is to be called once.
+	Hold(ctx context.Context, v Volume, quiet func(context.Context) (resume func(), err error)) (dir string, drop func(), err error)
+	// Describe shows a pool as backups remember it.
+	Describe(ctx context.Context, pool string) (api.StoragePool, error)
+	// CanSend refuses pools that have no streams of their own.
+	CanSend(ctx context.Context, v Volume) error
+	// CanReceive refuses streams of another kind of pool.
+	CanReceive(ctx context.Context, v Volume, backend string) error
+	// Send writes a folder of a snapshot, or of what Hold shows, as a stream of the pool's
+	// driver and tells what the stream calls it. parent, which may be empty, is the folder
+	// of a snapshot that has been sent before.
+	Send(ctx context.Context, pool, dir, parent string, w io.Writer) (mark string, err error)
+	// Receive makes a volume and its snapshots of such streams. check looks at each.
+	Receive(ctx context.Context, v Volume, size int64, parts []Stream, check func(ctx context.Context, dir string) error) error
+	// Look finds the volumes of instances in a pool that no record knows. The pool may be
+	// unknown itself; then it is mounted by what is said of it until Close.
+	Look(ctx context.Context, pool api.StoragePoolsPost) (*LostPool, error)
+	// Adopt records a volume that is on disk, with its snapshots; also runs in the same
+	// transaction. Disown forgets the records and leaves the volume.
+	Adopt(ctx context.Context, v Volume, snapshots map[string]time.Time, also func(context.Context, *db.Tx) error) error
+	Disown(ctx context.Context, v Volume) error
 	// Copy makes a volume of another, or of a snapshot of it, in any pool.
 	Copy(ctx context.Context, dst, src Volume, o CopyOf) error
 	// Refresh makes the content of dst, which nobody uses, that of src, and adds
@@ -69,6 +97,30 @@ type Storage interface {
 	Usage(ctx context.Context, vs []Volume) (map[Volume]int64, error)
 }
 
+// Stream is a part of a volume that comes in the format of a driver.
+type Stream struct {
+	Snapshot string // empty: the volume itself, which comes last
+	Taken    time.Time
+	Open     func(ctx context.Context) (io.ReadCloser, error)
+}
+
+// LostPool is a pool that was looked through.
+type LostPool struct {
+	Pool    api.StoragePoolsPost
+	Volumes []LostVolume
+	// Adopt makes an unknown pool one of the server's, configured as Pool says by then.
+	Adopt func(ctx context.Context, pool api.StoragePoolsPost) error
+	// Close lets go of a pool that is still unknown.
+	Close func()
+}
+
+// LostVolume is a root volume of which there is no record.
+type LostVolume struct {
+	Volume
+	Dir       string            // of the volume, to read in
+	Snapshots map[string]string // the folders of its snapshots, by name
+}
+
 // Image is what an instance takes over from its image.
 type Image struct {
 	Fingerprint  string
@@ -85,6 +137,12 @@ type Images interface {
 	Resolve(ctx context.Context, project string, src api.InstanceSource) (Image, error)
 	// Used notes that an image has been used now.
 	Used(ctx context.Context, project, fingerprint string) error
+}
+
+// Unpacker takes archives apart without the host in reach.
+type Unpacker interface {
+	// Below unpacks what is below a folder of a tarball into the folder dir.
+	Below(ctx context.Context, path, folder, dir string) error
 }
 
 // IDs is what instances need of the host's id ranges.

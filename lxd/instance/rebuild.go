@@ -164,7 +164,13 @@ func (s *Service) renew(ctx context.Context, n *Instance, fingerprint string) (b
 	if err != nil {
 		return false, err
 	}
-	s.liveOf(n.ID).closeFiles("") // who writes now would write into what goes
+	if err := s.unread(n); err != nil {
+		return false, err
+	}
+	l := s.liveOf(n.ID)
+	l.closeFiles("") // who writes now would write into what goes
+	l.keeping.Lock()
+	defer l.keeping.Unlock()
 	if err := s.Storage.Rebuild(ctx, v, fingerprint, size); err != nil {
 		return false, err
 	}

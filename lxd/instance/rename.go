@@ -49,6 +49,9 @@ func (s *Service) renameLocked(ctx context.Context, project, name, to string, by
 	if s.State(i.ID) != Stopped {
 		return errs.Invalid("Renaming of running instance not allowed")
 	}
+	if err := s.unread(i); err != nil {
+		return err
+	}
 	if err := s.freeName(ctx, project, to); err != nil {
 		return err
 	}
@@ -73,11 +76,15 @@ func (s *Service) renameLocked(ctx context.Context, project, name, to string, by
 		return err
 	}
 	s.Bus.Lifecycle("instance-renamed", entity.New(entity.Instance, project, to), by, map[string]any{"old_name": name})
+	s.stale(i.ID)
 	return nil
 }
 
 func (s *Service) rename(ctx context.Context, i *Instance, v Volume, to string) error {
-	s.liveOf(i.ID).closeFiles(anyFiles) // they know the volume by its name
+	l := s.liveOf(i.ID)
+	l.closeFiles(anyFiles) // they know the volume by its name
+	l.keeping.Lock()
+	defer l.keeping.Unlock()
 	if err := s.Storage.Rename(ctx, v, to); err != nil {
 		return err
 	}
@@ -114,7 +121,7 @@ type move struct{ from, to string }
 // foldersOf are the folders that are called like an instance, besides its volume.
 func (s *Service) foldersOf(project, name, to string) []move {
 	devices := func(n string) string { return s.devicesDir(&Instance{Project: project, Name: n}) }
-	return []move{{s.LogDir(project, name), s.LogDir(project, to)}, {devices(name), devices(to)}}
+	return []move{{s.LogDir(project, name), s.LogDir(project, to)}, {devices(name), devices(to)}, {s.backupDir(project, name), s.backupDir(project, to)}}
 }
 
 // unrename takes back what there is of a rename that did not come to its end. It may

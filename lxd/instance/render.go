@@ -100,6 +100,10 @@ func (s *Service) full(ctx context.Context, is []*Instance) ([]api.InstanceFull,
 	if err != nil {
 		return nil, err
 	}
+	backups, err := s.loadBackups(ctx, is...)
+	if err != nil {
+		return nil, err
+	}
 	out := make([]api.InstanceFull, len(is))
 	for n, i := range is {
 		var size map[string]int64
@@ -115,6 +119,9 @@ func (s *Service) full(ctx context.Context, is []*Instance) ([]api.InstanceFull,
 		}
 		for _, sn := range snaps[i.ID] {
 			out[n].Snapshots = append(out[n].Snapshots, s.renderSnapshot(i, sn, size))
+		}
+		for _, b := range backups[i.ID] {
+			out[n].Backups = append(out[n].Backups, renderBackup(b))
 		}
 	}
 	return out, nil

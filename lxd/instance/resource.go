@@ -24,10 +24,11 @@ func (s *Service) Routes() []rest.Route {
 	reply := func(v any) func(*rest.Route) { return func(r *rest.Route) { r.Reply = v } }
 	etag := func(r *rest.Route) { r.ETag = true }
 	lists := func(r *rest.Route) { r.Lists = true }
+	stream := func(r *rest.Route) { r.Body = rest.Body{Type: api.InstancesPost{}, Stream: true} } // or a backup
 	placed := func(r *rest.Route) { r.Where = rest.OnPlacement }
 	rs := []rest.Route{
 		all.As(http.MethodGet, "List the instances", auth.ViewProject, s.handleList, reply([]api.Instance{}), lists),
-		all.As(http.MethodPost, "Create an instance", auth.EditProject, s.handleCreate, body(api.InstancesPost{}), placed),
+		all.As(http.MethodPost, "Create an instance", auth.EditProject, s.handleCreate, stream, placed),
 		all.As(http.MethodPut, "Change the state of all instances", auth.EditProject, s.handleStateAll, body(api.InstancesPut{})),
 		one.As(http.MethodGet, "Show an instance", auth.ViewProject, s.handleGet, reply(api.Instance{}), etag),
 		one.As(http.MethodPut, "Replace the configuration of an instance", auth.EditProject, s.handlePut, body(api.InstancePut{}), etag),
@@ -41,7 +42,7 @@ func (s *Service) Routes() []rest.Route {
 		logFile.As(http.MethodGet, "Read a log file of an instance", auth.ViewProject, s.handleLog),
 		logFile.As(http.MethodDelete, "Delete a log file of an instance", auth.EditProject, s.handleLogDelete),
 	}
-	return append(WithLegacy(append(rs, s.snapshotRoutes()...)), s.partRoutes()...)
+	return append(append(WithLegacy(append(append(rs, s.snapshotRoutes()...), s.backupRoutes()...)), s.partRoutes()...), s.rescueRoutes()...)
 }
 
 // WithLegacy adds the paths under which LXD's older clients ask.

@@ -39,6 +39,7 @@ type Deps struct {
 	Storage  Storage
 	Images   Images
 	IDs      IDs
+	Unpacker Unpacker
 	// Pause is how long an instance that ends by itself again and again stays down
 	// after so many times; nil stands for the usual.
 	Pause func(falls int) time.Duration
@@ -66,8 +67,9 @@ type Service struct {
 
 	mu        sync.Mutex
 	live      map[int64]*live
-	maps      sync.Mutex // held while an instance gets ids of its own
-	balancing sync.Mutex // held while instances move between CPUs
+	maps      sync.Mutex     // held while an instance gets ids of its own
+	balancing sync.Mutex     // held while instances move between CPUs
+	old       map[int64]bool // whose backup.yaml is to be written again
 
 	watcher Watcher
 	down    atomic.Bool // the host goes down: nothing is started any more
@@ -85,7 +87,7 @@ func New(ctx context.Context, d Deps) *Service {
 	if d.Templates == nil {
 		d.Templates = render.Jail{}
 	}
-	return &Service{Deps: d, keys: Keys(), ctx: ctx, stop: stop, live: map[int64]*live{}}
+	return &Service{Deps: d, keys: Keys(), ctx: ctx, stop: stop, live: map[int64]*live{}, old: map[int64]bool{}}
 }
 
 // live is what is known of an instance beyond its rows: its state, and the process
@@ -111,8 +113,11 @@ type live struct {
 	cpus   []int            // to which it is tied
 	count  int              // how many it may have, no matter which; 0: not so
 	// files is who has access to its files.
-	files map[*Files]bool
-	idle  []*Files // of them, those that wait for the next user
+	files   map[*Files]bool
+	idle    []*Files // of them, those that wait for the next user
+	readers int      // backups that are being made
+	// keeping is held while backup.yaml is written, and by those who take the volume away.
+	keeping sync.Mutex
 	// held is there while the guest stands still for a moment, and closed after it.
 	held chan struct{}
 
@@ -306,6 +311,16 @@ func (s *Service) cleanup() (context.Context, context.CancelFunc) {
 // tell publishes a lifecycle event of an instance.
 func (s *Service) tell(action string, i *Instance, by *event.Requestor, more map[string]any) {
 	s.Bus.Lifecycle(action, i.Ref(), by, more)
+	switch action {
+	case "instance-created", "instance-updated", "instance-restored", "instance-rebuilt", "instance-started":
+		s.stale(i.ID)
+	}
+}
+
+// tellSnapshot publishes a lifecycle event of a snapshot.
+func (s *Service) tellSnapshot(action string, i *Instance, sn *Snapshot, by *event.Requestor, more map[string]any) {
+	s.Bus.Lifecycle(action, sn.Ref(i), by, more)
+	s.stale(i.ID)
 }
 
 // Close stops watching. Containers go on.

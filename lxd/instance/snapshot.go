@@ -60,10 +60,7 @@ func (s *Service) takeSnapshot(ctx context.Context, i *Instance, o NewSnapshot, 
 	if root == nil {
 		return nil, errNoRoot // it could not be restored
 	}
-	var quiet func(context.Context) (func(), error)
-	if st, p := s.liveOf(i.ID).get(); p != nil && st == Running {
-		quiet = func(ctx context.Context) (func(), error) { return s.holdStill(ctx, i, p) }
-	}
+	quiet := s.quiet(i)
 	err = s.Storage.CreateSnapshot(ctx, v, sn.Name, quiet)
 	if errs.Is(err, errs.KindConflict) {
 		// No row has the name, so this is what an earlier attempt could not take back.
@@ -86,7 +83,7 @@ func (s *Service) takeSnapshot(ctx context.Context, i *Instance, o NewSnapshot, 
 		defer cancel()
 		return nil, errors.Join(err, s.Storage.DeleteSnapshot(ctx, v, sn.Name))
 	}
-	s.Bus.Lifecycle("instance-snapshot-created", sn.Ref(i), by, nil)
+	s.tellSnapshot("instance-snapshot-created", i, sn, by, nil)
 	return sn, nil
 }
 
@@ -196,6 +193,9 @@ func (s *Service) DeleteSnapshot(ctx context.Context, project, instance, name st
 	if err != nil {
 		return err
 	}
+	if err := s.unread(i); err != nil {
+		return err
+	}
 	v, _, err := volume(i)
 	if err != nil {
 		return err
@@ -227,7 +227,7 @@ func (s *Service) dropSnapshot(ctx context.Context, i *Instance, v Volume, sn *S
 		return patch(ctx, tx, i.ID, note)
 	})
 	if err == nil {
-		s.Bus.Lifecycle("instance-snapshot-deleted", sn.Ref(i), by, nil)
+		s.tellSnapshot("instance-snapshot-deleted", i, sn, by, nil)
 	}
 	return err
 }
@@ -256,6 +256,9 @@ func (s *Service) RenameSnapshot(ctx context.Context, project, instance, name, t
 	if err != nil {
 		return err
 	}
+	if err := s.unread(i); err != nil {
+		return err
+	}
 	kept, err := s.lockSnapshots(i, "rename", name)
 	if err != nil {
 		return err
@@ -281,7 +284,7 @@ func (s *Service) RenameSnapshot(ctx context.Context, project, instance, name, t
 		return err
 	}
 	sn.Name = to
-	s.Bus.Lifecycle("instance-snapshot-renamed", sn.Ref(i), by, map[string]any{"old_name": i.Name + "/" + name})
+	s.tellSnapshot("instance-snapshot-renamed", i, sn, by, map[string]any{"old_name": i.Name + "/" + name})
 	return nil
 }
 
@@ -312,7 +315,7 @@ func (s *Service) ExpireSnapshot(ctx context.Context, i *Instance, sn *Snapshot,
 		if err != nil {
 			return err
 		}
-		tx.AfterCommit(func() { s.Bus.Lifecycle("instance-snapshot-updated", sn.Ref(i), by, nil) })
+		tx.AfterCommit(func() { s.tellSnapshot("instance-snapshot-updated", i, sn, by, nil) })
 		return patch(ctx, tx, i.ID, done(ctx, nil))
 	})
 }

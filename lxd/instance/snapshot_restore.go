@@ -40,6 +40,9 @@ func (s *Service) Restore(ctx context.Context, as auth.Caller, project, name, sn
 	if err := samePool(i, sn.of(i)); err != nil {
 		return err
 	}
+	if err := s.unread(i); err != nil {
+		return err
+	}
 	st, p := s.liveOf(i.ID).get()
 	ran := p != nil && st.alive()
 	if ran {
@@ -134,7 +137,10 @@ func (s *Service) putBack(ctx context.Context, i *Instance, sn *Snapshot) (begun
 	if err != nil {
 		return false, err
 	}
-	s.liveOf(i.ID).closeFiles("") // who writes now would write into what goes
+	l := s.liveOf(i.ID)
+	l.closeFiles("") // who writes now would write into what goes
+	l.keeping.Lock()
+	defer l.keeping.Unlock()
 	if err := s.Storage.RestoreSnapshot(ctx, v, sn.Name, size); err != nil {
 		return false, err
 	}

@@ -23,6 +23,8 @@ func (s *Service) Jobs() []task.Job {
 		}},
 		{Name: "delete expired snapshots", Next: nextMinute, Run: func(ctx context.Context) error { return s.dropExpired(ctx, time.Now()) }},
 		{Name: "prune snapshots", Next: nextMinute, Run: s.prune},
+		{Name: "delete expired backups", Next: nextMinute, Run: func(ctx context.Context) error { return s.dropOldBackups(ctx, time.Now()) }},
+		{Name: "write backup.yaml", Every: 2 * time.Second, Run: s.KeepFiles},
 	}
 }
 

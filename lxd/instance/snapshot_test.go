@@ -82,18 +82,34 @@ func (p *pools) RenameSnapshot(ctx context.Context, v instance.Volume, name, to 
 	return p.db.Update(ctx, also)
 }
 
+// mounted is where a snapshot looks like a volume.
+func (p *pools) mounted(v instance.Volume, name string) string {
+	return filepath.Join(p.dir, ".mounted", v.Instance, name)
+}
+
 func (p *pools) MountSnapshot(_ context.Context, v instance.Volume, name string) (string, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if err := p.did("mount snapshot", v); err != nil {
+		return "", err
+	}
+	b, err := os.ReadFile(p.snap(v, name))
+	if err != nil {
+		return "", err
+	}
 	p.seen++
-	return filepath.Join(p.dir, v.Instance), p.did("mount snapshot", v) // what is in there does not matter
+	dir := p.mounted(v, name)
+	if b, err := os.ReadFile(filepath.Join(p.at(v), "metadata.yaml")); err == nil {
+		defer func() { _ = os.WriteFile(filepath.Join(dir, "metadata.yaml"), b, 0o600) }()
+	}
+	return dir, errors.Join(os.MkdirAll(filepath.Join(dir, "rootfs"), 0o700), os.WriteFile(filepath.Join(dir, "content"), b, 0o600))
 }
 
-func (p *pools) UnmountSnapshot(context.Context, instance.Volume, string) error {
+func (p *pools) UnmountSnapshot(_ context.Context, v instance.Volume, name string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.seen--
-	return nil
+	return os.RemoveAll(p.mounted(v, name))
 }
 
 func (p *pools) Rebuild(_ context.Context, v instance.Volume, fingerprint string, _ int64) error {
@@ -103,6 +119,25 @@ func (p *pools) Rebuild(_ context.Context, v instance.Volume, fingerprint string
 		return err
 	}
 	return os.WriteFile(filepath.Join(p.dir, v.Instance, "content"), []byte("of "+fingerprint), 0o600)
+}
+
+func (p *pools) FillSnapshot(ctx context.Context, v instance.Volume, name string, _ time.Time, fill func(context.Context, string) error) error {
+	dir := p.mounted(v, name)
+	defer os.RemoveAll(dir)
+	p.mu.Lock()
+	err := p.did("fill snapshot", v)
+	p.mu.Unlock()
+	if err = errors.Join(err, os.MkdirAll(dir, 0o700)); err != nil {
+		return err
+	}
+	if err := fill(ctx, dir); err != nil {
+		return err
+	}
+	b, err := os.ReadFile(filepath.Join(dir, "content"))
+	if err != nil && !os.IsNotExist(err) {
+		return err
+	}
+	return errors.Join(os.MkdirAll(filepath.Dir(p.snap(v, name)), 0o700), os.WriteFile(p.snap(v, name), b, 0o600))
 }
 func (p *pools) RestoreSnapshot(_ context.Context, v instance.Volume, name string, _ int64) error {
 	if err := p.did("restore", v); err != nil {

@@ -40,6 +40,7 @@ var extensions = []string{
 	"container_syscall_intercept_mount", "container_syscall_intercept_mount_fuse", "container_syscall_intercept_hugetlbfs",
 	"container_syscall_intercept_sched_setscheduler", "container_syscall_intercept_sysinfo",
 	"operation_requestor",
+	"container_backup", "backup_compression", "backup_compression_algorithm", "container_backup_override_pool", "backup_override_name",
 	"sett_exec_flow", "sett_snapshot_files", "sett_webui", "sett_operation_history",
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"sett/lxd/certificate"
 	"sett/lxd/config"
+	"sett/lxd/host/pack"
 	"sett/lxd/image"
 	"sett/lxd/member"
 	"sett/shared/errs"
@@ -21,6 +22,13 @@ var HTTPSAddress = config.String("core.https_address", "", config.Check(func(v s
 	_, err := validate.ListenAddress(v)
 	return err
 }), config.Live(), config.Local(), config.Group("core"), config.Doc("Address and port of the API on the network; without one it is reached through its socket only"))
+
+// BackupCompression is how backups are compressed that say nothing of it themselves.
+// Instances read it from the database.
+var BackupCompression = config.String("backups.compression_algorithm", "gzip", config.Check(func(v string) error {
+	_, err := pack.ParseAlgorithm(v)
+	return err
+}), config.Live(), config.Group("backups"), config.Doc("How backups are compressed: none, or a program such as gzip, zstd or xz, with its level"))
 
 func minutes(v string) (time.Duration, error) {
 	d, err := config.Seconds("", 0).Parse(v)
@@ -38,7 +46,7 @@ var autoUpdate = config.New("images.auto_update_interval", "integer", int64(0), 
 
 // unbuilt are server keys of LXD 5.0 that this build refuses by name.
 var unbuilt = []string{
-	"backups.compression_algorithm", "candid.*", "cluster.images_minimal_replica", "core.bgp_*", "core.debug_address", "core.dns_address",
+	"candid.*", "cluster.images_minimal_replica", "core.bgp_*", "core.debug_address", "core.dns_address",
 	"core.https_allowed_*", "core.https_trusted_proxy", "core.metrics_*", "core.proxy_*", "core.storage_buckets_address", "core.trust_ca_certificates", "images.auto_update_*",
 	"images.default_architecture", "images.remote_cache_expiry", "maas.*", "network.ovn.*",
 	"rbac.*", "storage.backups_volume", "storage.images_volume",
@@ -46,7 +54,7 @@ var unbuilt = []string{
 
 // Keys is the table of the server's configuration.
 func Keys() config.Table {
-	ks := []config.Declared{ShutdownTimeout, HTTPSAddress, autoUpdate, config.Any("user.*", config.Live(), config.Doc("Free text of the user's"))}
+	ks := []config.Declared{ShutdownTimeout, HTTPSAddress, autoUpdate, BackupCompression, config.Any("user.*", config.Live(), config.Doc("Free text of the user's"))}
 	ks = append(append(ks, member.ServerKeys()...), image.ServerKeys()...)
 	for _, k := range unbuilt {
 		ks = append(ks, config.Unbuilt(k))

@@ -1,0 +1,136 @@
+package instance_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"sett/lxd/db/dbtest"
+	"sett/lxd/instance"
+	"sett/shared/api"
+	"sett/shared/errs"
+)
+
+// forgetAll is what the loss of the database looks like: volumes of which nobody knows.
+func (w *world) forgetAll() {
+	w.t.Helper()
+	w.ok(w.s.KeepFiles(w.t.Context()))
+	w.pools.lost = map[instance.Volume][]string{}
+	for v := range w.pools.vols {
+		w.pools.lost[v] = nil
+		es, _ := os.ReadDir(filepath.Join(w.pools.dir, ".snapshots", v.Instance))
+		for _, e := range es {
+			w.pools.lost[v] = append(w.pools.lost[v], e.Name())
+		}
+	}
+	clear(w.pools.vols)
+	dbtest.Exec(w.t, w.db, `DELETE FROM instances`)
+	dbtest.Exec(w.t, w.db, `INSERT INTO storage_pools (name, driver, description, state) VALUES ('pool', 'dir', '', 1)`)
+	dbtest.Exec(w.t, w.db, `INSERT INTO networks (project_id, name, description, state, type) SELECT id, 'n', '', 1, 0 FROM projects WHERE name = 'default'`)
+	for _, d := range []string{"logs", "devices"} {
+		w.ok(os.RemoveAll(filepath.Join(w.dir, d)))
+	}
+	if joined, _ := w.nics.holds(); joined > 0 {
+		clear(w.nics.joined)
+	}
+	w.s = w.service()
+	w.ok(w.s.Recover(w.t.Context()))
+}
+
+func TestLostInstancesAreTakenInAgain(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.ok(w.create("c1", twoNICs, func(r *api.InstancesPost) { r.Config = map[string]string{"user.a": "1"}; r.Description = "mine" }))
+	w.ok(w.create("c2"))
+	w.write("one")
+	w.ok(w.snapshot(instance.NewSnapshot{Name: "s0"}))
+	w.ok(w.snapshot(instance.NewSnapshot{Name: "late"}))
+	w.ok(w.start("c1"))
+	w.ok(w.stop("c1", instance.StopOptions{Force: true}))
+	was := w.load("c1")
+	w.forgetAll()
+	w.ok(w.s.Rescue(t.Context(), nil))
+	now := w.load("c1")
+	if now.Config["user.a"] != "1" || now.Description != "mine" || now.Config["volatile.uuid"] != was.Config["volatile.uuid"] || !now.Created.Equal(was.Created) ||
+		now.Config["volatile.a.hwaddr"] != was.Config["volatile.a.hwaddr"] || len(now.Profiles) != 1 {
+		t.Errorf("it was\n%+v and is\n%+v", was, now)
+	}
+	if joined, _ := w.nics.holds(); joined != 2 {
+		t.Errorf("%d devices joined", joined)
+	}
+	all, err := w.s.Snapshots(t.Context(), now)
+	w.ok(err)
+	if len(all) != 2 || all[0].Name != "s0" || all[1].Name != "late" {
+		t.Errorf("snapshots %v", all)
+	}
+	w.ok(w.start("c1"))
+	w.ok(w.stop("c1", instance.StopOptions{Force: true}))
+	w.ok(w.s.Rescue(t.Context(), nil)) // and once more: there is nothing
+	for _, n := range []string{"c1", "c2"} {
+		w.ok(w.s.Delete(t.Context(), "default", n, nil))
+	}
+	w.clean()
+}
+
+func TestARunningContainerIsTakenInAsItRuns(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.ok(w.create("c1"))
+	w.ok(w.start("c1"))
+	w.forgetAll()
+	w.ok(w.s.Rescue(t.Context(), nil))
+	w.is("c1", instance.Running)
+	w.ok(w.stop("c1", instance.StopOptions{Force: true}))
+	w.ok(w.s.Delete(t.Context(), "default", "c1", nil))
+	w.clean()
+}
+
+func TestWhatIsMissingIsToldBeforeARecovery(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	dbtest.Exec(t, w.db, `INSERT INTO profiles (name, description, project_id) SELECT 'web', '', id FROM projects`)
+	w.ok(w.create("c1", func(r *api.InstancesPost) {
+		r.Profiles = []string{"default", "web"}
+		r.Devices = map[string]map[string]string{"a": nic("network", "gone")}
+	}))
+	w.ok(w.create("c2"))
+	w.forgetAll()
+	dbtest.Exec(t, w.db, `DELETE FROM profiles WHERE name = 'web'`)
+	w.ok(os.WriteFile(filepath.Join(w.pools.dir, "c2", "backup.yaml"), []byte("container: ["), 0o600))
+	found, err := w.s.LookForLost(t.Context())
+	w.ok(err)
+	if len(found.UnknownVolumes) != 1 || found.UnknownVolumes[0].Name != "c1" || len(found.Unusable) != 1 || !strings.Contains(found.Unusable[0], `"c2"`) ||
+		strings.Join(found.DependencyErrors, "; ") != `Profile "web" in project "default"; Network "gone" in project "default"` {
+		t.Errorf("found %+v", found)
+	}
+	if err := w.s.Rescue(t.Context(), nil); !errs.Is(err, errs.KindInvalid) || !strings.Contains(err.Error(), `Profile "web"`) {
+		t.Errorf("got %v", err)
+	}
+	w.clean()
+}
+
+func TestFailedStepsOfARecoveryLeaveTheVolumes(t *testing.T) {
+	t.Parallel()
+	boom := errs.Internal("boom")
+	for _, at := range []string{"look", "adopt", "add a", "add b"} {
+		t.Run(at, func(t *testing.T) {
+			t.Parallel()
+			w := setup(t)
+			w.ok(w.create("c1", twoNICs))
+			w.forgetAll()
+			w.nics.fail[at], w.pools.fail[at] = boom, boom
+			if err := w.s.Rescue(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "boom") {
+				t.Fatalf("got %v", err)
+			}
+			w.clean()
+			if _, err := os.Lstat(filepath.Join(w.pools.dir, "c1", "rootfs")); err != nil {
+				t.Error(err)
+			}
+			delete(w.nics.fail, at)
+			delete(w.pools.fail, at)
+			w.ok(w.s.Rescue(t.Context(), nil))
+			w.ok(w.start("c1"))
+		})
+	}
+}
