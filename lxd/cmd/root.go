@@ -90,7 +90,7 @@ func newRoot(e *env) *cobra.Command {
 	root.Flags().Bool("version", false, i18n.G("Print the version"))
 
 	root.AddCommand(e.activateCommand(), e.clusterCommand(), e.initCommand(), e.shutdownCommand(), e.sqlCommand(), e.versionCommand(), e.waitReadyCommand())
-	root.AddCommand(e.laterCommands()...)
+	root.AddCommand(e.recoverCommand(), e.importCommand())
 	return root
 }
 
