@@ -49,6 +49,8 @@ func commands() []func(*cli.App) *cobra.Command {
 		instance.Restart,
 		instance.Restore,
 		instance.Retention,
+		instance.Export,
+		instance.Import,
 		instance.Snapshot,
 		instance.Start,
 		instance.Stop,

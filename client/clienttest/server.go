@@ -80,7 +80,7 @@ func New(t testing.TB) *Server {
 func Play() *Server {
 	s := &Server{answers: map[string]http.HandlerFunc{}, ops: map[string]api.Operation{}, Listening: make(chan struct{}, 1)}
 	s.Sync("GET /1.0", api.Server{ServerUntrusted: api.ServerUntrusted{
-		APIExtensions: []string{"api_filtering", "instances_rebuild", "sett_operation_history", "sett_snapshot_retention", "sett_webui",
+		APIExtensions: []string{"api_filtering", "backup_compression_algorithm", "backup_override_name", "container_backup", "container_backup_override_pool", "instances_rebuild", "sett_operation_history", "sett_snapshot_retention", "sett_webui",
 			"container_only_migration", "container_incremental_copy", "container_copy_project", "instance_pool_move", "instance_allow_inconsistent_copy"}, APIStatus: "stable", APIVersion: "1.0", Auth: "trusted", AuthMethods: []string{"tls"},
 	}})
 	return s
