@@ -215,9 +215,11 @@ func TestPartsThatCannotBeTakenBackRefuseACancel(t *testing.T) {
 		if err := part.Err(); err != nil {
 			t.Error(err)
 		}
-		if _, _, err := op.Commit(part); err != nil {
+		_, inner, err := op.Commit(part)
+		if err != nil {
 			t.Errorf("a part of a part: %v", err)
 		}
+		inner()
 		end()
 		<-ctx.Done()
 		if _, _, err := op.Commit(context.WithoutCancel(ctx)); !errors.Is(err, context.Canceled) {
