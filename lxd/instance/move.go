@@ -45,13 +45,7 @@ func (s *Service) Move(ctx context.Context, as auth.Caller, project, name string
 		return err
 	}
 	if n != nil {
-		kept, err := s.lockAllSnapshots(ctx, i, "move")
-		if err != nil {
-			return err
-		}
-		err = s.move(ctx, i, n, to, count)
-		kept()
-		if err != nil {
+		if err := s.move(ctx, i, n, to, count); err != nil {
 			return err
 		}
 		s.tell("instance-updated", n, as.Requestor(), nil)
