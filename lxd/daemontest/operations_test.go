@@ -68,6 +68,17 @@ func (e *ending) holdEngine(step fake.Step) <-chan struct{} {
 	return reached
 }
 
+// await waits until an operation has come to where it is held.
+func (e *ending) await(reached <-chan struct{}, o client.Operation) {
+	e.t.Helper()
+	select {
+	case <-reached:
+	case <-time.After(endTime):
+		a, _, err := e.GetOperation(o.Get().ID)
+		e.t.Fatalf("it has not come to where it is held: %+v, %v", a, err)
+	}
+}
+
 func (e *ending) action(action string) (client.Operation, error) {
 	return e.UpdateInstanceState("c1", api.InstanceStatePut{Action: action, Timeout: -1}, "")
 }
@@ -241,7 +252,7 @@ func TestEveryOperationEndsWhenItIsCancelled(t *testing.T) {
 			reached := c.stick(e)
 			o, err := c.start(e)
 			e.Must(err)
-			<-reached
+			e.await(reached, o)
 			id := o.Get().ID
 			a, _, err := e.GetOperation(id)
 			e.Must(err)
@@ -312,7 +323,7 @@ func TestOperationsThatAreTooFarSaySo(t *testing.T) {
 			defer release()
 			o, err := c.start(e)
 			e.Must(err)
-			<-reached
+			e.await(reached, o)
 			a, _, err := e.GetOperation(o.Get().ID)
 			e.Must(err)
 			if a.MayCancel {
@@ -339,7 +350,7 @@ func TestStopByForceTakesOver(t *testing.T) {
 	reached := e.deaf()
 	first, err := e.action("stop")
 	e.Must(err)
-	<-reached
+	e.await(reached, first)
 	e.Wait(e.UpdateInstanceState("c1", api.InstanceStatePut{Action: "stop", Force: true}, ""))
 	e.status("Stopped")
 	e.Must(first.Wait())

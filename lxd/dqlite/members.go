@@ -3,6 +3,7 @@ package dqlite
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -108,10 +109,33 @@ func (n *Node) Assign(ctx context.Context, id uint64, r Role) error {
 
 // Remove makes a node a stranger. It goes on running, and does not know.
 func (n *Node) Remove(ctx context.Context, id uint64) error {
-	if err := n.atLeader(ctx, func(c *client.Client) error { return c.Remove(ctx, id) }); err != nil {
-		return fmt.Errorf("remove database member %d: %w", id, err)
+	wait := time.NewTicker(50 * time.Millisecond)
+	defer wait.Stop()
+	for {
+		err := n.atLeader(ctx, func(c *client.Client) error { return c.Remove(ctx, id) })
+		if err == nil {
+			return nil
+		}
+		err = fmt.Errorf("remove database member %d: %w", id, err)
+		if !lostLeader(err) {
+			return err
+		}
+		// Who leads no more may have written it down before, and the next leader knows.
+		select {
+		case <-wait.C:
+		case <-ctx.Done():
+			return err
+		}
+		if all, e := n.Members(ctx); e == nil && !slices.ContainsFunc(all, func(m Member) bool { return m.ID == id }) {
+			return nil
+		}
 	}
-	return nil
+}
+
+// lostLeader tells the errors of a node that was asked as the leader and is none, or was
+// none any more by the time that what it was asked for would have been settled.
+func lostLeader(err error) bool {
+	return strings.Contains(err.Error(), "(10250)") || strings.Contains(err.Error(), "(10506)")
 }
 
 // Transfer gives leadership to a voter that follows the leader.
