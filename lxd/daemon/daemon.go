@@ -344,6 +344,7 @@ func (d *Daemon) shutDown() error {
 	var all []error
 	all = append(all, d.ops.Close(ctx))
 	// While the others can still reach this member.
+	d.own.keepFiles(ctx)
 	if err := d.own.members.HandOver(ctx); err != nil {
 		d.log.Info("Nobody took the database over", "err", err)
 	}

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"path/filepath"
+	"time"
 
 	"sett/lxd/certificate"
 	"sett/lxd/cluster"
@@ -148,12 +149,19 @@ func (s *parts) routes() []rest.Route {
 	return all
 }
 
+// keepFiles writes the files by which instances are recovered. The next start looks at
+// them too, so that a database that does not answer holds nobody up.
+func (s *parts) keepFiles(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	if err := s.instances.KeepFiles(ctx); err != nil {
+		log.From(ctx).Warn("Could not write backup.yaml of all instances; it is done at the next start", "err", err)
+	}
+}
+
 // close ends the slices in reverse. The context bounds it.
 func (s *parts) close(ctx context.Context) {
 	s.guests.Close()
-	if err := s.instances.KeepFiles(ctx); err != nil {
-		log.From(ctx).Warn("Could not write backup.yaml of all instances", "err", err)
-	}
 	s.instances.Close()
 	if err := s.networks.Close(); err != nil {
 		log.From(ctx).Warn("Could not let go of the networks", "err", err)
