@@ -81,7 +81,7 @@ func (s *Service) handleMake(ctx context.Context, r *rest.Request) (rest.Respons
 	if err != nil {
 		return nil, err
 	}
-	o, err := s.Ops.Start(ctx, op.Spec{Description: "Downloading image", Project: r.Project().Name, Requestor: p.by,
+	o, err := s.Ops.Start(ctx, op.Spec{Description: doImport, Project: r.Project().Name, Requestor: p.by,
 		Run: func(ctx context.Context, o *op.Operation) error {
 			progress := o.Progress("create_image_from_container_pack", "Image pack", 0)
 			i, err := s.publish(ctx, p, progress.At)

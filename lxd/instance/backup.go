@@ -308,7 +308,7 @@ func (s *Service) dropOldBackups(ctx context.Context, now time.Time) error {
 	}
 	over := func(b *Backup) bool { return !b.Expires.IsZero() && !b.Expires.After(now) }
 	all = slices.DeleteFunc(all, func(i *Instance) bool { return !slices.ContainsFunc(backups[i.ID], over) })
-	return s.together(ctx, "Cleaning up expired instance backups", all, func(ctx context.Context, i *Instance) error {
+	return s.together(ctx, doBackupExpire, all, func(ctx context.Context, i *Instance) error {
 		for _, b := range backups[i.ID] {
 			if !over(b) {
 				continue

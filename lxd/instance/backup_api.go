@@ -94,7 +94,7 @@ func (s *Service) handleBackupCreate(ctx context.Context, r *rest.Request) (rest
 		return nil, err
 	}
 	by := r.Caller().Requestor()
-	return s.backupOperation(ctx, r, i, o.Name, "Backing up instance", func(ctx context.Context, run *op.Operation) error {
+	return s.backupOperation(ctx, r, i, o.Name, doBackup, func(ctx context.Context, run *op.Operation) error {
 		o.Progress = progress(run, "create_backup_progress")
 		_, err := s.CreateBackup(ctx, i.Project, i.Name, o, by)
 		return err
@@ -143,7 +143,7 @@ func (s *Service) handleBackupPost(ctx context.Context, r *rest.Request) (rest.R
 		return nil, backupTaken(i, req.Name)
 	}
 	by := r.Caller().Requestor()
-	return s.backupOperation(ctx, r, i, req.Name, "Renaming instance backup", func(ctx context.Context, _ *op.Operation) error {
+	return s.backupOperation(ctx, r, i, req.Name, doBackupRename, func(ctx context.Context, _ *op.Operation) error {
 		return s.RenameBackup(ctx, i, b.Name, req.Name, by)
 	})
 }
@@ -154,7 +154,7 @@ func (s *Service) handleBackupDelete(ctx context.Context, r *rest.Request) (rest
 		return nil, err
 	}
 	by := r.Caller().Requestor()
-	return s.backupOperation(ctx, r, i, b.Name, "Removing instance backup", func(ctx context.Context, _ *op.Operation) error {
+	return s.backupOperation(ctx, r, i, b.Name, doBackupDelete, func(ctx context.Context, _ *op.Operation) error {
 		return s.DeleteBackup(ctx, i, b.Name, by)
 	})
 }
@@ -206,7 +206,7 @@ func (s *Service) handleImport(ctx context.Context, r *rest.Request) (rest.Respo
 	}
 	by := r.Caller().Requestor()
 	file := u.Take()
-	o, err := s.operation(ctx, r, p.Instance, "Restoring backup", func(ctx context.Context, _ *op.Operation) error {
+	o, err := s.operation(ctx, r, p.Instance, doImport, func(ctx context.Context, _ *op.Operation) error {
 		defer file.Run()
 		return s.Import(ctx, p, by)
 	})

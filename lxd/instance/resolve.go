@@ -33,6 +33,11 @@ const (
 	doSchedule       = "Creating scheduled instance snapshots"
 	doExpire         = "Cleaning up expired instance snapshots"
 	doPrune          = "Pruning instance snapshots"
+	doImport         = "Restoring backup"
+	doBackup         = "Backing up instance"
+	doBackupRename   = "Renaming instance backup"
+	doBackupDelete   = "Removing instance backup"
+	doBackupExpire   = "Cleaning up expired instance backups"
 )
 
 // done adds to changes that go with the last step of an operation that the step was taken.
@@ -97,10 +102,20 @@ func (s *Service) resolve(ctx context.Context, f *fates) error {
 		}
 	}
 	told := map[key]bool{}
+	var owners []*Instance
+	var backups map[int64][]*Backup
 	for _, e := range cut {
 		switch e.Description {
-		case doSchedule, doExpire, doPrune:
+		case doSchedule, doExpire, doPrune, doBackupExpire:
 			s.Ops.Resolve(e.ID, op.Unknown("what it had left to do is done when it is due again"))
+			continue
+		case doBackup, doBackupRename, doBackupDelete:
+			if owners == nil {
+				if owners, backups, err = s.withBackups(ctx); err != nil {
+					return err
+				}
+			}
+			s.Ops.Resolve(e.ID, backupOutcome(e, owners, backups))
 			continue
 		}
 		if byDone[e.ID] {
@@ -156,11 +171,11 @@ func (s *Service) outcome(e op.Entry, i *Instance, k key, f *fates) op.Outcome {
 	switch {
 	case e.Description == doDelete && i == nil:
 		return op.Finished("the instance is gone")
-	case e.Description == doCreate && i == nil:
+	case (e.Description == doCreate || e.Description == doImport) && i == nil:
 		return op.RolledBack("nothing of the instance is left")
 	case e.Description == doCreate && i.Created.Before(e.CreatedAt): // it was there, and to be refreshed
 		return op.Unknown("the instance may lack what it was to get; refresh it again")
-	case e.Description == doCreate:
+	case e.Description == doCreate, e.Description == doImport:
 		return op.Finished("the instance is whole")
 	case i == nil:
 		return op.Unknown("the instance is not here any more")
@@ -202,6 +217,33 @@ func (s *Service) outcome(e op.Entry, i *Instance, k key, f *fates) op.Outcome {
 		return op.RolledBack("the instance is as it was before")
 	}
 	return op.Unknown("the instance is " + st.String())
+}
+
+// backupOutcome is what an operation did to the backup that it names: the one that was to
+// be, or to go. Records and files of backups agree by now.
+func backupOutcome(e op.Entry, owners []*Instance, backups map[int64][]*Backup) op.Outcome {
+	there := false
+	for _, i := range owners {
+		for _, b := range backups[i.ID] {
+			there = there || i.Project == e.Project && names(e, "instances", i.Name) && names(e, "backups", b.Name)
+		}
+	}
+	verdict := op.RolledBack
+	if there != (e.Description == doBackupDelete) {
+		verdict = op.Finished
+	}
+	switch {
+	case there:
+		return verdict("the backup is there")
+	case e.Description == doBackupRename:
+		return verdict("the backup has the name that it had")
+	}
+	return verdict("nothing of the backup is left")
+}
+
+// names reports whether an operation is about something of this kind and name.
+func names(e op.Entry, kind, name string) bool {
+	return slices.ContainsFunc(e.Resources[kind], func(u string) bool { return nameOf(u) == name })
 }
 
 // inAll is the outcome of an operation on several instances.

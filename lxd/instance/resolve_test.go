@@ -1,6 +1,8 @@
 package instance_test
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -48,6 +50,12 @@ func TestRecoveryTellsWhatBecameOfOperations(t *testing.T) {
 	}
 	running := func(w *world) { w.ok(w.start("c1")) }
 	nothing := func(*world) {}
+	backedUp := func(w *world) {
+		o, err := w.s.PlanBackup(t.Context(), w.load("c1"), instance.NewBackup{Name: "b1"})
+		w.ok(err)
+		_, err = w.s.CreateBackup(t.Context(), "default", "c1", o, nil)
+		w.ok(err)
+	}
 	for _, c := range []struct {
 		name, what string
 		left       func(w *world) // by the kill, beside an instance c1 that is whole and stopped
@@ -88,6 +96,18 @@ func TestRecoveryTellsWhatBecameOfOperations(t *testing.T) {
 		{"change that was over", "Updating instance", func(w *world) { config(w, "volatile.sett_done", id) }, true, "last step"},
 		{"change that was not", "Updating instance", func(w *world) { config(w, "volatile.sett_done", "another") }, false, "Rolled back"},
 		{"scheduled snapshots", "Creating scheduled instance snapshots", nothing, false, "due again"},
+		{"import that was whole", "Restoring backup", nothing, true, "whole"},
+		{"import that was not", "Restoring backup", func(w *world) { config(w, "volatile.sett_pending", "import") }, false, "Rolled back"},
+		{"backup that was over", "Backing up instance", backedUp, true, "is there"},
+		{"backup that was not", "Backing up instance", nothing, false, "nothing of the backup"},
+		{"rename of a backup that was over", "Renaming instance backup", backedUp, true, "is there"},
+		{"rename of a backup that was not", "Renaming instance backup", nothing, false, "name that it had"},
+		{"delete of a backup that was over", "Removing instance backup", nothing, true, "nothing of the backup"},
+		{"delete of a backup that was not", "Removing instance backup", backedUp, false, "is there"},
+		{"delete of a backup between file and record", "Removing instance backup", func(w *world) {
+			backedUp(w)
+			w.ok(os.Remove(filepath.Join(w.s.Dir, "backups", "instances", "c1", "b1")))
+		}, true, "nothing of the backup"},
 		{"one whose state is not known", "Stopping instance", func(w *world) {
 			running(w)
 			w.engine.Fail(fake.Find, errs.Internal("no answer"))
@@ -102,7 +122,7 @@ func TestRecoveryTellsWhatBecameOfOperations(t *testing.T) {
 			w.s.Close()
 			w.s = w.service()
 			j := &journal{became: map[string]op.Outcome{}, cut: []op.Entry{{Project: "default", Operation: api.Operation{ID: id, Class: "task", Description: c.what,
-				CreatedAt: began, Resources: map[string][]string{"instances": {"/1.0/instances/c1"}}}}}}
+				CreatedAt: began, Resources: map[string][]string{"instances": {"/1.0/instances/c1"}, "backups": {"/1.0/backups/b1"}}}}}}
 			w.ops.Keep(j)
 			w.ok(w.s.Recover(t.Context()))
 			if got := j.became[id]; got.Done != c.done || !strings.Contains(got.Text, c.text) {
