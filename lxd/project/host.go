@@ -66,7 +66,10 @@ func callReachesHost(key, value string) bool {
 		return true
 	case "deny", "blacklist":
 		for line := range strings.Lines(value) {
-			if f := strings.Fields(line); len(f) > 1 && (f[1] == "allow" || f[1] == "notify") {
+			// Whoever traces a call that is traced has it made after all.
+			line, _, _ = strings.Cut(line, "#")
+			f := strings.Fields(line)
+			if len(f) > 1 && f[1][0] != '[' && !slices.Contains([]string{"errno", "kill", "trap"}, f[1]) {
 				return true
 			}
 		}

@@ -25,6 +25,7 @@ func TestTheRestrictedDoNotReachTheHost(t *testing.T) {
 		"privileged": conf("security.privileged", "yes"), "modules": conf("linux.kernel_modules", "nbd"), "ids": conf("security.idmap.base", "100000"),
 		"a policy": conf("raw.seccomp", "2\ndenylist\n"), "no policy": conf("security.syscalls.deny_default", "false"), "former no policy": conf("security.syscalls.blacklist_default", "0"),
 		"a policy of few": conf("security.syscalls.allow", "read"), "a hole": conf("security.syscalls.deny", "mkdir\nopen_by_handle_at allow"),
+		"a hole for tracers": conf("security.syscalls.deny", "ioctl trace"), "an answer by others": conf("security.syscalls.deny", "ioctl notify"),
 		"nodes": conf("security.syscalls.intercept.mknod", "true"), "mounts": conf("security.syscalls.intercept.mount", "1"),
 		"file systems": conf("security.syscalls.intercept.mount.allowed", "ext4"), "real time": conf("security.syscalls.intercept.sched_setscheduler", "true"),
 		"an interface of the host": conf("volatile.eth0.host_name", "eth0"), "a noted id map": conf("volatile.last_state.idmap", "[]"),
@@ -43,7 +44,7 @@ func TestTheRestrictedDoNotReachTheHost(t *testing.T) {
 	}
 	for what, s := range map[string]project.Spec{
 		"limits": conf("limits.memory", "1GiB"), "unprivileged": conf("security.privileged", "false"), "mac": conf("volatile.eth0.hwaddr", "00:16:3e:00:00:01"),
-		"fewer calls": conf("security.syscalls.deny", "mkdir errno 1"), "no 32 bits": conf("security.syscalls.deny_compat", "true"), "the policy": conf("security.syscalls.deny_default", "true"),
+		"fewer calls": conf("security.syscalls.deny", "# all\nmkdir errno 1\nptrace kill\nmount # none"), "no 32 bits": conf("security.syscalls.deny_compat", "true"), "the policy": conf("security.syscalls.deny_default", "true"),
 		"no nodes":  conf("security.syscalls.intercept.mknod", "false"),
 		"root disk": dev("type", "disk", "path", "/", "pool", "p"), "nic": dev("type", "nic", "network", "lxdbr0"), "none": dev("type", "none"),
 	} {
