@@ -206,8 +206,19 @@ func (i *interceptor) mount(w waiting, c *caller, m seccomp.Mount) seccomp.Answe
 	return i.act(w, f, append(files, procs))
 }
 
-// mountOptions is what the caller wants of a file system, as the host has to say it.
+// mountOptions is what the caller wants of a file system, as the host has to say it. The
+// kernel reads a page of options at most, and our words stand at their end: what is too
+// long for them is refused, or a guest could push them out.
 func (i *interceptor) mountOptions(m seccomp.Mount) (string, error) {
+	const page = 4096 // the smallest there is
+	o, err := i.hostOptions(m)
+	if err == nil && len(o) >= page {
+		err = unix.EINVAL
+	}
+	return o, err
+}
+
+func (i *interceptor) hostOptions(m seccomp.Mount) (string, error) {
 	switch m.FS {
 	case "ext2", "ext3", "ext4":
 		// A damaged file system may ask for the host's panic. The last word counts.

@@ -1,6 +1,7 @@
 package child
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -53,10 +54,20 @@ func TestOptionsAreTheHosts(t *testing.T) {
 		{"xfs", "noalign", "noalign", true},
 		{"hugetlbfs", "uid=5", "uid=1000005,gid=1000000", true},
 		{"hugetlbfs", "uid=70000", "", false},
+		{"xfs", strings.Repeat("x", 4095), strings.Repeat("x", 4095), true},
 	} {
 		got, err := i.mountOptions(seccomp.Mount{FS: c.fs, Data: c.data})
 		if got != c.want || (err == nil) != c.ok {
 			t.Errorf("%s %q: %q, %v", c.fs, c.data, got, err)
+		}
+	}
+	for _, fs := range []string{"ext4", "hugetlbfs"} {
+		const ours = 4096 // what does not fit below it is cut off
+		for n := ours - 64; n < ours; n++ {
+			got, err := i.mountOptions(seccomp.Mount{FS: fs, Data: strings.Repeat("x", n)})
+			if err == nil && len(got) >= ours || err != nil && n == ours-64 {
+				t.Errorf("%s: %d bytes of options become %d: %v", fs, n, len(got), err)
+			}
 		}
 	}
 }
