@@ -231,6 +231,11 @@ func (i *interceptor) hostOptions(m seccomp.Mount) (string, error) {
 			return i.req.IDs.HostUID(id)
 		})
 	}
+	for _, o := range strings.Split(m.Data, ",") {
+		if strings.HasSuffix(o, "=panic") { // errors=, fatal_errors=, onerror=
+			return "", unix.EINVAL
+		}
+	}
 	return m.Data, nil
 }
 

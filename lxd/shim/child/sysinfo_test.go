@@ -54,6 +54,8 @@ func TestOptionsAreTheHosts(t *testing.T) {
 		{"xfs", "noalign", "noalign", true},
 		{"hugetlbfs", "uid=5", "uid=1000005,gid=1000000", true},
 		{"hugetlbfs", "uid=70000", "", false},
+		{"vfat", "errors=panic", "", false},
+		{"btrfs", "ro,fatal_errors=panic,x", "", false},
 		{"xfs", strings.Repeat("x", 4095), strings.Repeat("x", 4095), true},
 	} {
 		got, err := i.mountOptions(seccomp.Mount{FS: c.fs, Data: c.data})
