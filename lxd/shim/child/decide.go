@@ -402,6 +402,13 @@ func (i *interceptor) enter(c *caller, m seccomp.Mount) (wire.Fields, error) {
 	if c.status["NoNewPrivs"] == "1" {
 		f.Add(wire.TagNoNew, "")
 	}
+	label, err := c.label()
+	if err != nil {
+		return nil, err
+	}
+	if label != "" {
+		f.Add(wire.TagLabel, label)
+	}
 	filter, err := os.ReadFile(i.req.Filter)
 	if err != nil {
 		return nil, err

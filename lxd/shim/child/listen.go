@@ -2,6 +2,7 @@ package child
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -201,6 +202,22 @@ func (c *caller) files(names ...string) ([]*os.File, error) {
 		out = append(out, f)
 	}
 	return out, nil
+}
+
+// label is the AppArmor profile that confines the caller; empty where none does.
+func (c *caller) label() (string, error) {
+	b, err := c.dir.ReadFile("attr/apparmor/current")
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EINVAL) { // the kernel has it not, or not on
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	name, _, _ := strings.Cut(strings.TrimSpace(string(b)), " (")
+	if name == "unconfined" {
+		return "", nil
+	}
+	return name, nil
 }
 
 func closeAll(fs []*os.File) {
