@@ -50,7 +50,12 @@ func (c *Client) take() (*handed, error) {
 	if !ok || s.socket().got == nil {
 		return nil, errs.Internal("The file server of the instance has handed over no file")
 	}
-	h := &handed{f: s.socket().taken()}
+	f := s.socket().taken()
+	if !takes(f) {
+		_ = f.Close()
+		return nil, errs.Internal("The file server of the instance has handed over what is no file of bytes")
+	}
+	h := &handed{f: f}
 	c.mu.Lock()
 	c.held = h
 	over := c.over

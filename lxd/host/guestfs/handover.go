@@ -123,6 +123,14 @@ func handsOver(f *os.File) bool {
 	return false
 }
 
+// takes reports whether who was given a file may work on it. The server lives among what
+// the guest has made; whoever got hold of it must not keep the daemon waiting with a pipe.
+func takes(f *os.File) bool {
+	var st unix.Stat_t
+	flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFL, 0)
+	return err == nil && flags&unix.O_PATH == 0 && unix.Fstat(int(f.Fd()), &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG && handsOver(f)
+}
+
 // handed is a file of a guest in the daemon's hands. Close waits for the step that is
 // under way, and not for who sends or receives: afterwards nothing holds on to what the
 // file lies on.
