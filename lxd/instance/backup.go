@@ -178,7 +178,10 @@ func (s *Service) forBackup(ctx context.Context, project, name string, o NewBack
 		return nil, err
 	}
 	defer unlock()
-	if err := errors.Join(s.lookAgain(ctx, i), s.settle(ctx, i)); err != nil {
+	if err := s.lookAgain(ctx, i); err != nil {
+		return nil, err
+	}
+	if err := s.settle(ctx, i); err != nil {
 		return nil, err
 	}
 	if p := i.Config[volPending]; p != "" && p != pendingCreate {
@@ -322,8 +325,9 @@ func (s *Service) dropOldBackups(ctx context.Context, now time.Time) error {
 }
 
 // sweepBackups makes files and records of backups agree after a start of the daemon, and
-// removes what was half-packed or half-received.
-func (s *Service) sweepBackups(ctx context.Context) error {
+// removes what was half-packed or half-received. The folders of instances that are not
+// among mine stay: whoever has lost the database needs his backups most.
+func (s *Service) sweepBackups(ctx context.Context, mine []*Instance) error {
 	for _, pattern := range []string{"lxd_export_*", "lxd_import_*"} {
 		left, err := filepath.Glob(filepath.Join(s.backupRoot(), pattern))
 		if err != nil {
@@ -362,12 +366,12 @@ func (s *Service) sweepBackups(ctx context.Context) error {
 	if err != nil || len(renames) > 0 {
 		return err
 	}
-	dirs, err := filepath.Glob(filepath.Join(s.backupRoot(), "instances", "*"))
-	if err != nil {
-		return err
-	}
-	for _, dir := range dirs {
+	for _, i := range mine {
+		dir := s.backupDir(i.Project, i.Name)
 		es, err := os.ReadDir(dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
 		if err != nil {
 			return err
 		}

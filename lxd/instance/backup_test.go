@@ -221,6 +221,9 @@ func TestWhatIsBeingBackedUpStaysWhereItIs(t *testing.T) {
 	w := setup(t)
 	w.ok(w.create("c1"))
 	w.ok(w.snapshot(instance.NewSnapshot{Name: "s0"}))
+	w.ok(w.create("c0"))
+	_, err := w.s.CreateSnapshot(t.Context(), "default", "c0", instance.NewSnapshot{Name: "s0"}, nil) // another one of this name
+	w.ok(err)
 	o, err := w.s.PlanBackup(t.Context(), w.load("c1"), instance.NewBackup{Compression: "none"})
 	w.ok(err)
 	asked := false
@@ -237,6 +240,7 @@ func TestWhatIsBeingBackedUpStaysWhereItIs(t *testing.T) {
 			"delete a snapshot":  w.s.DeleteSnapshot(t.Context(), "default", "c1", "s0", nil),
 			"rename a snapshot":  w.s.RenameSnapshot(t.Context(), "default", "c1", "s0", "s1", nil),
 			"restore a snapshot": w.s.Restore(t.Context(), admin, "default", "c1", "s0"),
+			"refresh":            w.copyOf("c0", "c1", refresh),
 		} {
 			if err == nil || !strings.Contains(err.Error(), "a backup of it is being made") {
 				t.Errorf("%s: %v", what, err)
@@ -253,6 +257,7 @@ func TestWhatIsBeingBackedUpStaysWhereItIs(t *testing.T) {
 	}
 	w.ok(w.s.DeleteSnapshot(t.Context(), "default", "c1", "s0", nil))
 	w.ok(w.s.Delete(t.Context(), "default", "c1", nil))
+	w.ok(w.s.Delete(t.Context(), "default", "c0", nil))
 	w.clean()
 }
 
@@ -323,7 +328,7 @@ func TestADeadDaemonsBackupsAreSweptAway(t *testing.T) {
 	if _, err := os.Lstat(good); err != nil {
 		t.Error(err)
 	}
-	if files, _ := filepath.Glob(filepath.Join(w.dir, "backups", "instances", "*", "*")); len(files) != 1 {
+	if files, _ := filepath.Glob(filepath.Join(w.dir, "backups", "instances", "*", "*")); len(files) != 2 { // the good one, and that of an instance of which nobody knows
 		t.Errorf("files %v", files)
 	}
 }

@@ -43,6 +43,9 @@ func (s *Service) refreshed(ctx context.Context, p *Plan, by *event.Requestor) e
 		}
 		add, drop = missing(o.snaps, have)
 	}
+	if err := s.unread(i); err != nil { // before any snapshot goes
+		return err
+	}
 	s.liveOf(i.ID).closeFiles(anyFiles)
 	taken := map[string]bool{}
 	for _, sn := range add {
@@ -57,9 +60,6 @@ func (s *Service) refreshed(ctx context.Context, p *Plan, by *event.Requestor) e
 	}
 	c := s.copyOf(o, add, size, p.count)
 	if c.Ready, err = s.shifted(i, o); err != nil {
-		return err
-	}
-	if err := s.unread(i); err != nil {
 		return err
 	}
 	l := s.liveOf(i.ID)

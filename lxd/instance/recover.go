@@ -51,7 +51,7 @@ func (s *Service) Recover(ctx context.Context) error {
 		s.stale(i.ID) // the last daemon may have died before it had written the file
 	}
 	s.balance(ctx)
-	return errors.Join(s.sweepSnapshots(ctx, became), s.sweepBackups(ctx), s.resolve(ctx, became))
+	return errors.Join(s.sweepSnapshots(ctx, became), s.sweepBackups(ctx, all), s.resolve(ctx, became))
 }
 
 // wasStarting tells whether a start was cut off before it was stored: the run

@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -358,8 +361,62 @@ func (s *Service) rescue(ctx context.Context, l *lost) error {
 		return err
 	}
 	u.Commit()
+	if err := s.adoptBackups(ctx, i, len(snaps) > 0); err != nil {
+		log.From(ctx).Warn("Could not take in the backups of an instance", "instance", i.Name, "err", err)
+	}
 	s.tellCreated(i, l.Volume, nil)
 	return nil
+}
+
+// adoptBackups records the backups that lie in the folder of an instance which was lost.
+// When they expire is not known any more.
+func (s *Service) adoptBackups(ctx context.Context, i *Instance, hasSnapshots bool) error {
+	dir := s.backupDir(i.Project, i.Name)
+	es, err := os.ReadDir(dir)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return err
+	}
+	var found []*Backup
+	for _, e := range es {
+		if !e.Type().IsRegular() || checkBackupName(e.Name()) != nil {
+			continue
+		}
+		b, err := lostBackup(ctx, filepath.Join(dir, e.Name()), hasSnapshots)
+		if err != nil {
+			log.From(ctx).Warn("A file among the backups of an instance is none", "instance", i.Name, "file", e.Name(), "err", err)
+			continue
+		}
+		found = append(found, b)
+	}
+	return s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
+		for _, b := range found {
+			if err := insertBackup(ctx, tx, i, b); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// lostBackup is what the file of a backup tells of it.
+func lostBackup(ctx context.Context, path string, hasSnapshots bool) (*Backup, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	fi, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	x, err := backup.ReadIndex(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	return &Backup{Name: filepath.Base(path), Created: fi.ModTime().UTC(), InstanceOnly: hasSnapshots && len(x.Snapshots) == 0, Optimized: x.Optimized}, nil
 }
 
 // lostSnapshots are the snapshots that are on disk, oldest first. One that was taken just

@@ -73,6 +73,39 @@ func TestLostInstancesAreTakenInAgain(t *testing.T) {
 	w.clean()
 }
 
+// TestBackupsOutliveTheDatabase: the start of a daemon that knows no instances leaves their
+// backups alone, and a recovery takes them in.
+func TestBackupsOutliveTheDatabase(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.ok(w.create("c1"))
+	w.ok(w.snapshot(instance.NewSnapshot{Name: "s0"}))
+	_, err := w.backup(instance.NewBackup{Name: "whole", Compression: "gzip"})
+	w.ok(err)
+	_, err = w.backup(instance.NewBackup{Name: "part", InstanceOnly: true, Compression: "none"})
+	w.ok(err)
+	w.forgetAll()
+	w.ok(w.s.Rescue(t.Context(), nil))
+	for range 2 { // at once, and after another start
+		all, err := w.s.Backups(t.Context(), w.load("c1"))
+		w.ok(err)
+		if len(all) != 2 {
+			t.Fatalf("%d backups", len(all))
+		}
+		for _, b := range all {
+			if b.InstanceOnly != (b.Name == "part") || b.Created.IsZero() || b.Optimized {
+				t.Errorf("backup %+v", b)
+			}
+			w.ok(w.importFile(w.backupFile("c1", b.Name), instance.ImportOptions{Name: "of-" + b.Name}))
+			w.ok(w.s.Delete(t.Context(), "default", "of-"+b.Name, nil))
+		}
+		w.s = w.service()
+		w.ok(w.s.Recover(t.Context()))
+	}
+	w.ok(w.s.Delete(t.Context(), "default", "c1", nil))
+	w.clean()
+}
+
 func TestARunningContainerIsTakenInAsItRuns(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
