@@ -116,7 +116,7 @@ func (m Map) Check() error {
 		hosts := slices.Clone(half)
 		sort.Slice(hosts, func(i, j int) bool { return hosts[i].HostID < hosts[j].HostID })
 		for i, e := range half {
-			if e.Range <= 0 || e.NSID < 0 || e.HostID < 0 || e.NSID+e.Range > 1<<32-1 || e.HostID+e.Range > 1<<32-1 {
+			if e.Range <= 0 || e.NSID < 0 || e.HostID < 0 || max(e.Range, e.NSID, e.HostID) > 1<<32-1 || e.NSID+e.Range > 1<<32-1 || e.HostID+e.Range > 1<<32-1 {
 				return errs.Invalid("Id map entry %d:%d:%d is out of range", e.NSID, e.HostID, e.Range)
 			}
 			if i == 0 {

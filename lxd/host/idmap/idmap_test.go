@@ -1,6 +1,7 @@
 package idmap_test
 
 import (
+	"math"
 	"testing"
 
 	"sett/lxd/host/idmap"
@@ -59,6 +60,7 @@ func TestOverlappingMapsAreRefused(t *testing.T) {
 		{{UID: true, GID: true, NSID: 0, HostID: 10, Range: 10}, {UID: true, GID: true, NSID: 5, HostID: 100, Range: 10}},
 		{{UID: true, GID: true, NSID: 0, HostID: 10, Range: 10}, {UID: true, GID: true, NSID: 50, HostID: 15, Range: 10}},
 		{{UID: true, GID: true, NSID: 0, HostID: 10, Range: 0}},
+		{{UID: true, GID: true, NSID: 1, HostID: 10, Range: math.MaxInt64}}, // the sums are negative
 	} {
 		if m.Check() == nil {
 			t.Errorf("%v was taken", m)
