@@ -134,6 +134,7 @@ func (s *Service) rebuild(ctx context.Context, i, n *Instance, fingerprint strin
 	if err := s.patchConfig(ctx, i, map[string]string{volPending: pendingRebuild + fingerprint}); err != nil {
 		return err
 	}
+	done(ctx, n.Config)
 	begun, err := s.renew(ctx, n, fingerprint)
 	if err != nil {
 		if !begun { // the content is what it was
@@ -176,7 +177,6 @@ func (s *Service) renew(ctx context.Context, n *Instance, fingerprint string) (b
 	}
 	ctx, end := op.Insist(ctx)
 	defer end()
-	done(ctx, n.Config)
 	return true, s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error { return store(ctx, tx, n) })
 }
 

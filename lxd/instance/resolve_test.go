@@ -1,6 +1,7 @@
 package instance_test
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
@@ -147,5 +148,28 @@ func TestOutcomeOfOneForManyNamesThem(t *testing.T) {
 	w.ok(w.s.Recover(t.Context()))
 	if got := j.became["x"]; got.Done || !strings.Contains(got.Text, "done for c2, and not for c1, c3") {
 		t.Errorf("got %+v", got)
+	}
+}
+
+// TestMendingIsNotTheLastStep: an operation that first ends what another one began has not
+// done its own thing by that.
+func TestMendingIsNotTheLastStep(t *testing.T) {
+	t.Parallel()
+	for _, pending := range []string{"restore s", "rebuild def", "rebuild "} {
+		t.Run(pending, func(t *testing.T) {
+			t.Parallel()
+			w := setup(t)
+			w.ok(w.create("c1"))
+			w.ok(w.snapshot(instance.NewSnapshot{Name: "s"}))
+			dbtest.Exec(t, w.db, `INSERT OR REPLACE INTO instances_config (instance_id, key, value) SELECT id, 'volatile.sett_pending', ? FROM instances`, pending)
+			o, err := w.ops.Start(t.Context(), op.Spec{Description: "Starting instance", Run: func(ctx context.Context, _ *op.Operation) error {
+				return w.s.Start(ctx, "default", "c1", nil)
+			}})
+			w.ok(err)
+			w.ok(o.Wait(t.Context()))
+			if c := w.load("c1").Config; c["volatile.sett_pending"] != "" || c["volatile.sett_done"] == o.API().ID {
+				t.Errorf("config %v", c)
+			}
+		})
 	}
 }

@@ -109,7 +109,7 @@ func (s *Service) restore(ctx context.Context, i *Instance, sn *Snapshot, by *ev
 		return err
 	}
 	op.Step(ctx, "put back the content of snapshot %s", sn.Name)
-	begun, err := s.putBack(ctx, i, sn)
+	begun, err := s.putBack(ctx, i, sn, done(ctx, nil))
 	if err != nil {
 		if !begun { // the content is what it was
 			ctx, cancel := s.cleanup()
@@ -124,10 +124,13 @@ func (s *Service) restore(ctx context.Context, i *Instance, sn *Snapshot, by *ev
 	return nil
 }
 
-// putBack may run any number of times. begun tells whether the content has changed.
-func (s *Service) putBack(ctx context.Context, i *Instance, sn *Snapshot) (begun bool, err error) {
+// putBack may run any number of times. begun tells whether the content has changed. note
+// goes into the configuration with the last step: whoever only ends what another operation
+// began must not say that its own is done.
+func (s *Service) putBack(ctx context.Context, i *Instance, sn *Snapshot, note map[string]string) (begun bool, err error) {
 	n := sn.of(i)
 	n.Config = restored(i.Config, sn.Config)
+	maps.Copy(n.Config, note)
 	n.expandedConfig = nil
 	v, root, err := volume(n)
 	if err != nil {
@@ -149,7 +152,6 @@ func (s *Service) putBack(ctx context.Context, i *Instance, sn *Snapshot) (begun
 	if err := s.follow(ctx, i, n); err != nil {
 		return true, err
 	}
-	done(ctx, n.Config)
 	return true, s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error { return store(ctx, tx, n) })
 }
 
@@ -183,7 +185,7 @@ func (s *Service) restoreAgain(ctx context.Context, i *Instance) error {
 	if err != nil {
 		return err
 	}
-	if _, err := s.putBack(ctx, i, sn); err != nil {
+	if _, err := s.putBack(ctx, i, sn, nil); err != nil {
 		return err
 	}
 	now, err := s.loadID(ctx, i.ID)
