@@ -203,7 +203,17 @@ func (s *Service) move(ctx context.Context, i, n *Instance, to NewPlace, count f
 	// before somebody does anything else to the instance.
 	clean, cancel := s.cleanup()
 	defer cancel()
-	if e := s.unmove(clean, i); e != nil {
+	e := error(nil)
+	if err != nil { // a commit that has failed may have been one: only the rows know
+		var now *Instance
+		if now, e = s.loadID(clean, i.ID); now != nil {
+			i = now
+		}
+	}
+	if e == nil {
+		e = s.unmove(clean, i)
+	}
+	if e != nil {
 		log.From(ctx).Warn("Could not remove what a move has left; it is tried again before the next use", "instance", i.Name, "err", e)
 	}
 	return err

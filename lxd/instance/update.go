@@ -89,7 +89,7 @@ func (s *Service) Update(ctx context.Context, as auth.Caller, old *Instance, c C
 			return err
 		}
 	}
-	if p := old.Config[volPending]; p == pendingDelete || halfDone(p) { // clients do not see it
+	if p := old.Config[volPending]; p == pendingDelete || p == pendingImport || halfDone(p) { // clients do not see it
 		n.Config[volPending] = p
 	}
 	if n.Profiles, err = s.Profiles.LoadMany(ctx, old.Project, c.Profiles); err != nil {
