@@ -3,6 +3,7 @@ package backup
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -78,7 +79,7 @@ func ReadIndex(ctx context.Context, f *os.File) (*Index, error) {
 		return nil, err
 	}
 	var x Index
-	if err := yaml.Unmarshal(text, &x); err != nil {
+	if err := decode(text, &x); err != nil {
 		return nil, errs.Invalid("The backup's index.yaml is not right: %v", err)
 	}
 	switch {
@@ -136,10 +137,28 @@ func file(ctx context.Context, format archive.Format, f *os.File, name string, b
 // Parse reads a backup.yaml.
 func Parse(text []byte) (*Config, error) {
 	var c Config
-	if err := yaml.Unmarshal(text, &c); err != nil {
+	if err := decode(text, &c); err != nil {
 		return nil, errs.Invalid("backup.yaml is not right: %v", err)
 	}
 	return &c, c.check()
+}
+
+// maxParts bounds how many values one of these files holds. Each takes a few hundred bytes
+// of memory, however few of the text. A snapshot has about ninety.
+const maxParts = 300_000
+
+// decode reads YAML that a stranger may have written.
+func decode(text []byte, v any) error {
+	parts := 0
+	for _, b := range text {
+		if b == '\n' || b == '\r' || b == ',' || b == '[' || b == '{' {
+			parts++
+		}
+	}
+	if parts > maxParts {
+		return fmt.Errorf("it holds more than %d values", maxParts)
+	}
+	return yaml.Unmarshal(text, v)
 }
 
 // check refuses what would make those who read it stumble, and gives snapshots their own
