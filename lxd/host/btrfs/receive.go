@@ -109,7 +109,7 @@ func Receive(ctx context.Context, dir Dir, name string, r io.Reader, base func(M
 		if c.cmd == cmdEnd {
 			break
 		}
-		if err := rc.do(dir, name, c); err != nil {
+		if err := rc.do(ctx, dir, name, c); err != nil {
 			return rc.self, err
 		}
 	}
@@ -360,7 +360,7 @@ func attribute(name string) bool {
 	return strings.HasPrefix(name, "user.") || name == "security.capability" || strings.HasPrefix(name, "system.posix_acl_")
 }
 
-func (r *receiver) do(dir Dir, name string, c command) error {
+func (r *receiver) do(ctx context.Context, dir Dir, name string, c command) error {
 	path := c.attrs[attrPath]
 	if c.cmd == cmdSubvol || c.cmd == cmdSnapshot {
 		return r.begin(dir, name, c)
@@ -451,7 +451,7 @@ func (r *receiver) do(dir Dir, name string, c command) error {
 		}
 		return f.Truncate(int64(size))
 	case cmdClone:
-		return r.clone(c)
+		return r.clone(ctx, c)
 	case cmdChmod:
 		mode, err := c.num(attrMode)
 		if err != nil {
@@ -529,7 +529,7 @@ func (r *receiver) begin(dir Dir, name string, c command) error {
 
 // clone has a file share a part of another one, of this subvolume or one that it may
 // build on.
-func (r *receiver) clone(c command) error {
+func (r *receiver) clone(ctx context.Context, c command) error {
 	n, err := c.nums(attrOffset, attrCloneOff, attrCloneLen)
 	if err != nil {
 		return err
@@ -568,8 +568,16 @@ func (r *receiver) clone(c command) error {
 	if err == nil {
 		return nil
 	}
-	// Where blocks cannot be shared they are copied.
-	if _, err := io.Copy(io.NewOffsetWriter(dst, int64(n[0])), io.NewSectionReader(src, int64(n[1]), int64(n[2]))); err != nil {
+	// Where blocks cannot be shared they are copied. It is the stream that says how many,
+	// and the file may be one large hole.
+	to, part := io.NewOffsetWriter(dst, int64(n[0])), io.NewSectionReader(src, int64(n[1]), int64(n[2]))
+	for err = nil; err == nil; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		_, err = io.CopyN(to, part, 16<<20)
+	}
+	if !errors.Is(err, io.EOF) {
 		return fmt.Errorf("clone into %q: %w", c.attrs[attrPath], err)
 	}
 	return nil
