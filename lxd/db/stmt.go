@@ -124,6 +124,11 @@ func checkArgs(args []any) ([]any, error) {
 				args[i] = v.UTC()
 			}
 		}
+		// The wire tells times as text with four digits for the year. A row with five could
+		// be written, and nothing that comes with it be read any more.
+		if t, ok := args[i].(time.Time); ok && (t.Year() < 0 || t.Year() > 9999) {
+			return nil, errs.Invalid("The time %s cannot be stored: its year has no four digits", t.Format(time.RFC3339))
+		}
 	}
 	return args, nil
 }
