@@ -113,7 +113,11 @@ func (s *Service) handleCreate(ctx context.Context, r *rest.Request) (rest.Respo
 	if p.from != nil {
 		refs = append(refs, p.from.instance.Ref())
 	}
-	o, err := s.operationOn(ctx, r, refs, doCreate, func(ctx context.Context, o *op.Operation) error {
+	what := doCreate
+	if p.refresh != nil {
+		what = doRefresh
+	}
+	o, err := s.operationOn(ctx, r, refs, what, func(ctx context.Context, o *op.Operation) error {
 		p.Meter(o)
 		return s.Create(ctx, p, by)
 	})

@@ -15,6 +15,7 @@ import (
 // What operations on instances are called. After a crash it tells what one was to do.
 const (
 	doCreate         = "Creating instance"
+	doRefresh        = "Refreshing instance"
 	doUpdate         = "Updating instance"
 	doRestore        = "Restoring snapshot"
 	doRename         = "Renaming instance"
@@ -125,7 +126,7 @@ func (s *Service) resolve(ctx context.Context, f *fates) error {
 		var outs []op.Outcome
 		var names []string
 		about := e.Resources["instances"]
-		if e.Description == doCreate && len(about) > 1 { // the others are what it is made of
+		if (e.Description == doCreate || e.Description == doRefresh) && len(about) > 1 { // the others are what it is made of
 			about = about[:1]
 		}
 		for _, u := range about {
@@ -173,7 +174,7 @@ func (s *Service) outcome(e op.Entry, i *Instance, k key, f *fates) op.Outcome {
 		return op.Finished("the instance is gone")
 	case (e.Description == doCreate || e.Description == doImport) && i == nil:
 		return op.RolledBack("nothing of the instance is left")
-	case e.Description == doCreate && i.Created.Before(e.CreatedAt): // it was there, and to be refreshed
+	case e.Description == doRefresh && i != nil:
 		return op.Unknown("the instance may lack what it was to get; refresh it again")
 	case e.Description == doCreate, e.Description == doImport:
 		return op.Finished("the instance is whole")

@@ -97,6 +97,7 @@ func TestRecoveryTellsWhatBecameOfOperations(t *testing.T) {
 		{"change that was over", "Updating instance", func(w *world) { config(w, "volatile.sett_done", id) }, true, "last step"},
 		{"change that was not", "Updating instance", func(w *world) { config(w, "volatile.sett_done", "another") }, false, "Rolled back"},
 		{"scheduled snapshots", "Creating scheduled instance snapshots", nothing, false, "due again"},
+		{"refresh", "Refreshing instance", nothing, false, "refresh it again"},
 		{"import that was whole", "Restoring backup", nothing, true, "whole"},
 		{"import that was not", "Restoring backup", func(w *world) { config(w, "volatile.sett_pending", "import") }, false, "Rolled back"},
 		{"backup that was over", "Backing up instance", backedUp, true, "is there"},
