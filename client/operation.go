@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/gorilla/websocket"
 
@@ -248,6 +249,10 @@ func (o *operation) Refresh() error {
 
 func (o *operation) Wait() error { return o.WaitContext(o.r.ctx) }
 
+// lookAgain is how often an operation that is waited for is asked for besides, should its
+// server not have told its end. LXD forgets an operation five seconds after it.
+const lookAgain = 3 * time.Second
+
 func (o *operation) WaitContext(ctx context.Context) error {
 	select {
 	case <-o.done:
@@ -262,18 +267,26 @@ func (o *operation) WaitContext(ctx context.Context) error {
 	if err := o.Refresh(); err != nil && !o.ended() {
 		return err
 	}
-	select {
-	case <-o.done:
-		return o.result()
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-o.listener.done:
-		if o.ended() {
-			<-o.done
+	look := time.NewTicker(lookAgain)
+	defer look.Stop()
+	for {
+		select {
+		case <-o.done:
 			return o.result()
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-look.C:
+			if err := o.Refresh(); err != nil && !o.ended() {
+				return err
+			}
+		case <-o.listener.done:
+			if o.ended() {
+				<-o.done
+				return o.result()
+			}
+			// The stream broke, the work may go on: ask to the end.
+			return o.poll(ctx)
 		}
-		// The stream broke, the work may go on: ask to the end.
-		return o.poll(ctx)
 	}
 }
 

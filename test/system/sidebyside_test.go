@@ -169,7 +169,23 @@ func plain(s string) string {
 	} {
 		s = regexp.MustCompile(r.re).ReplaceAllString(s, r.to)
 	}
-	return s
+	return sortUsers(s)
+}
+
+// sortUsers brings the lists of those who use a thing into an order; the judge has none.
+func sortUsers(s string) string {
+	lines := strings.Split(s, "\n")
+	user := regexp.MustCompile(`^\s*(- |")/1\.0/`)
+	for i := 0; i < len(lines); i++ {
+		n := i
+		for n < len(lines) && user.MatchString(lines[n]) {
+			lines[n] = strings.TrimSuffix(lines[n], ",")
+			n++
+		}
+		slices.Sort(lines[i:n])
+		i = n
+	}
+	return strings.Join(lines, "\n")
 }
 
 // TestSideBySide runs each line of testdata/sidebyside.txt with Debian's lxc and
