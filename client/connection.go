@@ -126,7 +126,11 @@ func connectHTTPS(ctx context.Context, address string, public bool, args *Connec
 // tlsConfig renders the options. A given server certificate is pinned: it alone
 // counts, whatever names and dates it carries, as servers sign their own.
 func tlsConfig(args *ConnectionArgs) (*tls.Config, error) {
-	conf := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: args.InsecureSkipVerify}
+	conf := &tls.Config{
+		MinVersion: tls.VersionTLS12, InsecureSkipVerify: args.InsecureSkipVerify,
+		// Each websocket is a connection of its own: signatures are made for the first only.
+		ClientSessionCache: tls.NewLRUClientSessionCache(8),
+	}
 	if args.TLSClientCert != "" {
 		pair, err := tls.X509KeyPair([]byte(args.TLSClientCert), []byte(args.TLSClientKey))
 		if err != nil {

@@ -57,12 +57,15 @@ func TestRequestsAndWebsocketsGoThroughTheProxyWithTheCertificate(t *testing.T) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	var shown atomic.Int32
+	var shown, resumed atomic.Int32
 	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if len(r.TLS.PeerCertificates) == 1 && keypair.Fingerprint(r.TLS.PeerCertificates[0]) == own.Fingerprint() {
 			shown.Add(1)
 		} else {
 			t.Errorf("%s without the client's certificate", r.URL)
+		}
+		if r.TLS.DidResume {
+			resumed.Add(1)
 		}
 		fake.ServeHTTP(w, r)
 	}))
@@ -88,6 +91,9 @@ func TestRequestsAndWebsocketsGoThroughTheProxyWithTheCertificate(t *testing.T) 
 	}
 	if used.Load() < 2 || shown.Load() < 3 {
 		t.Errorf("%d connections through the proxy, %d requests with the certificate", used.Load(), shown.Load())
+	}
+	if resumed.Load() == 0 {
+		t.Error("the websocket's connection was signed for anew")
 	}
 }
 
