@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -51,4 +52,28 @@ func TestCopyKeepsOwnersNodesCapabilitiesAndACLs(t *testing.T) {
 			t.Errorf("%s: %x, %v and %x, %v", k, a[:max(n, 0)], err1, b[:max(m, 0)], err2)
 		}
 	}
+}
+
+func TestSpreadMarksFoldersOfExt4(t *testing.T) {
+	t.Parallel()
+	image, dir := filepath.Join(t.TempDir(), "image"), t.TempDir()
+	must(t, os.WriteFile(image, nil, 0o600), os.Truncate(image, 16<<20))
+	for _, c := range [][]string{{"mkfs.ext4", "-q", image}, {"mount", "-o", "loop", image, dir}} {
+		if out, err := exec.Command(c[0], c[1:]...).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %v: %s", c, err, out)
+		}
+	}
+	t.Cleanup(func() { must(t, unix.Unmount(dir, 0)) })
+	flags := func() string {
+		out, err := exec.Command("lsattr", "-d", dir).Output()
+		must(t, err)
+		flags, _, _ := strings.Cut(string(out), " ")
+		return flags
+	}
+	before := flags()
+	tree.Spread(dir)
+	if before == flags() || !strings.Contains(flags(), "T") || !strings.Contains(flags(), "e") {
+		t.Errorf("the flags were %s and are %s", before, flags())
+	}
+	tree.Spread("/proc/self") // knows no flags
 }

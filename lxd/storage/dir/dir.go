@@ -137,7 +137,11 @@ func (p *pool) MountPool(ctx context.Context) error {
 	if err := os.Chmod(p.Root, 0o711); err != nil {
 		return err
 	}
-	return p.PrepareRoot(ctx)
+	if err := p.PrepareRoot(ctx); err != nil {
+		return err
+	}
+	tree.Spread(p.Nursery())
+	return nil
 }
 
 func (p *pool) UnmountPool(ctx context.Context) error {

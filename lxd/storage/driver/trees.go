@@ -94,9 +94,12 @@ func (t *Trees) PrepareRoot(ctx context.Context) error {
 	return t.recover(ctx)
 }
 
+// Nursery is the folder that all trees are made in.
+func (t *Trees) Nursery() string { return filepath.Join(t.Root, newDir) }
+
 // recover hands what was half-made or half-removed to the garbage bin.
 func (t *Trees) recover(ctx context.Context) error {
-	fresh := filepath.Join(t.Root, newDir)
+	fresh := t.Nursery()
 	left, err := os.ReadDir(fresh)
 	if err != nil {
 		return err
