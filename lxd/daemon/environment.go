@@ -88,14 +88,8 @@ func (d *Daemon) Environment(ctx context.Context) api.ServerEnvironment {
 	for k, v := range eng.Features {
 		e.LXCFeatures[k] = map[bool]string{true: "true", false: "false"}[v]
 	}
-	for _, k := range d.o.StorageDrivers.Names() {
-		kind, err := d.o.StorageDrivers.Kind(k)
-		if err != nil {
-			continue
-		}
-		if i, ok, _ := kind.Info(ctx); ok {
-			e.StorageSupportedDrivers = append(e.StorageSupportedDrivers, api.ServerStorageDriverInfo{Name: i.Name, Version: i.Version, Remote: i.Remote})
-		}
+	for _, i := range d.o.StorageDrivers.Supported(ctx) {
+		e.StorageSupportedDrivers = append(e.StorageSupportedDrivers, api.ServerStorageDriverInfo{Name: i.Name, Version: i.Version, Remote: i.Remote})
 	}
 	e.Storage, e.StorageVersion = d.storageInUse(ctx)
 	return e

@@ -429,19 +429,10 @@ func (s *Service) Resources(ctx context.Context, name string) (driver.Resources,
 	return p.drv.Resources(ctx)
 }
 
-// Supported lists the drivers that work on this host, for /1.0.
-func (s *Service) Supported(ctx context.Context) []api.ServerStorageDriverInfo {
-	out := []api.ServerStorageDriverInfo{}
-	for _, i := range s.Drivers.Supported(ctx) {
-		out = append(out, api.ServerStorageDriverInfo{Name: i.Name, Version: i.Version, Remote: i.Remote})
-	}
-	return out
-}
-
 // InUse names the drivers of the pools that there are, and their versions, the way
 // /1.0 shows them: joined by " | ".
 func (s *Service) InUse(ctx context.Context) (names, versions string, err error) {
-	ps, err := s.List(ctx)
+	ps, err := db.Select[poolRow](ctx, s.DB, stmtPools) // every client asks for /1.0 first: one statement
 	if err != nil {
 		return "", "", err
 	}
