@@ -148,6 +148,8 @@ describe("work", () => {
     await page.getByRole("table", { name: /Ended/ }).getByText("Cancelled", { exact: true }).waitFor();
     await row.waitFor({ state: "detached" });
     await sleeping;
+    await page.reload(); // the server remembers it
+    await page.getByRole("table", { name: /Ended/ }).getByText("Cancelled", { exact: true }).first().waitFor();
   });
 
   step("change the configuration, and not over somebody else's change", async () => {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { backoff, EventStream, touched } from "./events.ts";
-import { failed, finished, instancesOf, isOver, operationID, percent, progressText } from "./operations.ts";
+import { failed, finished, instancesOf, isOver, newest, operationID, percent, progressText } from "./operations.ts";
 import { ApiError, path, request, websocketURL } from "./request.ts";
 import type { ApiEvent, Operation } from "./types.ts";
 
@@ -31,6 +31,14 @@ function answer(status: number, body: unknown, headers: Record<string, string> =
 test("path elements and parameters are escaped", () => {
   assert.equal(path(["instances", "a/../b?c"], { project: "x&y", target: "", none: undefined }), "/1.0/instances/a%2F..%2Fb%3Fc?project=x%26y");
   assert.equal(path([]), "/1.0");
+});
+
+test("what has ended is listed once, the last to end first", () => {
+  const at = (id: string, ended: string, err = "") => operation({ id, ended_at: `2026-01-01T00:00:${ended}Z`, status_code: 200, err });
+  const unknown = operation({ id: "4", updated_at: "2026-01-01T00:00:25Z", status_code: 401 });
+  const all = newest([at("1", "10", "as told just now"), unknown], [at("1", "10"), at("2", "30"), at("3", "20"), operation({ id: "5" })]);
+  assert.deepEqual(all.map((o) => o.id), ["2", "4", "3", "1"]);
+  assert.equal(all[3]?.err, "as told just now");
 });
 
 test("websockets are as secret as the page", () => {

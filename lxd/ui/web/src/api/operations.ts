@@ -14,6 +14,19 @@ export function failed(o: Operation): boolean {
   return o.status_code >= 400;
 }
 
+/** How many operations that have ended are shown. */
+const most = 50;
+
+/** The operations of two lists that have ended, each once, the last to end first. What the first list says counts. */
+export function newest(a: Operation[], b: Operation[]): Operation[] {
+  const all = new Map([...b, ...a].map((o) => [o.id, o]));
+  const end = (o: Operation) => Date.parse(o.ended_at ?? o.updated_at);
+  return [...all.values()]
+    .filter(isOver)
+    .sort((x, y) => end(y) - end(x))
+    .slice(0, most);
+}
+
 /** What an operation says of how far it is: "rootfs: 45% (12.3MB/s)" or the like. */
 export function progressText(o: Operation): string {
   for (const [k, v] of Object.entries(o.metadata ?? {})) {

@@ -103,14 +103,18 @@ export function useWarnings(enabled: boolean) {
   });
 }
 
+async function operations(signal: AbortSignal, more: Record<string, string> = {}): Promise<Operation[]> {
+  const by = await get<Record<string, Operation[]> | null>(path(["operations"], { recursion: "1", "all-projects": "true", ...more }), signal);
+  return Object.values(by ?? {}).flat();
+}
+
 export function useOperations() {
-  return useQuery({
-    queryKey: ["operations"],
-    queryFn: async ({ signal }) => {
-      const by = await get<Record<string, Operation[]> | null>(path(["operations"], { recursion: "1", "all-projects": "true" }), signal);
-      return Object.values(by ?? {}).flat();
-    },
-  });
+  return useQuery({ queryKey: ["operations"], queryFn: ({ signal }) => operations(signal) });
+}
+
+/** Operations with those that ended long ago. There are many: events tell of what comes after. */
+export function useHistory() {
+  return useQuery({ queryKey: ["history"], queryFn: ({ signal }) => operations(signal, { history: "true" }), refetchOnMount: "always" });
 }
 
 export function useSessions() {

@@ -96,6 +96,8 @@ export interface Operation {
   may_cancel: boolean;
   err: string;
   location: string;
+  requestor?: { username: string };
+  ended_at?: string;
 }
 
 export interface Image {

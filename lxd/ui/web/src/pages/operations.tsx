@@ -4,8 +4,8 @@ import { X } from "lucide-react";
 import { useEffect, useMemo, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { operationOf } from "../api/events.ts";
-import { instancesOf, isOver, percent, progressText } from "../api/operations.ts";
-import { useOperations } from "../api/queries.ts";
+import { instancesOf, isOver, newest, percent, progressText } from "../api/operations.ts";
+import { useHistory, useOperations } from "../api/queries.ts";
 import { path, request } from "../api/request.ts";
 import type { Operation } from "../api/types.ts";
 import { useEnvironment, useEvents } from "../app.tsx";
@@ -16,21 +16,20 @@ import { DataTable } from "../components/table.tsx";
 import { useTell } from "../components/tell.ts";
 import { time } from "../lib/format.ts";
 
-const keep = 20;
-
-/** The operations that have ended while the page was open: the server forgets them. */
+/** What has ended: what the server remembers, and what has ended since it was asked. */
 function useEnded(): Operation[] {
   const events = useEvents();
-  const [ended, setEnded] = useState<Operation[]>([]);
+  const before = useHistory();
+  const [since, setSince] = useState<Operation[]>([]);
   useEffect(
     () =>
       events.subscribe((e) => {
         const o = operationOf(e);
-        if (o && isOver(o)) setEnded((all) => [o, ...all.filter((x) => x.id !== o.id)].slice(0, keep));
+        if (o && isOver(o)) setSince((all) => newest([o], all));
       }),
     [events],
   );
-  return ended;
+  return useMemo(() => newest(since, before.data ?? []), [since, before.data]);
 }
 
 export function Operations() {
@@ -41,7 +40,7 @@ export function Operations() {
   const tell = useTell();
   const clustered = useEnvironment()?.server_clustered ?? false;
 
-  const columns = useMemo<Column<Operation>[]>(() => {
+  const columns = useMemo(() => {
     const cancel = async (o: Operation) => {
       try {
         await request("DELETE", path(["operations", o.id]));
@@ -51,7 +50,7 @@ export function Operations() {
       }
       void client.invalidateQueries({ queryKey: ["operations"] });
     };
-    const out: Column<Operation>[] = [
+    const what: Column<Operation>[] = [
       { id: "description", header: t("common.description"), sort: (o) => o.description, render: (o) => <span className="wrap">{o.description}</span> },
       { id: "about", header: t("operations.about"), sort: (o) => instancesOf(o).join(), render: (o) => <span className="wrap">{instancesOf(o).join(", ")}</span> },
       {
@@ -69,6 +68,12 @@ export function Operations() {
           </>
         ),
       },
+    ];
+    const where: Column<Operation>[] = clustered
+      ? [{ id: "member", header: t("common.member"), from: "sm", sort: (o) => o.location, render: (o) => o.location }]
+      : [];
+    const running: Column<Operation>[] = [
+      ...what,
       {
         id: "progress",
         header: t("operations.progress"),
@@ -76,23 +81,30 @@ export function Operations() {
         render: (o) => <Progressing operation={o} />,
       },
       { id: "since", header: t("operations.since"), from: "md", sort: (o) => o.created_at, render: (o) => time(o.created_at) },
+      ...where,
+      {
+        id: "actions",
+        header: t("common.actions"),
+        hiddenHeader: true,
+        right: true,
+        render: (o) =>
+          o.may_cancel ? (
+            <Tooltip label={t("operations.cancel")}>
+              <ActionIcon variant="subtle" color="red" aria-label={t("operations.cancelLabel", { name: o.description })} onClick={() => void cancel(o)}>
+                <X size={18} aria-hidden />
+              </ActionIcon>
+            </Tooltip>
+          ) : null,
+      },
     ];
-    if (clustered) out.push({ id: "member", header: t("common.member"), from: "sm", sort: (o) => o.location, render: (o) => o.location });
-    out.push({
-      id: "actions",
-      header: t("common.actions"),
-      hiddenHeader: true,
-      right: true,
-      render: (o) =>
-        o.may_cancel && !isOver(o) ? (
-          <Tooltip label={t("operations.cancel")}>
-            <ActionIcon variant="subtle" color="red" aria-label={t("operations.cancelLabel", { name: o.description })} onClick={() => void cancel(o)}>
-              <X size={18} aria-hidden />
-            </ActionIcon>
-          </Tooltip>
-        ) : null,
-    });
-    return out;
+    const over: Column<Operation>[] = [
+      // The newest first: the order of the list.
+      ...what.map((c) => ({ ...c, sort: undefined })),
+      { id: "by", header: t("operations.by"), from: "md", render: (o) => <span className="wrap">{o.requestor?.username.slice(0, 24) || t("operations.byServer")}</span> },
+      ...where.map((c) => ({ ...c, sort: undefined })),
+      { id: "ended", header: t("operations.ended"), from: "sm", render: (o) => time(o.ended_at ?? o.updated_at) },
+    ];
+    return { running, over };
   }, [client, clustered, t, tell]);
 
   return (
@@ -102,7 +114,7 @@ export function Operations() {
           <DataTable
             what={t("operations.running")}
             rows={all.filter((o) => !isOver(o))}
-            columns={columns}
+            columns={columns.running}
             rowKey={(o) => o.id}
             empty={t("operations.none")}
           />
@@ -115,10 +127,10 @@ export function Operations() {
               {t("operations.recent")}
             </Title>
             <Text size="xs" c="dimmed">
-              {t("operations.keptHere")}
+              {t("operations.more")}
             </Text>
           </Group>
-          <DataTable what={t("operations.recent")} rows={ended} columns={columns.slice(0, -1)} rowKey={(o) => o.id} empty="" />
+          <DataTable what={t("operations.recent")} rows={ended} columns={columns.over} rowKey={(o) => o.id} empty="" />
         </Stack>
       )}
     </Page>
