@@ -266,13 +266,17 @@ func (d *Device) pair(ctx context.Context, u *undo.Stack, mtu int) (host, peer s
 // attaches it last.
 func (d *Device) ready(ctx context.Context, u *undo.Stack, r resolved, host string, l device.Lease) error {
 	c := d.env.Config
+	conf4, conf6 := filepath.Join("net/ipv4/conf", host), filepath.Join("net/ipv6/conf", host)
+	// No guest announces to the host which way to go, or which addresses to have.
+	settings := [][2]string{{conf6 + "/accept_ra", "0"}}
 	if r.typ == "bridged" {
 		// The host has no business on this link but to bridge it: without these it would
 		// answer and route on the port itself.
-		for _, kv := range [][2]string{{"net/ipv6/conf/" + host + "/disable_ipv6", "1"}, {"net/ipv4/conf/" + host + "/forwarding", "0"}} {
-			if err := sysctl.SetIfPresent(filepath.Clean(kv[0]), kv[1]); err != nil {
-				return err
-			}
+		settings = [][2]string{{conf6 + "/disable_ipv6", "1"}, {conf4 + "/forwarding", "0"}}
+	}
+	for _, kv := range settings {
+		if err := sysctl.SetIfPresent(kv[0], kv[1]); err != nil {
+			return err
 		}
 	}
 	if send, receive := limits(c); send > 0 || receive > 0 {

@@ -10,7 +10,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync"
 	"time"
 
@@ -213,12 +212,8 @@ func (d *Driver) Stop(ctx context.Context, s driver.Spec) error {
 	if netlink.Foreign(s.Name, owner(s)) {
 		return nil // another daemon has made one of that name; the rules are its too
 	}
-	for _, p := range list(keyExternal.Get(s.Config)) {
-		if m, _ := netlink.Master(p); m == s.Name {
-			if err := netlink.Detach(p); err != nil {
-				return err
-			}
-		}
+	if err := letGo(s, nil); err != nil {
+		return err
 	}
 	if err := netlink.DeleteBridge(s.Name, owner(s)); err != nil {
 		return err
@@ -229,18 +224,10 @@ func (d *Driver) Stop(ctx context.Context, s driver.Spec) error {
 // Update lets go of ports that are not wanted any more, and starts with the new
 // configuration. When that fails the old one comes back.
 func (d *Driver) Update(ctx context.Context, old, new driver.Spec) error {
-	keep := list(keyExternal.Get(new.Config))
-	for _, p := range list(keyExternal.Get(old.Config)) {
-		if slices.Contains(keep, p) {
-			continue
-		}
-		if m, _ := netlink.Master(p); m == new.Name {
-			if err := netlink.Detach(p); err != nil {
-				return err
-			}
-		}
+	err := letGo(old, list(keyExternal.Get(new.Config)))
+	if err == nil {
+		err = d.Start(ctx, new)
 	}
-	err := d.Start(ctx, new)
 	if err == nil {
 		return nil
 	}

@@ -21,6 +21,7 @@ import (
 	"sett/lxd/host/netlink"
 	"sett/lxd/host/netnstest"
 	"sett/lxd/host/nft"
+	"sett/lxd/host/sysctl"
 	"sett/lxd/network/driver"
 	"sett/lxd/network/driver/drivertest"
 	"sett/shared/errs"
@@ -256,6 +257,61 @@ func TestExternalInterfacesComeAndGo(t *testing.T) {
 	}
 	if m, _ := netlink.Master(a); m != "" {
 		t.Errorf("%s is still a port of %q", a, m)
+	}
+}
+
+// TestFailedUpdateBringsPortsBack has the first of two ports let go, and the rest fail.
+func TestFailedUpdateBringsPortsBack(t *testing.T) {
+	t.Parallel()
+	d := newDriver(t)
+	a, b := name(t), name(t)
+	if err := netlink.CreateVeth(netlink.Veth{Host: a, Peer: b}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { netlink.Delete(a) })
+	s := start(t, d, map[string]string{"ipv4.address": "10.77.9.1/24", "ipv6.address": "none", "bridge.external_interfaces": a, "ipv4.routes": "10.250.2.0/24"})
+	server := pid(t, s)
+	for what, c := range map[string]map[string]string{
+		"a port that is not there":       {"ipv4.address": "10.77.9.2/24", "ipv6.address": "none", "bridge.external_interfaces": "nosuchnic0"},
+		"an address that is taken":       {"ipv4.address": "127.0.0.1/8", "ipv6.address": "none"},
+		"a route that is taken":          {"ipv4.address": "10.77.9.2/24", "ipv6.address": "none", "ipv4.routes": "10.77.9.0/24"},
+		"lines that dnsmasq knows not":   {"ipv4.address": "10.77.9.2/24", "ipv6.address": "none", "raw.dnsmasq": "no-such-option"},
+		"a server that does not come up": {"ipv4.address": "10.77.9.2/24", "ipv6.address": "none", "raw.dnsmasq": "conf-file=/nonexistent/file"},
+	} {
+		next := s
+		next.Config = c
+		if err := d.Update(t.Context(), s, next); err == nil {
+			t.Errorf("%s: no error", what)
+		}
+		if m, _ := netlink.Master(a); m != s.Name {
+			t.Errorf("%s: %s is a port of %q", what, a, m)
+		}
+		st, err := d.State(t.Context(), s)
+		if err != nil || !slices.ContainsFunc(st.Addresses, func(a netlink.Address) bool { return a.Address == "10.77.9.1" }) || len(st.Addresses) != 1 {
+			t.Errorf("%s: %+v, %v", what, st.Addresses, err)
+		}
+		busy, err := netlink.Busy(t.Context(), "")
+		if err != nil || !slices.Contains(busy, netip.MustParsePrefix("10.250.2.0/24")) {
+			t.Errorf("%s: the route is gone: %v", what, err)
+		}
+		if now := pid(t, s); syscall.Kill(now, 0) != nil {
+			t.Errorf("%s: the server %d (%d before) does not run", what, now, server)
+		}
+	}
+}
+
+// TestAnnouncementsOfGuestsAreNotBelieved: a guest that says it is a router must not
+// become the host's.
+func TestAnnouncementsOfGuestsAreNotBelieved(t *testing.T) {
+	t.Parallel()
+	d := newDriver(t)
+	s := start(t, d, nil)
+	start(t, d, nil) // has the host forward once more
+	if v, err := sysctl.Get("net/ipv6/conf/" + s.Name + "/accept_ra"); err != nil || v != "0" {
+		t.Errorf("accept_ra is %q, %v", v, err)
+	}
+	if v, err := sysctl.Get("net/ipv6/conf/lo/accept_ra"); err != nil || v == "1" {
+		t.Errorf("the host's own interfaces do not follow routers any more: %q, %v", v, err)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
+	"slices"
 
 	"sett/lxd/config"
 	"sett/lxd/host/netlink"
@@ -27,9 +28,10 @@ func setLink(s driver.Spec, mac net.HardwareAddr, mtu int) error {
 	if ok6 {
 		off = "0"
 	}
-	// A bridge announces addresses and believes no announcements; and it is the only
-	// one with its address, so that asking whether that is taken (DAD) would only delay it.
-	for _, kv := range [][2]string{{"disable_ipv6", off}, {"autoconf", "0"}, {"accept_dad", "0"}} {
+	// A bridge announces addresses and believes no announcements, or any guest could become
+	// the host's own way out; and it is the only one with its address, so that asking whether
+	// that is taken (DAD) would only delay it. IPv6 comes last: then all of that holds already.
+	for _, kv := range [][2]string{{"accept_ra", "0"}, {"autoconf", "0"}, {"accept_dad", "0"}, {"disable_ipv6", off}} {
 		if err := sysctl.SetIfPresent(filepath.Join(conf6, kv[0]), kv[1]); err != nil {
 			return err
 		}
@@ -63,6 +65,19 @@ func ports(s driver.Spec, u *undo.Stack) error {
 		}
 		u.Push(func() error { return netlink.Detach(p) })
 		if err := netlink.SetUp(p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// letGo detaches the host's interfaces that the network has, but those to keep.
+func letGo(s driver.Spec, keep []string) error {
+	for _, p := range list(keyExternal.Get(s.Config)) {
+		if m, _ := netlink.Master(p); m != s.Name || slices.Contains(keep, p) {
+			continue
+		}
+		if err := netlink.Detach(p); err != nil {
 			return err
 		}
 	}
