@@ -99,16 +99,16 @@ func Foreign(name, owner string) bool {
 
 // Veth describes a pair of interfaces to be made.
 type Veth struct {
-	Host, Peer             string
-	HostHWAddr, PeerHWAddr net.HardwareAddr // nil: the kernel picks
-	MTU                    int              // of both; 0: the kernel's default
-	TxQueueLen             int              // of both; 0: the kernel's default
+	Host, Peer string
+	PeerHWAddr net.HardwareAddr // nil: the kernel picks
+	MTU        int              // of both; 0: the kernel's default
+	TxQueueLen int              // of both; 0: the kernel's default
 }
 
 // CreateVeth makes a pair. A taken name is a conflict.
 func CreateVeth(v Veth) error {
 	a := nl.NewLinkAttrs()
-	a.Name, a.HardwareAddr, a.MTU = v.Host, v.HostHWAddr, v.MTU
+	a.Name, a.MTU = v.Host, v.MTU
 	p := nl.NewVeth(a)
 	p.PeerName, p.PeerHardwareAddr, p.PeerMTU = v.Peer, v.PeerHWAddr, uint32(v.MTU)
 	if v.TxQueueLen > 0 {
@@ -165,9 +165,6 @@ func change(what, name string, f func(nl.Link) error) error {
 // SetUp brings an interface up.
 func SetUp(name string) error { return change("bring up", name, nl.LinkSetUp) }
 
-// SetDown brings an interface down.
-func SetDown(name string) error { return change("bring down", name, nl.LinkSetDown) }
-
 // SetMTU sets the largest packet.
 func SetMTU(name string, mtu int) error {
 	return change("set the MTU of", name, func(l nl.Link) error {
@@ -185,21 +182,6 @@ func SetHWAddr(name string, a net.HardwareAddr) error {
 			return nil
 		}
 		return nl.LinkSetHardwareAddr(l, a)
-	})
-}
-
-// SetTxQueueLen sets the length of the transmit queue.
-func SetTxQueueLen(name string, n int) error {
-	return change("set the queue length of", name, func(l nl.Link) error { return nl.LinkSetTxQLen(l, n) })
-}
-
-// Rename renames an interface, which is down afterwards.
-func Rename(name, to string) error {
-	return change("rename", name, func(l nl.Link) error {
-		if err := nl.LinkSetDown(l); err != nil {
-			return err
-		}
-		return nl.LinkSetName(l, to)
 	})
 }
 

@@ -43,8 +43,8 @@ func TestVethPair(t *testing.T) {
 	if err != nil || st.Kind != "veth" || st.Type != "broadcast" || st.HWAddr == "" {
 		t.Errorf("%+v, %v", st, err)
 	}
-	all, err := List(t.Context())
-	if err != nil || !slices.Contains(all, host) || !slices.Contains(all, "lo") {
+	all, err := Interfaces(t.Context())
+	if err != nil || !slices.Contains(all, Interface{host, "unknown"}) || !slices.Contains(all, Interface{"lo", "loopback"}) {
 		t.Errorf("%v, %v", all, err)
 	}
 	for range 2 {

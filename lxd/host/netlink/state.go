@@ -142,22 +142,6 @@ func Get(ctx context.Context, name string) (State, error) {
 	return s, nil
 }
 
-// List names all interfaces of the namespace.
-func List(ctx context.Context) ([]string, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	links, err := allLinks()
-	if err != nil {
-		return nil, fmtErr("list", "interfaces", err)
-	}
-	var out []string
-	for _, l := range links {
-		out = append(out, l.Attrs().Name)
-	}
-	return out, nil
-}
-
 // Exists tells whether an interface is there.
 func Exists(name string) bool { _, err := link(name); return err == nil }
 
