@@ -49,7 +49,14 @@ func (d *Device) filter(ctx context.Context, host string, l device.Lease) error 
 	if err != nil {
 		return err
 	}
-	return nft.Replace(ctx, filterChains(suffix, host, a))
+	chains := filterChains(suffix, host, a)
+	if suffix == d.plainSuffix() {
+		// It may have had the other name at its start, and those rules drop what is allowed now.
+		for _, c := range chains {
+			chains = append(chains, nft.Chain{Family: c.Family, Table: c.Table, Name: c.Name + "." + host})
+		}
+	}
+	return nft.Replace(ctx, chains)
 }
 
 func single(v string) []netip.Prefix {

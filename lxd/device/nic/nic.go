@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"maps"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -21,6 +22,7 @@ import (
 	"sett/lxd/host/sysctl"
 	"sett/shared/errs"
 	"sett/shared/undo"
+	"sett/shared/validate"
 )
 
 // Kind is the kind "nic".
@@ -113,10 +115,15 @@ func (d *Device) Add(ctx context.Context) error {
 // settle picks what the configuration leaves open.
 func (d *Device) settle(ctx context.Context) error {
 	changes := map[string]string{}
-	if d.env.Config["hwaddr"] == "" && d.volatile[volHWAddr] == "" {
-		changes[volHWAddr] = randomHWAddr()
+	if d.env.Config["hwaddr"] == "" {
+		if d.volatile[volHWAddr] == "" {
+			changes[volHWAddr] = randomHWAddr()
+		} else if err := validate.HWAddr(d.volatile[volHWAddr]); err != nil { // users may write it
+			return errs.Invalid("Invalid value for \"volatile.%s.%s\": %w", d.env.Name, volHWAddr, err)
+		}
 	}
-	if d.env.Config["name"] == "" && d.volatile[volName] == "" {
+	// A name that another nic was given by its configuration since is free no more.
+	if v := d.volatile[volName]; d.env.Config["name"] == "" && (v == "" || slices.Contains(d.env.GuestNames, v)) {
 		n := 0
 		for slices.Contains(d.env.GuestNames, fmt.Sprintf("eth%d", n)) {
 			n++
@@ -258,7 +265,7 @@ func (d *Device) pair(ctx context.Context, u *undo.Stack, mtu int) (host, peer s
 	if err != nil {
 		return "", "", err
 	}
-	u.Push(func() error { return netlink.Delete(host) })
+	u.Push(func() error { return errors.Join(netlink.Delete(host), d.forgetNote()) })
 	return host, peer, nil
 }
 
@@ -308,11 +315,17 @@ func (d *Device) ready(ctx context.Context, u *undo.Stack, r resolved, host stri
 	if on == "" {
 		on = host
 	}
-	routes := prefixes(keyIPv4Routes.Get(c), keyIPv6Routes.Get(c))
-	if len(routes) > 0 {
-		u.Push(func() error { return netlink.RemoveRoutes(on, routes) })
+	if err := netlink.AddRoutes(on, routes(c)); err != nil {
+		return err
 	}
-	return netlink.AddRoutes(on, routes)
+	// Pushed only now: what stood in the way may be the same route of another instance.
+	u.Push(func() error { return netlink.RemoveRoutes(on, routes(c)) })
+	return nil
+}
+
+// routes are the subnets behind the instance.
+func routes(c device.Config) []netip.Prefix {
+	return prefixes(keyIPv4Routes.Get(c), keyIPv6Routes.Get(c))
 }
 
 // limits are the rates out of the host's end, which is into the instance, and in.
@@ -378,7 +391,7 @@ func (d *Device) clean(ctx context.Context, r resolved) error {
 		return d.forgetNote()
 	}
 	if r.parent != "" {
-		if err := netlink.RemoveRoutes(r.parent, prefixes(keyIPv4Routes.Get(d.env.Config), keyIPv6Routes.Get(d.env.Config))); err != nil {
+		if err := netlink.RemoveRoutes(r.parent, routes(d.env.Config)); err != nil {
 			return err
 		}
 	}
@@ -443,52 +456,66 @@ func (d *Device) Remove(ctx context.Context) error {
 		Project: d.env.Instance.Project, Instance: d.env.Instance.Name, Device: d.env.Name, HWAddr: d.hwaddr()})
 }
 
-// Update brings a running nic to its new configuration.
-func (d *Device) Update(ctx context.Context, old device.Config, changed []string) error {
+// Update brings a running nic to its new configuration. When it fails all is as before.
+func (d *Device) Update(ctx context.Context, old device.Config, changed []string) (err error) {
+	var u undo.Stack
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, u.Revert())
+		}
+	}()
 	r, err := resolve(ctx, d.env.Services, d.env.Instance.Project, d.env.Config)
 	if err != nil {
 		return err
 	}
-	host := d.volatile[volHostName]
+	touched := func(begins ...string) bool {
+		return slices.ContainsFunc(changed, func(k string) bool {
+			return slices.ContainsFunc(begins, func(b string) bool { return strings.HasPrefix(k, b) })
+		})
+	}
+	now, host := d.env.Config, d.volatile[volHostName]
 	running := host != "" && netlink.Exists(host)
-	if running && slices.ContainsFunc(changed, isOf("limits.")) {
-		send, receive := limits(d.env.Config)
+	claims := touched("ipv4.", "ipv6.", "security.")
+	var l device.Lease
+	if claims {
+		before := &Device{env: d.env, volatile: d.volatile}
+		before.env.Config = old
+		u.Push(func() error { _, err := before.lease(context.WithoutCancel(ctx), r); return err })
+		if l, err = d.lease(ctx, r); err != nil {
+			return err
+		}
+	}
+	if !running {
+		return nil
+	}
+	if touched("limits.") {
+		u.Push(func() error { send, receive := limits(old); return netlink.Shape(host, send, receive) })
+		send, receive := limits(now)
 		if err := netlink.Shape(host, send, receive); err != nil {
 			return err
 		}
 	}
-	if running && slices.ContainsFunc(changed, isOf("ipv4.routes", "ipv6.routes")) {
+	if touched("ipv4.routes", "ipv6.routes") {
 		on := r.parent
 		if on == "" {
 			on = host
 		}
-		if err := netlink.RemoveRoutes(on, prefixes(keyIPv4Routes.Get(old), keyIPv6Routes.Get(old))); err != nil {
+		u.Push(func() error { return netlink.AddRoutes(on, routes(old)) })
+		if err := netlink.RemoveRoutes(on, routes(old)); err != nil {
 			return err
 		}
-		if err := netlink.AddRoutes(on, prefixes(keyIPv4Routes.Get(d.env.Config), keyIPv6Routes.Get(d.env.Config))); err != nil {
+		if err := netlink.AddRoutes(on, routes(now)); err != nil {
 			return err
 		}
+		u.Push(func() error { return netlink.RemoveRoutes(on, routes(now)) })
 	}
-	if !slices.ContainsFunc(changed, isOf("ipv4.", "ipv6.", "security.")) {
-		return nil
-	}
-	l, err := d.lease(ctx, r)
-	if err != nil || !running {
-		return err
-	}
-	if filtered(d.env.Config) {
+	switch {
+	case claims && filtered(now):
 		return d.filter(ctx, host, l)
-	}
-	if filtered(old) {
+	case claims && filtered(old):
 		return d.unfilter(ctx, []string{host})
 	}
 	return nil
-}
-
-func isOf(begins ...string) func(string) bool {
-	return func(k string) bool {
-		return slices.ContainsFunc(begins, func(b string) bool { return len(k) >= len(b) && k[:len(b)] == b })
-	}
 }
 
 // randomHWAddr picks an address under the prefix that LXD's instances have.

@@ -10,18 +10,22 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	nl "github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"sett/lxd/device"
 	"sett/lxd/host/netlink"
 	"sett/lxd/host/netnstest"
 	"sett/lxd/host/nft"
+	"sett/lxd/host/sysctl"
 	"sett/shared/errs"
 	"sett/shared/undo"
 )
@@ -214,6 +218,7 @@ func TestStartFailsWithNothingLeft(t *testing.T) {
 	svc, n := services(br)
 	n.err = errors.New("no lease today")
 	r := newRig(svc, device.Config{"network": br, "security.mac_filtering": "true"})
+	r.env.Instance.DevicesDir = filepath.Join(t.TempDir(), "devices")
 	var u undo.Stack
 	if _, err := r.device(t).Start(t.Context(), &u); !errors.Is(err, n.err) {
 		t.Fatalf("got %v", err)
@@ -223,6 +228,9 @@ func TestStartFailsWithNothingLeft(t *testing.T) {
 	}
 	if netlink.Exists(r.vol["host_name"]) {
 		t.Error("the pair stayed")
+	}
+	if names, err := os.ReadDir(r.env.Instance.DevicesDir); err != nil || len(names) > 0 {
+		t.Errorf("left %v, %v", names, err)
 	}
 	r = newRig(svc, device.Config{"nictype": "bridged", "parent": "nosuchbr0"})
 	if _, err := r.device(t).Start(t.Context(), &u); !errs.Is(err, errs.KindInvalid) {
@@ -257,6 +265,10 @@ func TestPointToPoint(t *testing.T) {
 	if !found {
 		t.Errorf("no route: %v", busy)
 	}
+	// The guest is no router of the host's, whatever it announces.
+	if v, err := sysctl.Get("net/ipv6/conf/" + host + "/accept_ra"); err != nil || v != "0" {
+		t.Errorf("accept_ra is %q, %v", v, err)
+	}
 	if d.guestName() != "lan0" {
 		t.Errorf("guest name %q", d.guestName())
 	}
@@ -264,6 +276,96 @@ func TestPointToPoint(t *testing.T) {
 	r.start(t, r.device(t))
 	if !netlink.Exists(host) || netlink.Exists(peer) {
 		t.Error("the second start did not replace the pair")
+	}
+}
+
+// routed tells whether the host has a route.
+func routed(t *testing.T, to string) bool {
+	t.Helper()
+	busy, err := netlink.Busy(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.Contains(busy, netip.MustParsePrefix(to))
+}
+
+// rateOf is what may leave the host through an interface, in bits per second.
+func rateOf(t *testing.T, name string) (rate uint64) {
+	t.Helper()
+	l, err := nl.LinkByName(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	classes, err := nl.ClassList(l, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range classes {
+		if h, ok := c.(*nl.HtbClass); ok {
+			rate = h.Rate * 8
+		}
+	}
+	return rate
+}
+
+func TestFailedUpdateLeavesAllAsItWas(t *testing.T) {
+	t.Parallel()
+	br := bridge(t)
+	svc, n := services(br)
+	old := device.Config{"type": "nic", "network": br, "limits.max": "10Mbit", "ipv4.routes": "10.202.1.0/24", "ipv4.address": "10.1.2.40"}
+	r := newRig(svc, maps.Clone(old))
+	r.start(t, r.device(t))
+	taken := newRig(device.Services{}, device.Config{"nictype": "p2p", "ipv4.routes": "10.202.9.0/24"})
+	taken.start(t, taken.device(t))
+	for name, c := range map[string]struct {
+		lease error
+		route string
+		want  errs.Kind
+	}{
+		"a lease that is refused":  {errs.Conflict("taken"), "10.202.2.0/24", errs.KindConflict},
+		"a route of somebody else": {nil, "10.202.2.0/24,10.202.9.0/24", errs.KindConflict},
+	} {
+		n.err = c.lease
+		r.env.Config = device.Config{"type": "nic", "network": br, "limits.max": "5Mbit", "ipv4.routes": c.route, "ipv4.address": "10.1.2.50"}
+		err := r.device(t).Update(t.Context(), old, []string{"limits.max", "ipv4.routes", "ipv4.address"})
+		n.err = nil
+		if !errs.Is(err, c.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if rate := rateOf(t, r.vol["host_name"]); rate != 10e6 {
+			t.Errorf("%s: the limit is %d", name, rate)
+		}
+		if !routed(t, "10.202.1.0/24") || routed(t, "10.202.2.0/24") || !routed(t, "10.202.9.0/24") {
+			t.Errorf("%s: the routes are others", name)
+		}
+		if l := n.leases[br+"/"+r.env.Instance.Name+".eth0"]; l.IPv4 != "10.1.2.40" {
+			t.Errorf("%s: the lease is %+v", name, l)
+		}
+	}
+	r.env.Config = old
+}
+
+// TestRouteOfAnotherInstanceStays starts a second one with the same route, and again.
+func TestRouteOfAnotherInstanceStays(t *testing.T) {
+	t.Parallel()
+	br := bridge(t)
+	const to = "10.203.1.0/24"
+	first := newRig(device.Services{}, device.Config{"nictype": "bridged", "parent": br, "ipv4.routes": to})
+	first.start(t, first.device(t))
+	second := newRig(device.Services{}, device.Config{"nictype": "bridged", "parent": br, "ipv4.routes": to})
+	second.env.Instance.DevicesDir = filepath.Join(t.TempDir(), "devices")
+	for range 2 {
+		var u undo.Stack
+		if _, err := second.device(t).Start(t.Context(), &u); !errs.Is(err, errs.KindConflict) {
+			t.Fatalf("got %v", err)
+		}
+		if err := u.Revert(); err != nil {
+			t.Error(err)
+		}
+		second.vol = map[string]string{"hwaddr": second.vol["hwaddr"], "name": second.vol["name"]} // as a start that failed is not stored
+		if !routed(t, to) {
+			t.Error("the route of the first one is gone")
+		}
 	}
 }
 
@@ -305,6 +407,7 @@ func TestFilterDropsForgedFrames(t *testing.T) {
 		{"forged IPv4 address", own + ip("0a030304"), false},
 		{"own ARP", own + "0806" + "0001080006040002" + own + "0a030303" + own + "0a030301", true},
 		{"ARP for somebody else", own + "0806" + "0001080006040002" + own + "0a030304" + own + "0a030301", false},
+		{"ARP for somebody else, as if on another kind of network", own + "0806" + "0006080006040002" + own + "0a030304" + own + "0a030301", false},
 		{"ARP with a forged MAC address", own + "0806" + "0001080006040002" + forged + "0a030303" + own + "0a030301", false},
 		{"VLAN tag around a forged packet", own + "81000001" + ip("0a030304"), false},
 		{"another protocol", own + "88cc" + "0000", false},
@@ -436,5 +539,22 @@ func TestEqualNamesOfTwoDaemonsMeetNot(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join("/proc/sys/net/ipv4/conf", host)); err != nil {
 		t.Error(err)
+	}
+	// When the first one has gone, the second one takes the plain name at its next change,
+	// and leaves none of its old rules behind.
+	db = b.device(t)
+	b.start(t, db)
+	if err := a.device(t).PostStop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.device(t).Update(t.Context(), c, []string{"security.mac_filtering"}); err != nil {
+		t.Fatal(err)
+	}
+	host = b.vol["host_name"]
+	if text, err := nft.List(t.Context(), "bridge", "lxd", "in."+db.plainSuffix()); err != nil || !strings.Contains(text, host) {
+		t.Errorf("the second one has no filter: %v\n%s", err, text)
+	}
+	if text, err := nft.List(t.Context(), "bridge", "lxd", "in."+db.plainSuffix()+"."+host); err != nil || text != "" {
+		t.Errorf("the old rules stayed: %v\n%s", err, text)
 	}
 }

@@ -3,6 +3,7 @@ package nic
 import (
 	"context"
 	"flag"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -136,6 +137,14 @@ func TestAddSettlesAddressAndName(t *testing.T) {
 	if err := d.(device.Adder).Add(t.Context()); err != nil || vol["hwaddr"] != was {
 		t.Errorf("again: %v, %v", vol, err)
 	}
+	// Another nic was given the name since.
+	env.GuestNames, env.Volatile = []string{"eth0", "eth1", "eth2"}, maps.Clone(vol)
+	if d, err = New().New(env); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.(device.Adder).Add(t.Context()); err != nil || vol["hwaddr"] != was || vol["name"] != "eth3" {
+		t.Errorf("with its name taken: %v, %v", vol, err)
+	}
 	for range 2 {
 		if err := d.(device.Remover).Remove(t.Context()); err != nil {
 			t.Fatal(err)
@@ -147,6 +156,24 @@ func TestAddSettlesAddressAndName(t *testing.T) {
 	n.err = errs.Conflict("taken")
 	if err := d.(device.Adder).Add(t.Context()); !errs.Is(err, errs.KindConflict) {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestWrittenHWAddrIsChecked(t *testing.T) {
+	t.Parallel()
+	svc, n := services("br0")
+	for _, v := range []string{"x", "00-16-3e-01-02-03", "01:16:3e:01:02:03", "00:16:3e:01:02:03:04:05"} {
+		d, err := New().New(device.Env{Instance: device.Instance{Project: "default", Name: "c1"}, Name: "eth0",
+			Config: device.Config{"type": "nic", "network": "br0"}, Volatile: map[string]string{"hwaddr": v}, Services: svc})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := d.(device.Adder).Add(t.Context()); !errs.Is(err, errs.KindInvalid) || !strings.Contains(err.Error(), "volatile.eth0.hwaddr") {
+			t.Errorf("%q: %v", v, err)
+		}
+	}
+	if len(n.leases) > 0 {
+		t.Errorf("leases %v", n.leases)
 	}
 }
 

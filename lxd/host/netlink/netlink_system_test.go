@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	nl "github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"sett/lxd/host/netnstest"
 	"sett/shared/errs"
@@ -94,6 +95,72 @@ func TestSyncAddressesAndRoutes(t *testing.T) {
 		if err := RemoveRoutes(host, []netip.Prefix{device}); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// TestRoutesOfOthersStay asks for routes that lead elsewhere already, the host's default
+// route for one.
+func TestRoutesOfOthersStay(t *testing.T) {
+	t.Parallel()
+	theirs, _ := veth(t)
+	ours, _ := veth(t)
+	for _, i := range []string{theirs, ours} {
+		if err := SetUp(i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l, err := link(theirs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	free := []netip.Prefix{netip.MustParsePrefix("10.67.1.0/24"), netip.MustParsePrefix("fd42:67:1::/64")}
+	for _, p := range []netip.Prefix{netip.MustParsePrefix("10.67.2.0/24"), netip.MustParsePrefix("fd42:67:2::/64"), netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")} {
+		if err := nl.RouteAdd(route(l, p, unix.RTPROT_DHCP)); err != nil {
+			t.Fatal(p, err)
+		}
+		// With one before it that is free: all or none.
+		if err := AddRoutes(ours, append(slices.Clone(free), p)); !errs.Is(err, errs.KindConflict) {
+			t.Errorf("%s of a device: %v", p, err)
+		}
+		if err := SyncRoutes(ours, []netip.Prefix{p}); !errs.Is(err, errs.KindConflict) {
+			t.Errorf("%s of a network: %v", p, err)
+		}
+		if err := RemoveRoutes(ours, []netip.Prefix{p}); err != nil {
+			t.Error(err)
+		}
+		left, err := routes(&nl.Route{LinkIndex: l.Attrs().Index, Protocol: unix.RTPROT_DHCP}, nl.RT_FILTER_OIF|nl.RT_FILTER_PROTOCOL)
+		if err != nil || len(left) != 1 {
+			t.Errorf("%s: the host's routes are %v, %v", p, left, err)
+		}
+		for _, r := range left {
+			if err := nl.RouteDel(&r); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := AddRoutes(ours, free); err != nil {
+		t.Errorf("what a refusal had begun with is not free: %v", err)
+	}
+	static := []netip.Prefix{netip.MustParsePrefix("10.67.3.0/24")}
+	for range 2 {
+		if err := SyncRoutes(ours, static); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestHelpersAreNotShared(t *testing.T) {
+	t.Parallel()
+	seen := map[string]string{}
+	for _, n := range []string{"veth01234567", "veth01234568", "web-01234567", "app-01234567", "01234567", "ab", "averylonghost15"} {
+		h := helper(n)
+		if err := CheckName(h); err != nil {
+			t.Errorf("%s: %v", n, err)
+		}
+		if other := seen[h]; other != "" {
+			t.Errorf("%s and %s share %s", n, other, h)
+		}
+		seen[h] = n
 	}
 }
 

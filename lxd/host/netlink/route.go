@@ -13,7 +13,8 @@ import (
 )
 
 // SyncRoutes gives an interface exactly these static routes. Routes that the
-// kernel or a routing daemon made are left alone.
+// kernel or a routing daemon made are left alone, and one that is somebody else's
+// is a conflict.
 func SyncRoutes(name string, want []netip.Prefix) error {
 	l, err := link(name)
 	if err != nil {
@@ -28,22 +29,45 @@ func SyncRoutes(name string, want []netip.Prefix) error {
 		return fmtErr("list routes of", name, err)
 	}
 	for _, r := range have {
-		if p, ok := prefix(r.Dst); ok && !keep[p] {
-			if err := nl.RouteDel(&r); err != nil && !errors.Is(err, unix.ESRCH) {
-				return fmtErr("remove a route from", name, err)
-			}
+		p, ok := prefix(r.Dst)
+		if !ok {
+			continue
+		}
+		if keep[p] {
+			delete(keep, p) // it is there
+			continue
+		}
+		if err := nl.RouteDel(&r); err != nil && !errors.Is(err, unix.ESRCH) {
+			return fmtErr("remove a route from", name, err)
 		}
 	}
 	for p := range keep {
-		r := &nl.Route{LinkIndex: l.Attrs().Index, Dst: ipNet(p), Protocol: unix.RTPROT_STATIC}
-		if p.Addr().Is4() {
-			r.Scope = nl.SCOPE_LINK
-		}
-		if err := nl.RouteReplace(r); err != nil {
-			return fmtErr("add route "+p.String()+" to", name, err)
+		if err := addRoute(l, p, unix.RTPROT_STATIC); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// addRoute replaces nothing: the host may be reached by what is there, its default route
+// for one.
+func addRoute(l nl.Link, to netip.Prefix, by nl.RouteProtocol) error {
+	err := nl.RouteAdd(route(l, to, by))
+	if errors.Is(err, unix.EEXIST) {
+		return errs.Conflict("A route to %s exists already on this server", to)
+	}
+	if err != nil {
+		return fmtErr("add route "+to.String()+" to", l.Attrs().Name, err)
+	}
+	return nil
+}
+
+func route(l nl.Link, to netip.Prefix, by nl.RouteProtocol) *nl.Route {
+	r := &nl.Route{LinkIndex: l.Attrs().Index, Dst: ipNet(to), Protocol: by}
+	if to.Addr().Is4() {
+		r.Scope = nl.SCOPE_LINK
+	}
+	return r
 }
 
 func staticRoutes(l nl.Link) ([]nl.Route, error) {
@@ -103,8 +127,8 @@ func prefix(n *net.IPNet) (netip.Prefix, bool) {
 	return netip.PrefixFrom(a, ones).Masked(), true
 }
 
-// AddRoutes adds routes of devices to an interface. They are marked otherwise than
-// those of SyncRoutes, which leaves them alone.
+// AddRoutes adds routes of devices to an interface: all of them, or none. They are marked
+// otherwise than those of SyncRoutes, which leaves them alone.
 func AddRoutes(name string, to []netip.Prefix) error {
 	if len(to) == 0 {
 		return nil
@@ -113,9 +137,9 @@ func AddRoutes(name string, to []netip.Prefix) error {
 	if err != nil {
 		return err
 	}
-	for _, p := range to {
-		if err := nl.RouteReplace(deviceRoute(l, p)); err != nil {
-			return fmtErr("add route "+p.String()+" to", name, err)
+	for i, p := range to {
+		if err := addRoute(l, p, unix.RTPROT_BOOT); err != nil {
+			return errors.Join(err, RemoveRoutes(name, to[:i]))
 		}
 	}
 	return nil
@@ -135,17 +159,9 @@ func RemoveRoutes(name string, to []netip.Prefix) error {
 		return err
 	}
 	for _, p := range to {
-		if err := nl.RouteDel(deviceRoute(l, p)); err != nil && !errors.Is(err, unix.ESRCH) {
+		if err := nl.RouteDel(route(l, p, unix.RTPROT_BOOT)); err != nil && !errors.Is(err, unix.ESRCH) {
 			return fmtErr("remove route "+p.String()+" from", name, err)
 		}
 	}
 	return nil
-}
-
-func deviceRoute(l nl.Link, p netip.Prefix) *nl.Route {
-	r := &nl.Route{LinkIndex: l.Attrs().Index, Dst: ipNet(p), Protocol: unix.RTPROT_BOOT}
-	if p.Addr().Is4() {
-		r.Scope = nl.SCOPE_LINK
-	}
-	return r
 }

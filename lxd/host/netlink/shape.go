@@ -1,7 +1,10 @@
 package netlink
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
+	"strings"
 
 	nl "github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -12,12 +15,14 @@ import (
 // ifbPrefix begins the names of the helper interfaces that Shape makes.
 const ifbPrefix = "ifb"
 
-// helper names the interface that packets received on a veth wait in.
+// helper names the interface that packets received on another one wait in. No two have
+// the same. Those that the daemon names, "veth" with eight digits, share the digits.
 func helper(name string) string {
-	if n := len(name); n > 8 {
-		name = name[n-8:]
+	if digits, ok := strings.CutPrefix(name, "veth"); ok && len(digits) == 8 {
+		return ifbPrefix + digits
 	}
-	return ifbPrefix + name
+	sum := sha256.Sum256([]byte(name))
+	return ifbPrefix + hex.EncodeToString(sum[:6])
 }
 
 // Shape limits what leaves the host through an interface (send) and what comes
