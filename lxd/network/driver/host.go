@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"sett/shared/errs"
+	"sett/shared/validate"
 )
 
 // FillSubnets sets the addresses that are "auto", or missing in a new network, and
@@ -150,8 +151,9 @@ func CheckHost(s Spec, h Host, others []Host) error {
 	if strings.ContainsAny(h.Hostname, ", \t\n#=\x00") {
 		return errs.Invalid("%q is no host name", h.Hostname)
 	}
-	if _, err := net.ParseMAC(h.HWAddr); err != nil {
-		return errs.Invalid("%q is no MAC address", h.HWAddr)
+	// One way of writing it only, so that equal ones are found.
+	if err := validate.HWAddr(h.HWAddr); err != nil {
+		return err
 	}
 	for _, o := range others {
 		if o.Owner != h.Owner && h.Hostname != "" && strings.EqualFold(o.Hostname, h.Hostname) {

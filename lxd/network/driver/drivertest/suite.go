@@ -1,12 +1,14 @@
 package drivertest
 
 import (
+	"context"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"testing"
 
+	"sett/lxd/host/netlink"
 	"sett/lxd/network/driver"
 	"sett/shared/errs"
 )
@@ -48,7 +50,7 @@ func (sub Subject) start(t *testing.T, d driver.Driver) driver.Spec {
 	}
 	t.Cleanup(func() {
 		// The test's context has ended by now, and the network must go all the same.
-		if err := d.Delete(cleanupContext(), s); err != nil {
+		if err := d.Delete(context.Background(), s); err != nil {
 			t.Error(err)
 		}
 	})
@@ -99,7 +101,7 @@ func (sub Subject) lifeCycle(t *testing.T) {
 		t.Errorf("the address went from %q to %q", st.HWAddr, again.HWAddr)
 	}
 	p4 := netip.MustParsePrefix(s.Config["ipv4.address"])
-	if !slices.ContainsFunc(st.Addresses, func(a netlinkAddress) bool { return a.Address == p4.Addr().String() }) {
+	if !slices.ContainsFunc(st.Addresses, func(a netlink.Address) bool { return a.Address == p4.Addr().String() }) {
 		t.Errorf("%v lacks %v", st.Addresses, p4)
 	}
 
@@ -109,7 +111,7 @@ func (sub Subject) lifeCycle(t *testing.T) {
 		t.Fatal(err)
 	}
 	st, err = d.State(ctx, next)
-	if err != nil || slices.ContainsFunc(st.Addresses, func(a netlinkAddress) bool { return a.Address == p4.Addr().String() }) {
+	if err != nil || slices.ContainsFunc(st.Addresses, func(a netlink.Address) bool { return a.Address == p4.Addr().String() }) {
 		t.Errorf("after the update: %+v, %v", st.Addresses, err)
 	}
 
@@ -204,6 +206,7 @@ func (sub Subject) badHosts(t *testing.T) {
 		"host name with a comma": func(h *driver.Host) { h.Hostname = "c1,ignore" },
 		"host name with a line":  func(h *driver.Host) { h.Hostname = "c1\n00:16:3e:00:00:00,x" },
 		"no MAC address":         func(h *driver.Host) { h.HWAddr = "*" },
+		"MAC address in dashes":  func(h *driver.Host) { h.HWAddr = "00-16-3e-01-02-03" },
 		"the gateway":            func(h *driver.Host) { h.IPv4 = gw },
 		"outside of the subnet":  func(h *driver.Host) { h.IPv4 = netip.MustParseAddr("192.0.2.1") },
 	} {
