@@ -167,7 +167,17 @@ func find(dir string, args []string) *pidfd.Process {
 	return nil
 }
 
+// arguments are those of a server. A guest's process can bear its name, its arguments and,
+// with patience, the number of one that has ended; but it is in a namespace of its own.
 func arguments(pid int) ([]string, bool) {
+	const ns = "/proc/%v/ns/pid"
+	ours, err := os.Readlink(fmt.Sprintf(ns, "self"))
+	if err != nil {
+		return nil, false
+	}
+	if theirs, err := os.Readlink(fmt.Sprintf(ns, pid)); err != nil || theirs != ours {
+		return nil, false
+	}
 	exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
 	if err != nil || strings.TrimSuffix(filepath.Base(exe), " (deleted)") != program {
 		return nil, false
