@@ -82,8 +82,8 @@ func (d *Driver) Validate(s driver.Spec) error {
 			}
 		}
 	}
-	if p, ok := prefix(keyIPv6, c); ok && keyStateful.Get(c) && p.Bits() < 64 && keyIPv6Ranges.Get(c) == "" {
-		return errs.Invalid("Stateful DHCPv6 in a subnet larger than /64 needs \"ipv6.dhcp.ranges\"")
+	if p, ok := prefix(keyIPv6, c); ok && keyIPv6DHCP.Get(c) && keyStateful.Get(c) && p.Bits() < 64 {
+		return errs.Invalid("%q cannot serve %s: dnsmasq gives out addresses in a /64 or a smaller subnet only", keyStateful.Name(), p.Masked())
 	}
 	return nil
 }

@@ -108,6 +108,7 @@ func TestKeysRefuse(t *testing.T) {
 	for _, c := range []map[string]string{
 		{"ipv4.address": "10.0.0.1/24", "ipv4.dhcp.ranges": "10.0.1.1-10.0.1.9"},
 		{"ipv6.address": "fd42::1/48", "ipv6.dhcp.stateful": "true"},
+		{"ipv6.address": "fd42::1/48", "ipv6.dhcp.stateful": "true", "ipv6.dhcp.ranges": "fd42::10-fd42::20"},
 	} {
 		if err := d.Validate(driver.Spec{Name: "br0", Config: c}); errs.Status(err) != 400 {
 			t.Errorf("%v: %v", c, err)
