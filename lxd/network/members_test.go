@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"sett/lxd/auth"
 	"sett/lxd/cluster/clustertest"
@@ -121,6 +122,14 @@ func TestANetworkIsToldOfEverywhereAndThenMade(t *testing.T) {
 			t.Errorf("%s runs with %v", n.Here.Name(), c)
 		}
 	}
+	a.Cluster.SetThreshold(1) // the others have not been heard of for so long
+	a.want(503, "m2, m3 are offline", "PATCH", one, `{"config":{"ipv4.nat":"false"}}`)
+	a.want(200, "", "PATCH", one+"?target=m1", `{"config":{"bridge.external_interfaces":"eth7"}}`)
+	a.want(200, "", "PATCH", one, `{"config":{"user.x":"y"}}`)
+	if c := a.config("n1"); c["bridge.external_interfaces"] != "eth7" || c["ipv4.nat"] != "true" {
+		t.Errorf("m1 runs with %v", c)
+	}
+	a.Cluster.SetThreshold(time.Hour)
 	a.want(200, `"location":""}]`, "GET", one+"/leases", "") // the gateway, once
 	a.want(400, "cannot be renamed", "POST", one, `{"name":"n2"}`)
 	ns[1].want(200, "", "DELETE", one, "")

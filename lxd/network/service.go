@@ -328,15 +328,19 @@ func (s *Service) Update(ctx context.Context, project, name string, v view, by *
 	if err != nil {
 		return fmt.Errorf("Network %q: %w", name, err)
 	}
-	// All or none: members that are not there now cannot follow.
-	others, err := s.Relay.Whole(ctx)
-	if err != nil {
-		return err
+	// All or none: members that are not there now cannot follow. What is a member's own, or
+	// nothing to the driver, they need not.
+	var others []cluster.Member
+	if v != viewMember && needsDriver(diff.Changed) {
+		if others, err = s.Relay.Whole(ctx); err != nil {
+			return err
+		}
 	}
 	var u undo.Stack
 	u.OnError = func(err error) { s.Log.Error("Could not undo the change of a network", "network", name, "err", err) }
 	defer u.Run()
-	if needsDriver(diff.Changed) && old.here == created {
+	moved := needsDriver(diff.Changed) && old.here == created
+	if moved {
 		if err := d.Update(ctx, s.spec(old), s.spec(n)); err != nil {
 			return fmt.Errorf("Network %q: %w", name, err)
 		}
@@ -357,9 +361,8 @@ func (s *Service) Update(ctx context.Context, project, name string, v view, by *
 		return err
 	}
 	u.Commit()
-	s.note(n.ID, nil)
-	if v == viewMember || !needsDriver(diff.Changed) {
-		return nil
+	if moved {
+		s.note(n.ID, nil) // it runs now, if it did not before
 	}
 	shared, _ := split(d.Keys(old.Config), old.Config)
 	failed := s.Relay.Tell(ctx, others, tellTime, func(cluster.Member) relay.Request {
