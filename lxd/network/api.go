@@ -108,6 +108,7 @@ func (s *Service) get(ctx context.Context, r *rest.Request) (rest.Response, erro
 	for _, i := range others {
 		if i.Name == r.Name() {
 			o := unmanaged(i, used)
+			o.UsedBy = r.Visible(o.UsedBy)
 			return rest.SyncETag(o, etag(o)), nil
 		}
 	}
@@ -205,25 +206,33 @@ func (s *Service) leases(ctx context.Context, r *rest.Request) (rest.Response, e
 	return rest.Sync(out), nil
 }
 
-// leasesFor leaves out the leases of instances that the caller may not see: a network
-// is often shared by projects that are none of each other's business.
+// leasesFor leaves out the leases of instances that are not of the project that was asked
+// about: a network is often shared by projects that are none of each other's business. The
+// gateways are of the network's own. So are IPv6 leases that are nobody's: what a guest
+// calls itself then need not be its MAC address.
 func (s *Service) leasesFor(ctx context.Context, r *rest.Request, n Network, all []api.NetworkLease) ([]api.NetworkLease, error) {
-	if r.Caller().CanSee(n.Project) {
-		return all, nil
-	}
 	rows, err := db.Select[addressRow](ctx, s.DB, stmtAddresses)
 	if err != nil {
 		return nil, err
 	}
-	seen := map[string]bool{}
+	here := r.Project().Name
+	ours, known := map[string]bool{}, map[string]bool{}
 	for _, a := range rows {
-		if r.Caller().CanSee(a.Project) {
-			seen[strings.ToLower(a.Address)] = true
+		mac := strings.ToLower(a.Address)
+		known[mac] = true
+		if a.Project == here {
+			ours[mac] = true
 		}
 	}
 	out := []api.NetworkLease{}
 	for _, l := range all {
-		if l.Type == string(driver.Gateway) || seen[strings.ToLower(l.Hwaddr)] {
+		mac := strings.ToLower(l.Hwaddr)
+		keep := ours[mac]
+		if here == n.Project {
+			stray := strings.Contains(l.Address, ":") && !known[mac] && r.Caller().Admin
+			keep = keep || stray || l.Type == string(driver.Gateway)
+		}
+		if keep {
 			out = append(out, l)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -24,6 +25,7 @@ import (
 	"sett/lxd/network/fake"
 	"sett/lxd/project"
 	"sett/lxd/rest"
+	"sett/shared/api"
 	"sett/shared/errs"
 )
 
@@ -261,8 +263,76 @@ func TestStatusTellsWhatDoesNotRun(t *testing.T) {
 	go func() { f.svc.Start(ctx); close(done) }()
 	<-f.svc.Ready()
 	f.want(t, 200, `"status":"Unavailable"`, "GET", "/1.0/networks/n1", "")
+	f.want(t, 200, "", "PATCH", "/1.0/networks/n1", `{"config":{"user.x":"z"}}`) // starts nothing
+	f.want(t, 200, `"status":"Unavailable"`, "GET", "/1.0/networks/n1", "")
+	f.want(t, 200, "", "PATCH", "/1.0/networks/n1", `{"config":{"ipv4.nat":"true"}}`)
+	f.want(t, 200, `"status":"Created"`, "GET", "/1.0/networks/n1", "")
 	cancel()
 	<-done
+}
+
+// as answers to somebody who has some projects only.
+func (f *fixture) as(projects ...string) *fixture {
+	r := *f
+	r.server = rest.New(rest.Deps{
+		Log:          slog.New(slog.DiscardHandler),
+		Authenticate: func(*http.Request) (auth.Caller, error) { return auth.Caller{Protocol: "tls", Projects: projects}, nil },
+		Project:      project.New(f.db).Chain,
+	}, f.svc.Routes())
+	return &r
+}
+
+func TestNeighboursStayUnknown(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.want(t, 201, "", "POST", "/1.0/networks", n1)
+	ex := func(q db.Stmt) { dbtest.Exec(t, f.db, q) }
+	ex(`INSERT INTO projects (name, description) VALUES ('p1', ''), ('p2', '')`)
+	// c1 is in p1, c2 in p2; each has an address that its own device says, one that its
+	// profile says and one that was picked, and an interface on eth0.
+	for _, n := range []string{"1", "2"} {
+		q := func(s string) { ex(db.Stmt(strings.ReplaceAll(s, "#", n))) }
+		q(`INSERT INTO instances (node_id, name, architecture, project_id) SELECT 1, 'c#', 'x86_64', id FROM projects WHERE name = 'p#'`)
+		q(`INSERT INTO instances_config (instance_id, key, value) VALUES (#, 'volatile.eth0.hwaddr', '00:16:3e:00:0#:01')`)
+		q(`INSERT INTO instances_devices (id, instance_id, name, type) VALUES (#, #, 'eth1', 'nic')`)
+		q(`INSERT INTO instances_devices_config (instance_device_id, key, value) VALUES (#, 'hwaddr', '00:16:3E:00:0#:02'), (#, 'parent', 'eth0'), (#, 'nictype', 'bridged')`)
+		q(`INSERT INTO profiles (id, project_id, name) SELECT 1#, id, 'own' FROM projects WHERE name = 'p#'`)
+		q(`INSERT INTO profiles_devices (id, profile_id, name, type) VALUES (#, 1#, 'eth2', 'nic')`)
+		q(`INSERT INTO profiles_devices_config (profile_device_id, key, value) VALUES (#, 'hwaddr', '00:16:3e:00:0#:03')`)
+		q(`INSERT INTO instances_profiles (instance_id, profile_id, apply_order) VALUES (#, 1#, 0)`)
+		for k, d := range []string{"eth0", "eth1", "eth2"} {
+			l := device.Lease{Project: "p" + n, Instance: "c" + n + d, Device: d, HWAddr: "00:16:3e:00:0" + n + ":0" + strconv.Itoa(k+1), IPv4: "10.1.2." + n + strconv.Itoa(k+1)}
+			if _, err := f.svc.Devices().SetLease(t.Context(), "n1", l); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	stray := device.Lease{Project: "p1", Instance: "gone", Device: "eth0", HWAddr: "00:16:3e:00:09:01", IPv4: "10.1.2.91"}
+	if _, err := f.svc.Devices().SetLease(t.Context(), "n1", stray); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		f             *fixture
+		project, want string
+	}{
+		{f, "p1", "10.1.2.11 10.1.2.12 10.1.2.13"}, {f.as("p1"), "p1", "10.1.2.11 10.1.2.12 10.1.2.13"},
+		{f, "p2", "10.1.2.21 10.1.2.22 10.1.2.23"}, {f, "default", "10.1.2.1"}, {f.as("default"), "default", "10.1.2.1"},
+	} {
+		var reply struct{ Metadata []api.NetworkLease }
+		_, b, _ := c.f.do(t, "GET", "/1.0/networks/n1/leases?project="+c.project, "")
+		if err := json.Unmarshal([]byte(b), &reply); err != nil {
+			t.Fatal(err, b)
+		}
+		var got []string
+		for _, l := range reply.Metadata {
+			got = append(got, l.Address)
+		}
+		if strings.Join(got, " ") != c.want {
+			t.Errorf("in %s: %v, want %s", c.project, got, c.want)
+		}
+	}
+	f.want(t, 200, `"used_by":["/1.0/instances/c1?project=p1","/1.0/instances/c2?project=p2"]`, "GET", "/1.0/networks/eth0", "")
+	f.as("default", "p1").want(t, 200, `"used_by":["/1.0/instances/c1?project=p1"]`, "GET", "/1.0/networks/eth0", "")
 }
 
 func TestMemberKeysAreStoredWithTheMember(t *testing.T) {
@@ -297,6 +367,8 @@ func TestDevicesGetLeases(t *testing.T) {
 	if _, err := v.SetLease(ctx, "n1", other); !errs.Is(err, errs.KindConflict) {
 		t.Errorf("taken: %v", err)
 	}
+	dbtest.Exec(t, f.db, `INSERT INTO instances (node_id, name, architecture, project_id) VALUES (1, 'c1', 'x86_64', 1)`)
+	dbtest.Exec(t, f.db, `INSERT INTO instances_config (instance_id, key, value) VALUES (1, 'volatile.eth0.hwaddr', '00:16:3e:01:02:03')`)
 	_, b, _ := f.do(t, "GET", "/1.0/networks/n1/leases", "")
 	var reply struct{ Metadata []map[string]string }
 	if err := json.Unmarshal([]byte(b), &reply); err != nil || len(reply.Metadata) != 2 || reply.Metadata[1]["location"] != "none" || reply.Metadata[1]["type"] != "static" {

@@ -41,13 +41,29 @@ WHERE nn.network_id IN (SELECT value FROM json_each(?)) ORDER BY n.name`
 SELECT c.value AS value FROM projects_config AS c JOIN projects ON projects.id = c.project_id
 WHERE projects.name = ? AND c.key = 'features.networks'`
 
-	// The hardware addresses of instances, with the projects that those are in.
+	// The hardware addresses of instances, with the projects that those are in: picked ones,
+	// and those that devices of theirs or of their profiles say.
 	stmtAddresses db.Stmt = `
 SELECT projects.name AS project, c.value AS address
 FROM instances_config AS c
 JOIN instances ON instances.id = c.instance_id
 JOIN projects ON projects.id = instances.project_id
-WHERE c.key LIKE 'volatile.%.hwaddr'`
+WHERE c.key LIKE 'volatile.%.hwaddr'
+UNION ALL
+SELECT projects.name, c.value
+FROM instances_devices_config AS c
+JOIN instances_devices AS d ON d.id = c.instance_device_id
+JOIN instances ON instances.id = d.instance_id
+JOIN projects ON projects.id = instances.project_id
+WHERE c.key = 'hwaddr'
+UNION ALL
+SELECT projects.name, c.value
+FROM profiles_devices_config AS c
+JOIN profiles_devices AS d ON d.id = c.profile_device_id
+JOIN instances_profiles AS ip ON ip.profile_id = d.profile_id
+JOIN instances ON instances.id = ip.instance_id
+JOIN projects ON projects.id = instances.project_id
+WHERE c.key = 'hwaddr'`
 
 	stmtCreate db.Stmt = `
 INSERT INTO networks (project_id, name, description, type)
