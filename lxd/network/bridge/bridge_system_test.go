@@ -300,6 +300,88 @@ func TestFailedUpdateBringsPortsBack(t *testing.T) {
 	}
 }
 
+// breakOnce puts a program in the way of another one, whose first run fails.
+func breakOnce(t *testing.T, program string) {
+	t.Helper()
+	real, err := exec.LookPath(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	script := "#!/bin/sh\nif mkdir " + dir + "/failed 2>/dev/null; then echo no such luck >&2; exit 1; fi\nexec " + real + " \"$@\"\n"
+	if err := os.WriteFile(filepath.Join(dir, program), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+}
+
+// TestProgramsThatFailLeaveAllAsItWas is for what is done by programs, when a network is
+// made and when it changes.
+func TestProgramsThatFailLeaveAllAsItWas(t *testing.T) {
+	for _, program := range []string{"nft", "dnsmasq"} {
+		t.Run(program, func(t *testing.T) {
+			ctx := t.Context()
+			d := newDriver(t)
+			port, peer := name(t), name(t)
+			if err := netlink.CreateVeth(netlink.Veth{Host: port, Peer: peer}); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { netlink.Delete(port) })
+			old := start(t, d, map[string]string{"ipv4.address": "10.77.10.1/24", "ipv6.address": "none", "ipv4.nat": "true"})
+			rules := func() string {
+				text, err := nft.List(ctx, family, table, "pstrt."+old.Name)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return text
+			}
+			before := rules()
+
+			breakOnce(t, program)
+			fresh := driver.Spec{Name: name(t), Dir: folder(t), Seed: t.Name(), Config: map[string]string{
+				"ipv4.address": "10.77.11.1/24", "ipv6.address": "none", "bridge.external_interfaces": port}}
+			if err := d.Start(ctx, fresh); err == nil || !strings.Contains(err.Error(), "no such luck") {
+				t.Fatalf("got %v", err)
+			}
+			if netlink.Exists(fresh.Name) {
+				t.Error("the bridge is still there")
+			}
+			if m, err := netlink.Master(port); m != "" || err != nil {
+				t.Errorf("the port is still one, of %q: %v", m, err)
+			}
+			have, err := nft.Chains(ctx, family, table)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, c := range chainNames(fresh.Name) {
+				if have[c] {
+					t.Errorf("chain %s stayed", c)
+				}
+			}
+
+			breakOnce(t, program)
+			next := old
+			next.Config = map[string]string{"ipv4.address": "10.77.12.1/24", "ipv6.address": "none", "bridge.external_interfaces": port}
+			if err := d.Update(ctx, old, next); err == nil || !strings.Contains(err.Error(), "no such luck") {
+				t.Fatalf("got %v", err)
+			}
+			if st, err := d.State(ctx, old); err != nil || len(st.Addresses) != 1 || st.Addresses[0].Address != "10.77.10.1" {
+				t.Errorf("addresses %+v, %v", st.Addresses, err)
+			}
+			if after := rules(); after != before {
+				t.Errorf("the rules are\n%s\nnot\n%s", after, before)
+			}
+			if m, err := netlink.Master(port); m != "" || err != nil {
+				t.Errorf("the port is still one, of %q: %v", m, err)
+			}
+			args, err := os.ReadFile("/proc/" + strconv.Itoa(pid(t, old)) + "/cmdline")
+			if err != nil || !strings.Contains(string(args), "--listen-address=10.77.10.1") {
+				t.Errorf("the server runs as %q, %v", args, err)
+			}
+		})
+	}
+}
+
 // TestAnnouncementsOfGuestsAreNotBelieved: a guest that says it is a router must not
 // become the host's.
 func TestAnnouncementsOfGuestsAreNotBelieved(t *testing.T) {
