@@ -171,7 +171,8 @@ func isTrue(v string) bool { b, err := config.ParseBool(v); return err == nil &&
 func rate(name, doc string) config.Key[int64] {
 	return config.New(name, "rate", 0, "", func(v string) (int64, error) {
 		n, err := units.ParseBitSizeString(v)
-		if err != nil || n < 0 {
+		// The kernel counts in bytes per second.
+		if err != nil || n < 0 || n > 0 && n < 8 {
 			return 0, errs.Invalid("%q is not a rate (such as 100Mbit)", v)
 		}
 		return n, nil

@@ -345,6 +345,44 @@ func TestFailedUpdateLeavesAllAsItWas(t *testing.T) {
 	r.env.Config = old
 }
 
+// TestFilterThatCannotBeWritten has the firewall fail when a nic starts, and when it
+// changes.
+func TestFilterThatCannotBeWritten(t *testing.T) {
+	br := bridge(t)
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "nft"), []byte("#!/bin/sh\necho no such luck >&2\nexit 1\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	old := device.Config{"type": "nic", "nictype": "bridged", "parent": br, "limits.max": "10Mbit", "ipv4.routes": "10.204.1.0/24"}
+	r := newRig(device.Services{}, maps.Clone(old))
+	r.start(t, r.device(t))
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	r.env.Config = device.Config{"type": "nic", "nictype": "bridged", "parent": br, "limits.max": "5Mbit", "ipv4.routes": "10.204.2.0/24", "security.mac_filtering": "true"}
+	err := r.device(t).Update(t.Context(), old, []string{"limits.max", "ipv4.routes", "security.mac_filtering"})
+	if err == nil || !strings.Contains(err.Error(), "no such luck") {
+		t.Errorf("got %v", err)
+	}
+	if rate := rateOf(t, r.vol["host_name"]); rate != 10e6 || !routed(t, "10.204.1.0/24") || routed(t, "10.204.2.0/24") {
+		t.Errorf("the limit is %d, or the routes are others", rate)
+	}
+	r.env.Config = old
+	second := newRig(device.Services{}, device.Config{"nictype": "bridged", "parent": br, "limits.max": "10Mbit", "security.mac_filtering": "true"})
+	var u undo.Stack
+	if _, err := second.device(t).Start(t.Context(), &u); err == nil || !strings.Contains(err.Error(), "no such luck") {
+		t.Errorf("got %v", err)
+	}
+	if err := os.Remove(filepath.Join(dir, "nft")); err != nil { // it works again
+		t.Fatal(err)
+	}
+	if err := u.Revert(); err != nil {
+		t.Error(err)
+	}
+	host := second.vol["host_name"]
+	if netlink.Exists(host) || netlink.Exists("ifb"+host[4:]) {
+		t.Error("the pair or its helper stayed")
+	}
+}
+
 // TestRouteOfAnotherInstanceStays starts a second one with the same route, and again.
 func TestRouteOfAnotherInstanceStays(t *testing.T) {
 	t.Parallel()

@@ -90,7 +90,7 @@ func TestValidation(t *testing.T) {
 		{"nictype=bridged parent=unmanaged0 security.ipv4_filtering=true", 400, "security.ipv4_filtering"},
 		{"nictype=bridged parent=unmanaged0 ipv4.address=10.0.0.1", 400, "managed"},
 		{"network=br0 hwaddr=01:00:00:00:00:01", 400, "hwaddr"}, {"network=br0 name=way-too-long-a-name", 400, "name"},
-		{"network=br0 limits.max=fast", 400, "limits.max"}, {"network=br0 foo=bar", 400, "foo"},
+		{"network=br0 limits.max=fast", 400, "limits.max"}, {"network=br0 limits.egress=7bit", 400, "limits.egress"}, {"network=br0 limits.egress=0", 0, ""}, {"network=br0 foo=bar", 400, "foo"},
 		{"nictype=p2p parent=br0", 400, "parent"}, {"nictype=p2p ipv4.address=10.0.0.1", 400, "ipv4.address"},
 	} {
 		conf := device.Config{"type": "nic"}
