@@ -228,6 +228,82 @@ func TestWhatFailsLeavesNothing(t *testing.T) {
 	f.want(t, 200, `"name":"n1"`, "GET", "/1.0/networks/n1", "")
 }
 
+// TestWhatCannotBeStoredIsTakenBack has the database refuse the last step of each change.
+func TestWhatCannotBeStoredIsTakenBack(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	refuse := func(on db.Stmt, do func()) {
+		dbtest.Exec(t, f.db, `CREATE TRIGGER refuse BEFORE `+on+` BEGIN SELECT RAISE(ABORT, 'the disk is full'); END`)
+		do()
+		dbtest.Exec(t, f.db, `DROP TRIGGER refuse`)
+	}
+	for _, on := range []db.Stmt{"INSERT ON networks", "INSERT ON networks_config", "UPDATE ON networks_nodes", "UPDATE ON networks"} {
+		refuse(on, func() { f.want(t, 500, "", "POST", "/1.0/networks", n1) })
+		if _, err := f.svc.Load(t.Context(), "default", "n1"); !errs.Is(err, errs.KindNotFound) {
+			t.Errorf("%s: a row stayed: %v", on, err)
+		}
+		if _, ok := f.driver.Running("n1"); ok {
+			t.Errorf("%s: it runs", on)
+		}
+	}
+	f.want(t, 201, "", "POST", "/1.0/networks", n1)
+	asBefore := func(what db.Stmt) {
+		t.Helper()
+		f.want(t, 200, `{"config":{"ipv4.address":"10.1.2.1/24","ipv6.address":"none","user.x":"y"},"description":"d","name":"n1"`, "GET", "/1.0/networks/n1", "")
+		if s, ok := f.driver.Running("n1"); !ok || len(s.Config) != 3 || s.Config["ipv4.address"] != "10.1.2.1/24" {
+			t.Errorf("%s: %v runs", what, s.Config)
+		}
+		if s, ok := f.driver.Running("n2"); ok {
+			t.Errorf("%s: %v runs", what, s)
+		}
+	}
+	for _, on := range []db.Stmt{"UPDATE ON networks", "DELETE ON networks_config", "INSERT ON networks_config"} {
+		refuse(on, func() {
+			f.want(t, 500, "", "PUT", "/1.0/networks/n1", `{"description":"e","config":{"ipv4.address":"10.1.3.1/24","ipv4.nat":"true"}}`)
+		})
+		asBefore(on)
+	}
+	refuse("UPDATE OF name ON networks", func() { f.want(t, 500, "", "POST", "/1.0/networks/n1", `{"name":"n2"}`) })
+	asBefore("a new name")
+	refuse("DELETE ON networks", func() { f.want(t, 500, "", "DELETE", "/1.0/networks/n1", "") })
+	asBefore("a delete")
+	f.driver.Fail("Start", errors.New("no"))
+	refuse("DELETE ON networks", func() { f.want(t, 500, "", "DELETE", "/1.0/networks/n1", "") })
+	f.want(t, 200, `"status":"Unavailable"`, "GET", "/1.0/networks/n1", "") // known, and to be deleted once more
+	f.want(t, 200, "", "DELETE", "/1.0/networks/n1", "")
+}
+
+// late has something happen while a network is taken off the host.
+type late struct {
+	*fake.Driver
+	meanwhile func()
+}
+
+func (d late) Delete(ctx context.Context, s driver.Spec) error {
+	d.meanwhile()
+	return d.Driver.Delete(ctx, s)
+}
+
+func TestUserThatComesDuringTheDeleteKeepsTheNetwork(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.want(t, 201, "", "POST", "/1.0/networks", n1)
+	s := network.New(network.Deps{DB: f.db, Bus: event.NewBus(""), Locks: lock.New(), Host: host{f.driver}, Log: slog.New(slog.DiscardHandler), Dir: t.TempDir(), Seed: "seed",
+		Drivers: []driver.Driver{late{f.driver, func() {
+			dbtest.Exec(t, f.db, `INSERT INTO profiles_devices (profile_id, name, type) VALUES (1, 'eth0', 'nic')`)
+			dbtest.Exec(t, f.db, `INSERT INTO profiles_devices_config (profile_device_id, key, value) SELECT id, 'network', 'n1' FROM profiles_devices`)
+		}}}})
+	if err := s.Delete(t.Context(), "default", "n1", nil); !errs.Is(err, errs.KindInvalid) || !strings.Contains(err.Error(), "in use") {
+		t.Errorf("got %v", err)
+	}
+	if n, err := s.Load(t.Context(), "default", "n1"); err != nil || s.Status(n) != "Created" {
+		t.Errorf("%+v, %v", n, err)
+	}
+	if _, ok := f.driver.Running("n1"); !ok {
+		t.Error("it does not run")
+	}
+}
+
 func TestDaemonStartsWhatIsWholeAndRemovesTheRest(t *testing.T) {
 	t.Parallel()
 	f := setup(t)

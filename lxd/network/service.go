@@ -399,7 +399,8 @@ func (s *Service) Rename(ctx context.Context, project, name, to string, by *even
 		return err
 	}
 	defer unlock()
-	old, d, err := s.unused(ctx, project, name, "Network is currently in use")
+	const inUse = "Network is currently in use"
+	old, d, err := s.unused(ctx, project, name, inUse)
 	if err != nil {
 		return err
 	}
@@ -428,6 +429,10 @@ func (s *Service) Rename(ctx context.Context, project, name, to string, by *even
 		return fmt.Errorf("Network %q: %w", to, err)
 	}
 	err = s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
+		// An instance that was made meanwhile has found the network under its old name.
+		if err := free(ctx, tx, old, inUse); err != nil {
+			return err
+		}
 		if err := db.ExecOne(ctx, tx, stmtRename, to, n.ID); err != nil {
 			return err
 		}
@@ -463,7 +468,8 @@ func (s *Service) Delete(ctx context.Context, project, name string, by *event.Re
 		return err
 	}
 	defer unlock()
-	n, d, err := s.unused(ctx, project, name, "The network is currently in use")
+	const inUse = "The network is currently in use"
+	n, d, err := s.unused(ctx, project, name, inUse)
 	if err != nil {
 		return err
 	}
@@ -477,7 +483,18 @@ func (s *Service) Delete(ctx context.Context, project, name string, by *event.Re
 			return fmt.Errorf("Network %q: %w", name, err)
 		}
 	}
-	if err := s.forget(ctx, n); err != nil {
+	err = s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
+		// An instance that was made meanwhile has found the network there.
+		if err := free(ctx, tx, n, inUse); err != nil {
+			return err
+		}
+		_, err := db.Exec(ctx, tx, stmtDelete, n.ID)
+		return err
+	})
+	if err != nil {
+		if n.here == created {
+			s.note(n.ID, d.Start(context.WithoutCancel(ctx), s.spec(n)))
+		}
 		return err
 	}
 	s.note(n.ID, nil)
@@ -490,13 +507,18 @@ func (s *Service) unused(ctx context.Context, project, name, refusal string) (Ne
 	if err != nil {
 		return n, nil, fmt.Errorf("Failed loading network: %w", err)
 	}
-	used, err := loadUsers(ctx, s.DB)
-	if err != nil {
+	if err := free(ctx, s.DB, n, refusal); err != nil {
 		return n, nil, err
-	}
-	if len(used.of(project, name)) > 0 {
-		return n, nil, errs.Invalid("%s", refusal)
 	}
 	d, err := s.driver(n.Type)
 	return n, d, err
+}
+
+// free refuses what cannot be done to a network that has users.
+func free(ctx context.Context, q db.Querier, n Network, refusal string) error {
+	used, err := loadUsers(ctx, q)
+	if err == nil && len(used.of(n.Project, n.Name)) > 0 {
+		err = errs.Invalid("%s", refusal)
+	}
+	return err
 }
