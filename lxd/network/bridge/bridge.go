@@ -224,7 +224,14 @@ func (d *Driver) Stop(ctx context.Context, s driver.Spec) error {
 // Update lets go of ports that are not wanted any more, and starts with the new
 // configuration. When that fails the old one comes back.
 func (d *Driver) Update(ctx context.Context, old, new driver.Spec) error {
-	err := letGo(old, list(keyExternal.Get(new.Config)))
+	hosts, err := known(new)
+	if err == nil {
+		err = driver.CheckGateways(new, hosts)
+	}
+	if err != nil {
+		return err
+	}
+	err = letGo(old, list(keyExternal.Get(new.Config)))
 	if err == nil {
 		err = d.Start(ctx, new)
 	}

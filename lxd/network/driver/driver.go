@@ -81,7 +81,8 @@ type Driver interface {
 	// Stop takes the network off the host. It may run twice. Files stay.
 	Stop(ctx context.Context, s Spec) error
 
-	// Update moves a running network from one Spec to another of the same name.
+	// Update moves a running network from one Spec to another of the same name. An
+	// address of its own that a host has is a conflict.
 	Update(ctx context.Context, old, new Spec) error
 
 	// Delete is Stop, and Dir is gone too. It may run twice.

@@ -48,6 +48,18 @@ func Gateways(s Spec) []Lease {
 	return out
 }
 
+// CheckGateways refuses addresses of the network itself that one of its hosts has.
+func CheckGateways(s Spec, hosts []Host) error {
+	for _, g := range Gateways(s) {
+		for _, h := range hosts {
+			if h.IPv4 == g.Address || h.IPv6 == g.Address {
+				return errs.Conflict("Address %s belongs to %q; network %q needs another one", g.Address, h.Owner, s.Name)
+			}
+		}
+	}
+	return nil
+}
+
 // StaticLeases are the leases of hosts with fixed addresses, by owner.
 func StaticLeases(hosts []Host) []Lease {
 	slices.SortFunc(hosts, func(a, b Host) int { return strings.Compare(a.Owner, b.Owner) })

@@ -135,6 +135,9 @@ func (d *Driver) Stop(ctx context.Context, s driver.Spec) error {
 func (d *Driver) Update(ctx context.Context, old, new driver.Spec) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if err := driver.CheckGateways(new, slices.Collect(maps.Values(d.hosts[new.Name]))); err != nil {
+		return err
+	}
 	if err := d.step(ctx, "Update", new.Name); err != nil {
 		return err
 	}

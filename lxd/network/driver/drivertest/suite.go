@@ -162,6 +162,11 @@ func (sub Subject) hosts(t *testing.T) {
 	if _, err := d.SetHost(ctx, s, other); !errs.Is(err, errs.KindConflict) {
 		t.Errorf("a taken address: %v", err)
 	}
+	next := s
+	next.Config = map[string]string{"ipv4.address": netip.PrefixFrom(addr, 24).String(), "ipv6.address": "none"}
+	if err := d.Update(ctx, s, next); !errs.Is(err, errs.KindConflict) {
+		t.Errorf("the network with the address of a host: %v", err)
+	}
 	same := driver.Host{Owner: "p_c1.eth0", Hostname: "C1", HWAddr: "00:16:3e:01:02:04"}
 	if _, err := d.SetHost(ctx, s, same); !errs.Is(err, errs.KindConflict) {
 		t.Errorf("a taken name: %v", err)
