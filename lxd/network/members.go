@@ -325,7 +325,9 @@ func (s *Service) makePart(ctx context.Context, project, name string) error {
 		})
 		u.Push(func() error { return d.Delete(back, s.spec(n)) })
 	}
-	if err := d.Start(ctx, s.spec(n)); err != nil {
+	spec := s.spec(n)
+	spec.New = n.here == pending
+	if err := d.Start(ctx, spec); err != nil {
 		return fmt.Errorf("Network %q: %w", name, err)
 	}
 	if err := s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error { return s.setHere(ctx, tx, n.ID, created) }); err != nil {

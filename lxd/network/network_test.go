@@ -105,6 +105,9 @@ func TestLifeOfANetwork(t *testing.T) {
 	f.want(t, 200, `["/1.0/networks/n1","/1.0/networks/lo","/1.0/networks/eth0"]`, "GET", "/1.0/networks", "")
 	f.want(t, 200, `{"config":{},"description":"","name":"eth0","type":"physical","used_by":null,"managed":false,"status":"","locations":null}]`, "GET", "/1.0/networks?recursion=1", "")
 	f.want(t, 200, `"addresses":[{"family":"inet","address":"10.1.2.1","netmask":"24","scope":"global"}]`, "GET", "/1.0/networks/n1/state", "")
+	if s, _ := f.driver.Running("n1"); !s.New {
+		t.Error("it was not started as a new one")
+	}
 	f.want(t, 200, `"mtu":1500,"state":"up"`, "GET", "/1.0/networks/eth0/state", "")
 	f.want(t, 200, `[{"hostname":"n1.gw","hwaddr":"","address":"10.1.2.1","type":"gateway","location":""}]`, "GET", "/1.0/networks/n1/leases", "")
 
@@ -319,8 +322,8 @@ func TestDaemonStartsWhatIsWholeAndRemovesTheRest(t *testing.T) {
 	case <-time.After(10 * time.Second):
 		t.Fatal("never ready")
 	}
-	if _, ok := f.driver.Running("n1"); !ok {
-		t.Error("n1 does not run")
+	if s, ok := f.driver.Running("n1"); !ok || s.New {
+		t.Errorf("n1 runs %v, as a new one %v", ok, s.New)
 	}
 	if _, err := s.Load(ctx, "default", "half"); !errs.Is(err, errs.KindNotFound) {
 		t.Errorf("half: %v", err)

@@ -229,7 +229,9 @@ func (s *Service) Create(ctx context.Context, n Network, by *event.Requestor) er
 	}
 	// Pushed before the start: what a driver leaves when it fails goes too.
 	u.Push(func() error { return d.Delete(context.WithoutCancel(ctx), s.spec(n)) })
-	if err := d.Start(ctx, s.spec(n)); err != nil {
+	spec := s.spec(n)
+	spec.New = true
+	if err := d.Start(ctx, spec); err != nil {
 		return fmt.Errorf("Network %q: %w", n.Name, err)
 	}
 	err = s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {

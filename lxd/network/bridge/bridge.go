@@ -116,7 +116,7 @@ func (d *Driver) Start(ctx context.Context, s driver.Spec) error {
 	if err := setLink(s, mac, mtu); err != nil {
 		return err
 	}
-	if err := ports(s, &u); err != nil {
+	if err := d.ports(s, &u); err != nil {
 		return err
 	}
 	// The firewall stands before the first packet is routed.
@@ -224,6 +224,9 @@ func (d *Driver) Stop(ctx context.Context, s driver.Spec) error {
 // Update lets go of ports that are not wanted any more, and starts with the new
 // configuration. When that fails the old one comes back.
 func (d *Driver) Update(ctx context.Context, old, new driver.Spec) error {
+	if err := present(old, new); err != nil {
+		return err
+	}
 	hosts, err := known(new)
 	if err == nil {
 		err = driver.CheckGateways(new, hosts)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/rand"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -154,7 +155,7 @@ func TestStaleNumberIsNotBelieved(t *testing.T) {
 func TestFailedStartLeavesNothing(t *testing.T) {
 	t.Parallel()
 	d := newDriver(t)
-	s := driver.Spec{Name: name(t), Dir: folder(t), Seed: t.Name(), Config: map[string]string{
+	s := driver.Spec{Name: name(t), Dir: folder(t), Seed: t.Name(), New: true, Config: map[string]string{
 		"ipv4.address": "10.9.8.1/24", "ipv6.address": "none", "bridge.external_interfaces": "nosuchnic0"}}
 	if err := d.Start(t.Context(), s); !errs.Is(err, errs.KindNotFound) {
 		t.Fatalf("got %v", err)
@@ -257,6 +258,34 @@ func TestExternalInterfacesComeAndGo(t *testing.T) {
 	}
 	if m, _ := netlink.Master(a); m != "" {
 		t.Errorf("%s is still a port of %q", a, m)
+	}
+}
+
+func TestPortThatWasPulledKeepsNothingElse(t *testing.T) {
+	t.Parallel()
+	d := newDriver(t)
+	a, b := name(t), name(t)
+	if err := netlink.CreateVeth(netlink.Veth{Host: a, Peer: b}); err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, d, map[string]string{"ipv6.address": "none", "bridge.external_interfaces": a})
+	if err := d.Stop(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	if err := netlink.Delete(a); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Start(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	next := s
+	next.Config = maps.Clone(s.Config)
+	next.Config["bridge.mtu"] = "1400"
+	if err := d.Update(t.Context(), s, next); err != nil {
+		t.Error(err)
+	}
+	if st, err := d.State(t.Context(), s); err != nil || st.MTU != 1400 {
+		t.Errorf("%+v, %v", st, err)
 	}
 }
 

@@ -39,10 +39,15 @@ func setLink(s driver.Spec, mac net.HardwareAddr, mtu int) error {
 	return netlink.SetUp(s.Name)
 }
 
-// ports attaches the host's interfaces that the network is to have.
-func ports(s driver.Spec, u *undo.Stack) error {
+// ports attaches the host's interfaces that the network is to have. A card that was pulled
+// since must not keep the guests of the network from theirs.
+func (d *Driver) ports(s driver.Spec, u *undo.Stack) error {
 	for _, p := range list(keyExternal.Get(s.Config)) {
 		st, err := netlink.Master(p)
+		if errs.Is(err, errs.KindNotFound) && !s.New {
+			d.log.Warn("A network does without an interface that is not there", "network", s.Name, "interface", p)
+			continue
+		}
 		if err != nil {
 			return err
 		}
@@ -66,6 +71,17 @@ func ports(s driver.Spec, u *undo.Stack) error {
 		u.Push(func() error { return netlink.Detach(p) })
 		if err := netlink.SetUp(p); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// present refuses ports that a network had not before and that are not there.
+func present(old, new driver.Spec) error {
+	had := list(keyExternal.Get(old.Config))
+	for _, p := range list(keyExternal.Get(new.Config)) {
+		if !slices.Contains(had, p) && !netlink.Exists(p) {
+			return errs.NotFound("Network interface %q not found", p)
 		}
 	}
 	return nil

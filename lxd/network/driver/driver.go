@@ -16,8 +16,9 @@ type Spec struct {
 	// Seed is the same for every start of this network and differs between networks
 	// and daemons. Addresses that must not change are derived from it.
 	Seed string
-	// New says that the network is about to be made: what is left out gets a value. In
-	// one that exists, what has been taken out stays out.
+	// New says that the network is about to be made: Fill gives a value to what is left
+	// out, and Start refuses what is not there. In one that exists, what has been taken out
+	// stays out, and Start does without what the host has lost since.
 	New bool
 }
 
