@@ -246,7 +246,7 @@ func fixture(t *testing.T, s *clienttest.Server) {
 	object(s, "/1.0/profiles", map[string]any{"default": prof, "big": big}, []api.Profile{prof, big})
 	s.Fail("GET /1.0/profiles/nope", 404, "Profile not found")
 
-	br0 := api.Network{Name: "br0", Type: "bridge", Managed: true, Status: "Created", Locations: []string{"none"}, UsedBy: []string{"/1.0/profiles/default"},
+	br0 := api.Network{Name: "br0", Type: "bridge", Managed: true, Status: "Created", Locations: []string{"none"}, UsedBy: []string{"/1.0/profiles/default", "/1.0/instances/c1"},
 		NetworkPut: api.NetworkPut{Config: map[string]string{"ipv4.address": "10.0.0.1/24", "ipv6.address": "none"}}}
 	eth0 := api.Network{Name: "eth0", Type: "physical", NetworkPut: api.NetworkPut{Config: map[string]string{}}}
 	lo := api.Network{Name: "lo", Type: "loopback"}
@@ -258,7 +258,7 @@ func fixture(t *testing.T, s *clienttest.Server) {
 		Counters:  api.NetworkStateCounters{BytesReceived: 1500, PacketsReceived: 2}, Bridge: &api.NetworkStateBridge{ID: "8000.00163e000002", ForwardDelay: 1500}})
 
 	pool := api.StoragePool{Name: "default", Driver: "dir", Status: "Created", Locations: []string{"none"},
-		UsedBy:         []string{"/1.0/instances/c1", "/1.0/profiles/default", "/1.0/storage-pools/default/volumes/custom/v1?project=p1"},
+		UsedBy:         []string{"/1.0/profiles/default", "/1.0/instances/c1", "/1.0/storage-pools/default/volumes/custom/v1?project=p1"},
 		StoragePoolPut: api.StoragePoolPut{Config: map[string]string{"source": "/var/lib/lxd/storage-pools/default"}}}
 	object(s, "/1.0/storage-pools", map[string]any{"default": pool}, []api.StoragePool{pool})
 	s.Sync("GET /1.0/storage-pools/default/resources", api.ResourcesStoragePool{Space: api.ResourcesStoragePoolSpace{Used: 1 << 30, Total: 10 << 30}})

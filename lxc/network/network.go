@@ -1,6 +1,7 @@
 package network
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -143,6 +144,7 @@ func (n network) show() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		slices.Sort(o.UsedBy)
 		return n.ShowYAML(o)
 	})
 	cli.Target(cmd)

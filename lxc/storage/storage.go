@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -130,6 +131,7 @@ func (s storage) show() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		slices.Sort(o.UsedBy)
 		return s.ShowYAML(o)
 	})
 	cmd.Flags().BoolVar(&resources, "resources", false, i18n.G("Show the resources available to the storage pool"))
