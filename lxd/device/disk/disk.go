@@ -121,7 +121,8 @@ func (d *disk) inside() string { return path.Clean(strings.TrimPrefix(target.Get
 // engine binds the source, in the instance's own mount namespace.
 func (d *disk) Start(context.Context, *undo.Stack) (device.Plug, error) {
 	c := d.env.Config
-	// The path is resolved once, here; what is mounted is what was looked at.
+	// Links are followed here, and once more when it is mounted: a source is the word of an
+	// administrator. What lies where a guest can write must not be one.
 	from, err := filepath.EvalSymlinks(source.Get(c))
 	if errors.Is(err, fs.ErrNotExist) {
 		if !required.Get(c) || optional.Get(c) {
@@ -136,10 +137,9 @@ func (d *disk) Start(context.Context, *undo.Stack) (device.Plug, error) {
 	if err != nil {
 		return device.Plug{}, err
 	}
-	m := container.Mount{Source: from, Target: d.inside(), FSType: "none", Create: container.CreateDir,
-		Idmapped: shift.Get(c) && !d.env.Instance.IDMap.Empty()}
-	if !fi.IsDir() {
-		m.Create = container.CreateFile
+	m := container.Mount{Source: from, Target: d.inside(), FSType: "none", Idmapped: shift.Get(c) && !d.env.Instance.IDMap.Empty()}
+	if m.Create, err = point(fi); err != nil {
+		return device.Plug{}, err
 	}
 	if recursive.Get(c) {
 		m.Options = append(m.Options, "rbind")
@@ -153,6 +153,18 @@ func (d *disk) Start(context.Context, *undo.Stack) (device.Plug, error) {
 		m.Options = append(m.Options, propagation.Get(c))
 	}
 	return device.Plug{Mounts: []container.Mount{m}}, nil
+}
+
+// point says what a source of this kind is mounted on. LXD mounts what is on a block
+// device; the node itself would be of no use inside.
+func point(fi fs.FileInfo) (container.Create, error) {
+	switch {
+	case fi.IsDir():
+		return container.CreateDir, nil
+	case fi.Mode()&(fs.ModeDevice|fs.ModeCharDevice) == fs.ModeDevice:
+		return 0, errs.NotImplemented("%q is a block device; to mount what is on one is not implemented", fi.Name())
+	}
+	return container.CreateFile, nil
 }
 
 // Stop implements device.Device.
