@@ -212,11 +212,11 @@ func (d *Driver) RemoveHost(ctx context.Context, s driver.Spec, owner string) er
 	if err != nil {
 		return err
 	}
-	h := cached[owner]
-	delete(cached, owner)
 	if err := dnsmasq.RemoveHost(s.Dir, owner); err != nil {
 		return err
 	}
+	h := cached[owner]
+	delete(cached, owner)
 	d.release(ctx, s, h.HWAddr)
 	d.servers.ReloadSoon(s.Dir)
 	return nil
