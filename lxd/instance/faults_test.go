@@ -259,6 +259,23 @@ func TestFailedUpdateBringsDevicesBack(t *testing.T) {
 	}
 }
 
+func TestDevicesWhoseNamesBeginAlikeAreApart(t *testing.T) {
+	t.Parallel()
+	for _, run := range []bool{false, true} {
+		w := setup(t)
+		w.ok(w.create("c1", func(r *api.InstancesPost) { r.Devices = map[string]map[string]string{"a": nic(), "a.5": nic()} }))
+		if run {
+			w.ok(w.start("c1"))
+		}
+		before := w.load("c1").Config["volatile.a.5.hwaddr"]
+		w.ok(w.change("c1", map[string]map[string]string{"a.5": nic()}))
+		after := w.load("c1").Config
+		if after["volatile.a.5.hwaddr"] != before || before == "" || after["volatile.a.hwaddr"] != "" {
+			t.Errorf("running %v: the address was %q, and %v is left", run, before, after)
+		}
+	}
+}
+
 // TestGoneDevicesCanBeRemoved: a guest may unmount what was mounted for it, and a
 // daemon may have died between the unplug and the database.
 func TestGoneDevicesCanBeRemoved(t *testing.T) {

@@ -358,7 +358,7 @@ func (s *Service) newDevice(i *Instance, name string, c map[string]string, pid i
 	prefix := volatilePrefix + name + "."
 	vol := map[string]string{}
 	for key, v := range i.Config {
-		if rest, ok := strings.CutPrefix(key, prefix); ok {
+		if rest, ok := ofDevice(key, name); ok {
 			vol[rest] = v
 		}
 	}

@@ -142,7 +142,7 @@ func forgetRemoved(old, new *Instance) {
 		if _, ok := have[d]; ok {
 			continue
 		}
-		maps.DeleteFunc(new.Config, func(k, _ string) bool { return strings.HasPrefix(k, volatilePrefix+d+".") })
+		maps.DeleteFunc(new.Config, func(k, _ string) bool { _, own := ofDevice(k, d); return own })
 	}
 	new.expandedConfig = nil
 }
@@ -391,11 +391,18 @@ func (l *live) has(device string) bool {
 	return slices.ContainsFunc(l.devs, func(d startedDevice) bool { return d.name == device })
 }
 
+// ofDevice returns what a volatile key of a device tells of it. A device "eth0.5" has
+// nothing to do with "eth0", though its keys begin alike.
+func ofDevice(key, device string) (string, bool) {
+	rest, ok := strings.CutPrefix(key, volatilePrefix+device+".")
+	return rest, ok && (!strings.Contains(rest, ".") || strings.HasPrefix(rest, "last_state."))
+}
+
 // remembered are the volatile keys of a device.
 func remembered(i *Instance, device string) map[string]string {
 	out := map[string]string{}
 	for k, v := range i.Config {
-		if strings.HasPrefix(k, volatilePrefix+device+".") {
+		if _, own := ofDevice(k, device); own {
 			out[k] = v
 		}
 	}
