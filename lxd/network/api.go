@@ -101,11 +101,14 @@ func (s *Service) get(ctx context.Context, r *rest.Request) (rest.Response, erro
 	if !errs.Is(err, errs.KindNotFound) {
 		return nil, err
 	}
-	others, oerr := s.others(ctx, r.Effective(), nil)
-	if oerr != nil {
-		return nil, oerr
+	if r.Effective() != entity.DefaultProject {
+		return nil, err
 	}
-	for _, i := range others {
+	all, herr := s.Host.Interfaces(ctx)
+	if herr != nil {
+		return nil, herr
+	}
+	for _, i := range all {
 		if i.Name == r.Name() {
 			o := unmanaged(i, used)
 			o.UsedBy = r.Visible(o.UsedBy)

@@ -104,6 +104,7 @@ func TestLifeOfANetwork(t *testing.T) {
 		"GET", "/1.0/networks/n1", "")
 	f.want(t, 200, `["/1.0/networks/n1","/1.0/networks/lo","/1.0/networks/eth0"]`, "GET", "/1.0/networks", "")
 	f.want(t, 200, `{"config":{},"description":"","name":"eth0","type":"physical","used_by":null,"managed":false,"status":"","locations":null}]`, "GET", "/1.0/networks?recursion=1", "")
+	f.want(t, 200, `"name":"veth0","type":"unknown"`, "GET", "/1.0/networks/veth0", "") // not listed, and there
 	f.want(t, 200, `"addresses":[{"family":"inet","address":"10.1.2.1","netmask":"24","scope":"global"}]`, "GET", "/1.0/networks/n1/state", "")
 	if s, _ := f.driver.Running("n1"); !s.New {
 		t.Error("it was not started as a new one")
