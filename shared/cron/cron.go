@@ -72,7 +72,7 @@ func (f field) parse(s string) (uint64, error) {
 		n := 1
 		if stepped {
 			var err error
-			if n, err = strconv.Atoi(step); err != nil || n < 1 {
+			if n, err = strconv.Atoi(step); err != nil || n < 1 || n > f.max {
 				return 0, fmt.Errorf("%q is no step of the %s", step, f.name)
 			}
 		}

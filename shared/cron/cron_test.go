@@ -55,17 +55,19 @@ func TestNext(t *testing.T) {
 func TestBadSchedulesAreNamed(t *testing.T) {
 	t.Parallel()
 	for spec, want := range map[string]string{
-		"* * * *":     "4 fields",
-		"60 * * * *":  `"60" is no minute`,
-		"* 24 * * *":  `"24" is no hour`,
-		"* * 0 * *":   "day of the month",
-		"* * * foo *": `"foo" is no month`,
-		"* * * * 8":   "day of the week",
-		"9-5 * * * *": "range",
-		"*/0 * * * *": "step",
-		"a/b * * * *": "step",
-		"@often":      "1 fields",
-		"":            "0 fields",
+		"* * * *":                       "4 fields",
+		"60 * * * *":                    `"60" is no minute`,
+		"* 24 * * *":                    `"24" is no hour`,
+		"* * 0 * *":                     "day of the month",
+		"* * * foo *":                   `"foo" is no month`,
+		"* * * * 8":                     "day of the week",
+		"9-5 * * * *":                   "range",
+		"*/0 * * * *":                   "step",
+		"*/60 * * * *":                  "step",
+		"1/9223372036854775807 * * * *": "step",
+		"a/b * * * *":                   "step",
+		"@often":                        "1 fields",
+		"":                              "0 fields",
 	} {
 		if _, err := Parse(spec); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v", spec, err)
