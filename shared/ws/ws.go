@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"time"
 
 	"github.com/gorilla/websocket"
 )
@@ -167,10 +168,11 @@ func (c *collector) take(r io.Reader) error {
 	}
 }
 
-// Close says goodbye and closes the connection.
+// goodbye is how long Close waits for a peer that reads nothing any more.
+const goodbye = time.Second
+
+// Close says goodbye and closes the connection. A Send that goes on ends by it.
 func (c *Conn) Close() error {
-	c.mu.Lock()
-	_ = c.WriteMessage(websocket.CloseMessage, websocket.FormatCloseMessage(websocket.CloseNormalClosure, ""))
-	c.mu.Unlock()
+	_ = c.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(websocket.CloseNormalClosure, ""), time.Now().Add(goodbye))
 	return c.Conn.Close()
 }

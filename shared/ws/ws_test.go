@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/gorilla/websocket"
 )
@@ -90,6 +91,26 @@ func TestGoodbyeIsNoError(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestCloseEndsASendThatNobodyReads(t *testing.T) {
+	t.Parallel()
+	client, _ := pair(t)
+	sent := make(chan error, 1)
+	go func() { sent <- client.Send(endless{}) }()
+	stuck := time.NewTimer(200 * time.Millisecond) // the buffers of both sides are full by then
+	defer stuck.Stop()
+	<-stuck.C
+	if err := client.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-sent; err == nil {
+		t.Error("all was sent")
+	}
+}
+
+type endless struct{}
+
+func (endless) Read(b []byte) (int, error) { return len(b), nil }
 
 func TestVanishedPeerIsAnError(t *testing.T) {
 	t.Parallel()
