@@ -48,7 +48,7 @@ type Request struct {
 	caller  auth.Caller
 	project Project
 	ref     entity.Ref
-	read    []byte // the body, once ReadBody has it
+	read    []byte // the JSON body, once it has been read
 	id      string
 	relayed bool
 }
@@ -215,13 +215,14 @@ func DecodeFields[T any](r *Request) (T, map[string]json.RawMessage, error) {
 // client must not hold that up. It can be sent on to another member still.
 func (r *Request) ReadBody() error {
 	b, err := r.body()
-	r.read = b
 	if err == nil {
 		r.http.Body = io.NopCloser(bytes.NewReader(b))
 	}
 	return err
 }
 
+// body reads the JSON body once and keeps it: what decodes it may run again, with the
+// transaction that it is part of.
 func (r *Request) body() ([]byte, error) {
 	if r.read != nil {
 		return r.read, nil
@@ -239,6 +240,7 @@ func (r *Request) body() ([]byte, error) {
 	case len(bytes.TrimSpace(b)) == 0:
 		return nil, errs.Invalid("The request needs a JSON body")
 	}
+	r.read = b
 	return b, nil
 }
 
