@@ -2,7 +2,7 @@ package server
 
 import (
 	"context"
-	"fmt"
+	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -70,6 +70,9 @@ func (s *Service) handlePatch(ctx context.Context, r *rest.Request) (rest.Respon
 }
 
 func (s *Service) update(ctx context.Context, r *rest.Request, merge bool) (rest.Response, error) {
+	if err := r.ReadBody(); err != nil {
+		return nil, err
+	}
 	s.change.Lock()
 	defer s.change.Unlock()
 	s.Forget() // a change begins from what is stored, not from what is remembered
@@ -100,9 +103,11 @@ func (s *Service) update(ctx context.Context, r *rest.Request, merge bool) (rest
 				c[k] = old[k]
 				continue
 			}
-			c[k] = fmt.Sprint(v)
+			c[k] = strconv.FormatBool(v)
+		case float64:
+			c[k] = strconv.FormatFloat(v, 'f', -1, 64)
 		default:
-			c[k] = fmt.Sprint(v)
+			return nil, errs.Invalid("The value of configuration key %q is neither text nor a number", k)
 		}
 	}
 	return rest.Empty(), s.SetConfig(ctx, c, r.Caller().Requestor())

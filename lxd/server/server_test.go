@@ -135,6 +135,10 @@ func TestConfiguration(t *testing.T) {
 	w.want(200, `"config":{"core.shutdown_timeout":"7","user.a":"1","user.b":"2"}`, "GET", "/1.0", "")
 	w.want(400, "nope", "PATCH", "/1.0", `{"config":{"nope":"1"}}`)
 	w.want(400, "core.shutdown_timeout", "PATCH", "/1.0", `{"config":{"core.shutdown_timeout":"soon"}}`)
+	w.want(200, "", "PATCH", "/1.0", `{"config":{"user.n":12345678,"user.t":true}}`)
+	w.want(200, `"user.n":"12345678","user.t":"true"}`, "GET", "/1.0", "")
+	w.want(200, "", "PATCH", "/1.0", `{"config":{"user.n":"","user.t":null}}`)
+	w.want(400, "user.o", "PATCH", "/1.0", `{"config":{"user.o":{"a":"b"}}}`)
 	w.want(200, "", "PATCH", "/1.0", `{"config":{"user.a":null}}`)
 	w.s.Forget() // what is stored is what was said
 	w.want(200, `"config":{"core.shutdown_timeout":"7","user.b":"2"}`, "GET", "/1.0", "")
