@@ -44,5 +44,8 @@ func Expiry(from time.Time, v string) (time.Time, error) {
 			return time.Time{}, errs.Invalid("%q is not a span of time (such as 30M, 12H or 1w 2d)", v)
 		}
 	}
+	if at.Year() > 9999 {
+		return time.Time{}, errs.Invalid("%q is longer than anybody can write down", v)
+	}
 	return at, nil
 }

@@ -18,7 +18,7 @@ func TestExpiry(t *testing.T) {
 			t.Errorf("%q: %v, %v", in, got, err)
 		}
 	}
-	for _, in := range []string{"1", "H", "1s", "1H 2H", "-1H", "1.5H", "1h", "99999999999d"} {
+	for _, in := range []string{"1", "H", "1s", "1H 2H", "-1H", "1.5H", "1h", "99999999999d", "65535y", "8000y"} {
 		if got, err := units.Expiry(from, in); err == nil {
 			t.Errorf("%q: %v", in, got)
 		}
