@@ -35,6 +35,10 @@ func (s *Service) newToken(ctx context.Context, p api.CertificatesPost, by *even
 	if p.Projects = c.Projects; p.Projects == nil {
 		p.Projects = []string{}
 	}
+	addresses := s.Addresses(ctx)
+	if len(addresses) == 0 {
+		return nil, errs.Invalid("No token can lead to a server that is not on the network; set core.https_address first")
+	}
 	cfg, err := s.Config(ctx)
 	if err != nil {
 		return nil, err
@@ -50,7 +54,7 @@ func (s *Service) newToken(ctx context.Context, p api.CertificatesPost, by *even
 	}
 	spec := op.Spec{Class: op.Token, Description: "Waiting for a client to use its token", Secret: hex.EncodeToString(secret), Requestor: by,
 		Metadata: map[string]any{"secret": hex.EncodeToString(secret), "fingerprint": s.Identity.Network().Fingerprint(),
-			"addresses": s.Addresses(ctx), "request": p}}
+			"addresses": addresses, "request": p}}
 	if !end.IsZero() {
 		spec.Expires = end.Sub(now)
 		spec.Metadata["expiresAt"] = end

@@ -363,6 +363,7 @@ func TestTokensCanBeCancelled(t *testing.T) {
 	e := &ending{Server: daemontest.New(t), t: t}
 	e.Setup()
 	fp := e.Import("tiny")
+	e.Listen()
 	trust, err := e.CreateCertificateToken(api.CertificatesPost{CertificatePut: api.CertificatePut{Name: "me", Type: "client"}, Token: true})
 	e.Must(err)
 	img, err := e.CreateImageSecret(fp)
@@ -396,6 +397,7 @@ func TestHistoryOutlivesTheDaemon(t *testing.T) {
 	e.Wait(ex, err)
 	run, err := e.ExecInstance("c1", api.InstanceExecPost{Command: []string{"echo", "hunter2"}, Environment: map[string]string{"A": "hunter2"}}, nil)
 	e.Wait(run, err)
+	e.Listen()
 	tok, err := e.CreateCertificateToken(api.CertificatesPost{CertificatePut: api.CertificatePut{Name: "me", Type: "client"}, Token: true})
 	e.Must(err)
 	secret, _ := tok.Get().Metadata["secret"].(string)
