@@ -14,44 +14,48 @@ type Kind string
 
 // The kinds of API objects.
 const (
-	Server           Kind = "server"
-	Certificate      Kind = "certificate"
-	Member           Kind = "member"
-	Project          Kind = "project"
-	Profile          Kind = "profile"
-	Instance         Kind = "instance"
-	InstanceSnapshot Kind = "instance-snapshot"
-	InstanceBackup   Kind = "instance-backup"
-	InstanceLog      Kind = "instance-log"
-	Image            Kind = "image"
-	ImageAlias       Kind = "image-alias"
-	Network          Kind = "network"
-	StoragePool      Kind = "storage-pool"
-	StorageVolumes   Kind = "storage-volumes" // all of one type in a pool
-	StorageVolume    Kind = "storage-volume"
-	Operation        Kind = "operation"
-	Warning          Kind = "warning"
+	Server            Kind = "server"
+	Certificate       Kind = "certificate"
+	Member            Kind = "member"
+	Project           Kind = "project"
+	Profile           Kind = "profile"
+	Instance          Kind = "instance"
+	InstanceSnapshot  Kind = "instance-snapshot"
+	InstanceBackup    Kind = "instance-backup"
+	InstanceLog       Kind = "instance-log"
+	InstanceMetadata  Kind = "instance-metadata"
+	InstanceTemplates Kind = "instance-templates" // all of an instance
+	Image             Kind = "image"
+	ImageAlias        Kind = "image-alias"
+	Network           Kind = "network"
+	StoragePool       Kind = "storage-pool"
+	StorageVolumes    Kind = "storage-volumes" // all of one type in a pool
+	StorageVolume     Kind = "storage-volume"
+	Operation         Kind = "operation"
+	Warning           Kind = "warning"
 )
 
 // paths says how a kind is addressed; every %s takes the next name.
 var paths = map[Kind]string{
-	Server:           "",
-	Certificate:      "certificates/%s",
-	Member:           "cluster/members/%s",
-	Project:          "projects/%s",
-	Profile:          "profiles/%s",
-	Instance:         "instances/%s",
-	InstanceSnapshot: "instances/%s/snapshots/%s",
-	InstanceBackup:   "instances/%s/backups/%s",
-	InstanceLog:      "instances/%s/logs/%s",
-	Image:            "images/%s",
-	ImageAlias:       "images/aliases/%s",
-	Network:          "networks/%s",
-	StoragePool:      "storage-pools/%s",
-	StorageVolumes:   "storage-pools/%s/volumes/%s",
-	StorageVolume:    "storage-pools/%s/volumes/%s/%s",
-	Operation:        "operations/%s",
-	Warning:          "warnings/%s",
+	Server:            "",
+	Certificate:       "certificates/%s",
+	Member:            "cluster/members/%s",
+	Project:           "projects/%s",
+	Profile:           "profiles/%s",
+	Instance:          "instances/%s",
+	InstanceSnapshot:  "instances/%s/snapshots/%s",
+	InstanceBackup:    "instances/%s/backups/%s",
+	InstanceLog:       "instances/%s/logs/%s",
+	InstanceMetadata:  "instances/%s/metadata",
+	InstanceTemplates: "instances/%s/metadata/templates",
+	Image:             "images/%s",
+	ImageAlias:        "images/aliases/%s",
+	Network:           "networks/%s",
+	StoragePool:       "storage-pools/%s",
+	StorageVolumes:    "storage-pools/%s/volumes/%s",
+	StorageVolume:     "storage-pools/%s/volumes/%s/%s",
+	Operation:         "operations/%s",
+	Warning:           "warnings/%s",
 }
 
 // DefaultProject is the project that a request without one means.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/gorilla/websocket"
 
+	"sett/lxd/entity"
 	"sett/lxd/event"
 	"sett/lxd/rest"
 	"sett/shared/api"
@@ -99,7 +100,11 @@ func send(conn *websocket.Conn, e event.Event) error {
 	if err != nil {
 		return err
 	}
-	b, err := json.Marshal(api.Event{Type: string(e.Type), Timestamp: e.Timestamp, Metadata: md, Location: e.Location, Project: e.Project})
+	project := e.Project
+	if project == "" && e.Type == event.TypeLifecycle {
+		project = entity.DefaultProject // LXD tells of what is in no project as of what is in this one
+	}
+	b, err := json.Marshal(api.Event{Type: string(e.Type), Timestamp: e.Timestamp, Metadata: md, Location: e.Location, Project: project})
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"sett/lxd/entity"
 	"sett/lxd/event"
 	"sett/lxd/op"
 	"sett/lxd/rest"
@@ -123,7 +124,11 @@ func (s *Service) handleOpCancel(ctx context.Context, r *rest.Request) (rest.Res
 	if err != nil {
 		return nil, err
 	}
-	return rest.Empty(), o.Cancel()
+	if err := o.Cancel(); err != nil {
+		return nil, err
+	}
+	s.bus.Lifecycle("operation-cancelled", entity.New(entity.Operation, o.Project(), o.ID()), r.Caller().Requestor(), nil)
+	return rest.Empty(), nil
 }
 
 // longestWait is the number of seconds above which a wait has no end: more would not

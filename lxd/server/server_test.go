@@ -195,7 +195,12 @@ func TestOperationsAreShownToThoseWhoMaySeeThem(t *testing.T) {
 		w.want(403, "", "DELETE", o.URL(), "")
 		w.want(403, "", "GET", o.URL()+"/wait?timeout=0", "")
 	}
+	sub := w.bus.Subscribe(event.Filter{Types: []event.Type{event.TypeLifecycle}})
+	defer sub.Close()
 	w.want(200, "", "DELETE", mine.URL(), "")
+	if e := (<-sub.C()).Metadata.(event.Lifecycle); e.Action != "operation-cancelled" || e.Source != mine.URL() || e.Requestor.Username != restricted.Username {
+		t.Errorf("the cancel was told as %+v", e)
+	}
 	w.want(200, `"status":"Cancelled"`, "GET", mine.URL()+"/wait", "")
 	w.want(404, "not found", "GET", "/1.0/operations/none", "")
 }

@@ -79,8 +79,12 @@ func (h *Handler) open(ctx context.Context, i *instance.Instance, do func(*insta
 	return errors.Join(do(i, v), v.Close())
 }
 
-func (h *Handler) tell(what string, i *instance.Instance, r *rest.Request, more map[string]any) {
-	h.bus.Lifecycle("instance-metadata-"+what, i.Ref(), r.Caller().Requestor(), more)
+func (h *Handler) tell(what string, i *instance.Instance, r *rest.Request) {
+	h.bus.Lifecycle("instance-metadata-"+what, entity.New(entity.InstanceMetadata, i.Project, i.Name), r.Caller().Requestor(), nil)
+}
+
+func (h *Handler) tellOfTemplate(what string, i *instance.Instance, r *rest.Request, name string) {
+	h.bus.Lifecycle("instance-metadata-template-"+what, entity.New(entity.InstanceTemplates, i.Project, i.Name), r.Caller().Requestor(), map[string]any{"path": name})
 }
 
 func (h *Handler) get(ctx context.Context, r *rest.Request) (rest.Response, error) {
@@ -88,7 +92,7 @@ func (h *Handler) get(ctx context.Context, r *rest.Request) (rest.Response, erro
 	err := h.read(ctx, r, func(i *instance.Instance, v *template.Volume) (err error) {
 		m, err = v.Metadata()
 		if err == nil {
-			h.tell("retrieved", i, r, nil)
+			h.tell("retrieved", i, r)
 		}
 		return err
 	})
@@ -107,6 +111,9 @@ func (h *Handler) put(ctx context.Context, r *rest.Request) (rest.Response, erro
 }
 
 func (h *Handler) patch(ctx context.Context, r *rest.Request) (rest.Response, error) {
+	if err := r.ReadBody(); err != nil {
+		return nil, err
+	}
 	return h.store(ctx, r, func(m api.ImageMetadata) (api.ImageMetadata, error) {
 		err := rest.DecodeOnto(r, &m)
 		return m, err
@@ -128,7 +135,7 @@ func (h *Handler) store(ctx context.Context, r *rest.Request, change func(api.Im
 		if err := v.SetMetadata(m); err != nil {
 			return err
 		}
-		h.tell("updated", i, r, nil)
+		h.tell("updated", i, r)
 		return nil
 	})
 }
@@ -143,7 +150,7 @@ func (h *Handler) templates(ctx context.Context, r *rest.Request) (rest.Response
 			return err
 		}
 		if text, err = v.Template(name); err == nil {
-			h.tell("template-retrieved", i, r, map[string]any{"path": name})
+			h.tellOfTemplate("retrieved", i, r, name)
 		}
 		return err
 	})
@@ -184,7 +191,7 @@ func (h *Handler) templatePost(ctx context.Context, r *rest.Request) (rest.Respo
 		if err := v.SetTemplate(name, text); err != nil {
 			return err
 		}
-		h.tell("template-created", i, r, map[string]any{"path": name})
+		h.tellOfTemplate("created", i, r, name)
 		return nil
 	})
 }
@@ -198,7 +205,7 @@ func (h *Handler) templateDelete(ctx context.Context, r *rest.Request) (rest.Res
 		if err := v.DeleteTemplate(name); err != nil {
 			return err
 		}
-		h.tell("template-deleted", i, r, map[string]any{"path": name})
+		h.tellOfTemplate("deleted", i, r, name)
 		return nil
 	})
 }
