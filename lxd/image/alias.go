@@ -7,6 +7,7 @@ import (
 	"sett/lxd/db"
 	"sett/lxd/entity"
 	"sett/lxd/event"
+	"sett/shared/api"
 	"sett/shared/errs"
 )
 
@@ -58,20 +59,29 @@ func (s *Service) addAlias(ctx context.Context, tx *db.Tx, i Image, name, descri
 	return err
 }
 
-// UpdateAlias changes what an alias stands for.
-func (s *Service) UpdateAlias(ctx context.Context, a Alias, description, target string, by *event.Requestor) error {
-	if target == "" {
-		return errs.Invalid("The target field is required")
-	}
-	i, err := s.Find(ctx, a.Project, target)
-	if err != nil {
-		return err
-	}
+// UpdateAlias replaces what an alias stands for by what change makes of it as it is.
+// change may be called more than once.
+func (s *Service) UpdateAlias(ctx context.Context, of Alias, change func(now Alias) (api.ImageAliasesEntryPut, error), by *event.Requestor) error {
 	return s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
+		a, err := alias(ctx, tx, of.Project, of.Name)
+		if err != nil {
+			return err
+		}
+		p, err := change(a)
+		if err != nil {
+			return err
+		}
+		if p.Target == "" {
+			return errs.Invalid("The target field is required")
+		}
+		i, err := find(ctx, tx, a.Project, p.Target)
+		if err != nil {
+			return err
+		}
 		tx.AfterCommit(func() {
 			s.Bus.Lifecycle("image-alias-updated", entity.New(entity.ImageAlias, a.Project, a.Name), by, map[string]any{"target": i.Fingerprint})
 		})
-		return db.ExecOne(ctx, tx, stmtAliasUpdate, description, i.ID, a.ID)
+		return db.ExecOne(ctx, tx, stmtAliasUpdate, p.Description, i.ID, a.ID)
 	})
 }
 

@@ -47,23 +47,23 @@ func (s *Service) handleList(ctx context.Context, r *rest.Request) (rest.Respons
 	if err != nil {
 		return nil, err
 	}
-	objs := []api.Image{}
-	projects := map[string]string{}
+	objs, urls := []api.Image{}, []string{}
 	for _, i := range all {
-		if sees(r, i.Project, i.Public) {
-			objs = append(objs, render(i))
-			projects[i.Fingerprint] = i.Project
+		if !sees(r, i.Project, i.Public) {
+			continue
 		}
-	}
-	if objs, err = rest.Keep(filter, objs); err != nil {
-		return nil, err
+		o := render(i)
+		fits, err := filter.Match(o)
+		if err != nil {
+			return nil, err
+		}
+		if fits {
+			objs = append(objs, o)
+			urls = append(urls, rest.URLs(r.Path(), i.Project, []string{i.Fingerprint})...)
+		}
 	}
 	if r.Recursion() > 0 {
 		return rest.Sync(objs), nil
-	}
-	urls := []string{}
-	for _, o := range objs {
-		urls = append(urls, rest.URLs(r.Path(), projects[o.Fingerprint], []string{o.Fingerprint})...)
 	}
 	return rest.Sync(urls), nil
 }
@@ -72,7 +72,7 @@ func (s *Service) handleList(ctx context.Context, r *rest.Request) (rest.Respons
 // there. take uses the secret up with which a stranger comes.
 func (s *Service) one(ctx context.Context, r *rest.Request, take bool) (Image, error) {
 	prefix := r.Value(0)
-	all, err := s.matches(ctx, r.Effective(), prefix)
+	all, err := matches(ctx, s.DB, r.Effective(), prefix)
 	if err != nil {
 		return Image{}, err
 	}
@@ -165,17 +165,18 @@ func (s *Service) change(ctx context.Context, r *rest.Request, merge bool) (rest
 	if err != nil {
 		return nil, err
 	}
-	if err := r.CheckETag(etag(i)); err != nil {
+	if err := r.ReadBody(); err != nil {
 		return nil, err
 	}
-	var p api.ImagePut
-	if merge {
-		p = render(i).ImagePut
-	}
-	if err := rest.DecodeOnto(r, &p); err != nil {
-		return nil, err
-	}
-	return rest.Empty(), s.Update(ctx, i, p, r.Caller().Requestor())
+	return rest.Empty(), s.Update(ctx, i, func(now Image) (p api.ImagePut, err error) {
+		if err := r.CheckETag(etag(now)); err != nil {
+			return p, err
+		}
+		if merge {
+			p = render(now).ImagePut
+		}
+		return p, rest.DecodeOnto(r, &p)
+	}, r.Caller().Requestor())
 }
 
 func (s *Service) handleDelete(ctx context.Context, r *rest.Request) (rest.Response, error) {
@@ -211,6 +212,7 @@ func (s *Service) handleSecret(ctx context.Context, r *rest.Request) (rest.Respo
 	if err != nil {
 		return nil, err
 	}
+	s.Bus.Lifecycle("image-secret-created", ref(i.Project, i.Fingerprint), r.Caller().Requestor(), nil)
 	return rest.Async(o.URL(), o.API()), nil
 }
 
@@ -313,17 +315,18 @@ func (s *Service) changeAlias(ctx context.Context, r *rest.Request, merge bool) 
 	if err != nil {
 		return nil, err
 	}
-	if err := r.CheckETag(entry(a)); err != nil {
+	if err := r.ReadBody(); err != nil {
 		return nil, err
 	}
-	var p api.ImageAliasesEntryPut
-	if merge {
-		p = entry(a).ImageAliasesEntryPut
-	}
-	if err := rest.DecodeOnto(r, &p); err != nil {
-		return nil, err
-	}
-	return rest.Empty(), s.UpdateAlias(ctx, a, p.Description, p.Target, r.Caller().Requestor())
+	return rest.Empty(), s.UpdateAlias(ctx, a, func(now Alias) (p api.ImageAliasesEntryPut, err error) {
+		if err := r.CheckETag(entry(now)); err != nil {
+			return p, err
+		}
+		if merge {
+			p = entry(now).ImageAliasesEntryPut
+		}
+		return p, rest.DecodeOnto(r, &p)
+	}, r.Caller().Requestor())
 }
 
 func (s *Service) handleAliasRename(ctx context.Context, r *rest.Request) (rest.Response, error) {

@@ -30,7 +30,7 @@ func (s *Service) handleExport(ctx context.Context, r *rest.Request) (rest.Respo
 // Guest sends an image to a guest that asks for it by its fingerprint: one that is
 // public, or that was fetched from elsewhere and is nobody's secret.
 func (s *Service) Guest(ctx context.Context, fingerprint string) (func(http.ResponseWriter, *http.Request) error, error) {
-	all, err := s.matches(ctx, entity.DefaultProject, fingerprint)
+	all, err := matches(ctx, s.DB, entity.DefaultProject, fingerprint)
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"mime/multipart"
@@ -14,7 +15,9 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -39,10 +42,16 @@ func (jail) Only(context.Context, string, string, ...string) error {
 	return errs.Internal("not in this test")
 }
 
-type pools struct{ deleted []string }
+type pools struct {
+	deleted []string
+	look    func() // runs when an image is to go
+}
 
 func (p *pools) DeleteImage(_ context.Context, fp string) error {
 	p.deleted = append(p.deleted, fp)
+	if p.look != nil {
+		p.look()
+	}
 	return nil
 }
 
@@ -213,6 +222,13 @@ func TestLifeOfAUnifiedImage(t *testing.T) {
 	_, _, h = w.do("GET", "/1.0/images/"+fp, nil)
 	w.want(200, "", "PATCH", "/1.0/images/"+fp, `{"public":true,"properties":{"flavour":""}}`, "If-Match", h.Get("ETag"))
 	w.want(412, "ETag", "PUT", "/1.0/images/"+fp, `{}`, "If-Match", h.Get("ETag"))
+	// What is not said of its end leaves that as it is; no word of profiles means the usual one.
+	w.want(200, "", "PATCH", "/1.0/images/"+fp, `{"profiles":[],"expires_at":"2040-01-01T00:00:00Z"}`)
+	w.want(200, `"expires_at":"2040-01-01T00:00:00Z","profiles":[]`, "GET", "/1.0/images/"+fp, "")
+	w.want(200, "", "PUT", "/1.0/images/"+fp, `{"public":true,"properties":{"os":"Debian","release":"bookworm"}}`)
+	w.want(200, `"expires_at":"2040-01-01T00:00:00Z","profiles":["default"]`, "GET", "/1.0/images/"+fp, "")
+	w.want(200, "", "PATCH", "/1.0/images/"+fp, `{"expires_at":"1970-01-01T00:00:00Z"}`)
+	w.want(200, `"expires_at":"1970-01-01T00:00:00Z"`, "GET", "/1.0/images/"+fp, "")
 	w.want(200, `"properties":{"os":"Debian","release":"bookworm"},"public":true`, "GET", "/1.0/images/"+fp, "")
 
 	if o := w.run("DELETE", "/1.0/images/"+fp, nil); o["status"] != "Success" {
@@ -392,4 +408,127 @@ func TestProjectsThatShareImagesSeeThemOnly(t *testing.T) {
 	w.want(403, "", "DELETE", "/1.0/images/aliases/deb?project=web", "")
 	w.caller = auth.Caller{Protocol: "tls", Projects: []string{"other"}}
 	w.want(404, "", "GET", "/1.0/images/"+fp+"?project=web", "")
+}
+
+// TestFilesGoBeforeThePoolsLetGo: an instance that is created meanwhile must not unpack
+// the image again behind the back of who deletes it.
+func TestFilesGoBeforeThePoolsLetGo(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	b := unified(t)
+	w.run("POST", "/1.0/images", b)
+	w.pools.look = func() {
+		if got := w.files(); len(got) != 0 {
+			t.Errorf("still there: %v", got)
+		}
+	}
+	w.run("DELETE", "/1.0/images/"+sum(b), nil)
+	if len(w.pools.deleted) != 1 {
+		t.Errorf("pools were told %v", w.pools.deleted)
+	}
+}
+
+// TestImagesOutliveTheirDatabase starts on the files of images that are older than the
+// database, and on some that are not.
+func TestImagesOutliveTheirDatabase(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	b := unified(t)
+	old, late := sum(b), strings.Repeat("b", 64)
+	for _, n := range []string{old, strings.Repeat("a", 64) + ".rootfs", late, "lxd_build_1"} {
+		p := filepath.Join(w.dir, "images", n)
+		if err := os.WriteFile(p, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if n != late {
+			then := time.Now().Add(-time.Hour)
+			if err := os.Chtimes(p, then, then); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := w.s.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.files(); !slices.Equal(got, []string{strings.Repeat("a", 64) + ".rootfs", old}) {
+		t.Errorf("left: %v", got)
+	}
+	// What is imported again takes the place of what was kept.
+	if o := w.run("POST", "/1.0/images", b); o["status"] != "Success" {
+		t.Errorf("imported again: %v", o)
+	}
+	w.want(200, old, "GET", "/1.0/images", "")
+}
+
+// TestUploadsEndBeforeTheDiskIsFull: the database may be on it.
+func TestUploadsEndBeforeTheDiskIsFull(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.full.Store(true)
+	w.want(503, "no room for the image", "POST", "/1.0/images", string(unified(t)))
+	body, kind, _ := split(t)
+	w.want(503, "no room for the image", "POST", "/1.0/images", string(body), "Content-Type", kind)
+	if got := w.files(); len(got) != 0 {
+		t.Errorf("left %v", got)
+	}
+}
+
+// TestChangesAtOnceLoseNothing changes one image from many sides.
+func TestChangesAtOnceLoseNothing(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	b := unified(t)
+	w.run("POST", "/1.0/images", b)
+	w.want(201, "", "POST", "/1.0/images/aliases", `{"name":"deb","target":"`+sum(b)+`"}`)
+	var wg sync.WaitGroup
+	for n := range 8 {
+		wg.Go(func() {
+			w.want(200, "", "PATCH", "/1.0/images/"+sum(b), fmt.Sprintf(`{"properties":{"p%d":"1"}}`, n))
+		})
+	}
+	wg.Wait()
+	for n := range 8 {
+		w.want(200, fmt.Sprintf(`"p%d":"1"`, n), "GET", "/1.0/images/"+sum(b), "")
+	}
+	_, _, h := w.do("GET", "/1.0/images/aliases/deb", nil)
+	var changed atomic.Int64
+	for n := range 8 {
+		wg.Go(func() {
+			code, text, _ := w.do("PATCH", "/1.0/images/aliases/deb", []byte(fmt.Sprintf(`{"description":"%d"}`, n)), "If-Match", h.Get("Etag"))
+			switch code {
+			case 200:
+				changed.Add(1)
+			case 412:
+			default:
+				t.Errorf("%d %s", code, text)
+			}
+		})
+	}
+	wg.Wait()
+	if changed.Load() != 1 {
+		t.Errorf("%d changes of the same state", changed.Load())
+	}
+}
+
+// TestTheSameImageInTwoProjects lists both where all projects are asked for.
+func TestTheSameImageInTwoProjects(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	dbtest.Exec(t, w.db, `INSERT INTO projects (name, description) VALUES ('web', '')`)
+	dbtest.Exec(t, w.db, `INSERT INTO projects_config (project_id, key, value) SELECT id, 'features.images', 'true' FROM projects WHERE name = 'web'`)
+	dbtest.Exec(t, w.db, `INSERT INTO profiles (name, description, project_id) SELECT 'default', '', id FROM projects WHERE name = 'web'`)
+	b := unified(t)
+	fp := sum(b)
+	w.run("POST", "/1.0/images", b)
+	w.run("POST", "/1.0/images?project=web", b)
+	w.want(200, `["/1.0/images/`+fp+`","/1.0/images/`+fp+`?project=web"]`, "GET", "/1.0/images?all-projects=true", "")
+	// One goes, and the other keeps the files.
+	w.run("DELETE", "/1.0/images/"+fp, nil)
+	if got := w.files(); !slices.Equal(got, []string{fp}) || len(w.pools.deleted) > 0 {
+		t.Errorf("files %v, pools were told %v", got, w.pools.deleted)
+	}
+	w.run("DELETE", "/1.0/images/"+fp+"?project=web", nil)
+	if got := w.files(); len(got) != 0 {
+		t.Errorf("left %v", got)
+	}
 }

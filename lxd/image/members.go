@@ -131,7 +131,7 @@ func (s *Service) fetch(ctx context.Context, m cluster.Member, fingerprint strin
 		if err != nil {
 			return err
 		}
-		n, err := save(filepath.Join(dir, p.part), resp.Body, sum)
+		n, err := s.save(filepath.Join(dir, p.part), resp.Body, sum)
 		_ = resp.Body.Close()
 		switch {
 		case err != nil:
@@ -179,7 +179,7 @@ func (s *Service) locate(ctx context.Context, r *rest.Request) (int64, error) {
 	if r.Route().Path != exportPath || r.Relayed() {
 		return 0, nil
 	}
-	all, err := s.matches(ctx, r.Effective(), r.Value(0))
+	all, err := matches(ctx, s.DB, r.Effective(), r.Value(0))
 	if err != nil || len(all) != 1 || s.here(all[0].Fingerprint) {
 		return 0, err // whose handler finds what is wrong
 	}
@@ -221,17 +221,15 @@ func (s *Service) deleteElsewhere(ctx context.Context, fingerprint string, holde
 	}
 }
 
-// dropFiles removes what this member has of an image that is no more.
+// dropFiles removes what this member has of an image that is no more. The files go first:
+// what is unpacked of them after the pools have let go of the image, nobody would remove.
 func (s *Service) dropFiles(ctx context.Context, fingerprint string) error {
-	if err := s.Pools.DeleteImage(ctx, fingerprint); err != nil {
-		return err
-	}
 	for _, f := range []string{s.file(fingerprint), s.rootfs(fingerprint)} {
 		if err := os.Remove(f); err != nil && !os.IsNotExist(err) {
 			return err
 		}
 	}
-	return nil
+	return s.Pools.DeleteImage(ctx, fingerprint)
 }
 
 // The endpoints with which members fetch images from each other and delete them.

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"os"
 	"path/filepath"
@@ -171,14 +170,15 @@ func (s *Service) publish(ctx context.Context, p *plan, progress func(bytes int6
 		return nil, full(err)
 	}
 	defer f.Close()
-	out := &sink{f: f, full: s.Full, sum: sha256.New()}
+	sum := sha256.New()
+	out := &sink{f: f, full: s.Full, sum: sum}
 	if err := write(ctx, p, text, changed, out, progress); err != nil {
 		return nil, full(err)
 	}
 	if err := f.Close(); err != nil {
 		return nil, full(err)
 	}
-	up.size, up.fingerprint = out.size, hex.EncodeToString(out.sum.Sum(nil))
+	up.size, up.fingerprint = out.size, hex.EncodeToString(sum.Sum(nil))
 	// The instance is needed no longer.
 	p.source.Release()
 	return s.accept(ctx, p.project, up, p.by)
@@ -264,7 +264,7 @@ func metadataOf(p *plan, now time.Time) (text []byte, at time.Time, err error) {
 type sink struct {
 	f          *os.File
 	full       func(*os.File) bool
-	sum        hash.Hash
+	sum        io.Writer
 	size, next int64
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -86,9 +85,14 @@ func (s *Service) file(fingerprint string) string {
 func (s *Service) rootfs(fingerprint string) string { return s.file(fingerprint) + ".rootfs" }
 
 // Start removes files that no image owns: what an upload or a delete left behind
-// when the daemon was killed.
+// when the daemon was killed. Those that are older than the database stay: it has come in
+// the place of one that knew them.
 func (s *Service) Start(ctx context.Context) error {
 	known, err := db.Select[string](ctx, s.DB, stmtFingerprints)
+	if err != nil {
+		return err
+	}
+	born, err := db.Select[time.Time](ctx, s.DB, stmtBorn)
 	if err != nil {
 		return err
 	}
@@ -102,6 +106,12 @@ func (s *Service) Start(ctx context.Context) error {
 		if slices.Contains(known, fp) {
 			have[fp] = have[fp] || fp == e.Name()
 			continue
+		}
+		if len(fp) == 64 && isHex(fp) && len(born) > 0 {
+			if fi, err := e.Info(); err == nil && fi.ModTime().Before(born[0]) {
+				log.From(ctx).Warn("Keeping an image that the database does not know; import its file again, or remove it", "file", e.Name())
+				continue
+			}
 		}
 		log.From(ctx).Info("Removing what is left of an image", "file", e.Name())
 		if err := os.RemoveAll(filepath.Join(s.Dir, "images", e.Name())); err != nil {
@@ -152,7 +162,11 @@ func (s *Service) resolve(ctx context.Context) error {
 
 // Find returns the image of a project whose fingerprint begins with prefix.
 func (s *Service) Find(ctx context.Context, project, prefix string) (Image, error) {
-	all, err := s.matches(ctx, project, prefix)
+	return find(ctx, s.DB, project, prefix)
+}
+
+func find(ctx context.Context, q db.Querier, project, prefix string) (Image, error) {
+	all, err := matches(ctx, q, project, prefix)
 	if err != nil {
 		return Image{}, err
 	}
@@ -160,12 +174,12 @@ func (s *Service) Find(ctx context.Context, project, prefix string) (Image, erro
 }
 
 // matches are the images of a project whose fingerprints begin with prefix.
-func (s *Service) matches(ctx context.Context, project, prefix string) ([]Image, error) {
+func matches(ctx context.Context, q db.Querier, project, prefix string) ([]Image, error) {
 	if !isHex(prefix) {
 		return nil, nil
 	}
 	var w db.Where
-	return load(ctx, s.DB, w.Eq("projects.name", project).Is("i.fingerprint LIKE ?", strings.ToLower(prefix)+"%"))
+	return load(ctx, q, w.Eq("projects.name", project).Is("i.fingerprint LIKE ?", strings.ToLower(prefix)+"%"))
 }
 
 func only(prefix string, all []Image) (Image, error) {
@@ -180,8 +194,7 @@ func only(prefix string, all []Image) (Image, error) {
 
 // isHex keeps the wildcards of LIKE out.
 func isHex(s string) bool {
-	ok, _ := regexp.MatchString("^[0-9a-fA-F]{1,64}$", s)
-	return ok
+	return s != "" && len(s) <= 64 && strings.Trim(s, "0123456789abcdefABCDEF") == ""
 }
 
 // List returns the images of a project, or of all.
@@ -255,19 +268,36 @@ func (s *Service) Fill(ctx context.Context, fingerprint, dir string) error {
 	return s.Unpacker.Image(ctx, img, dir)
 }
 
-// Update replaces what can change about an image.
-func (s *Service) Update(ctx context.Context, i Image, p api.ImagePut, by *event.Requestor) error {
-	i.Public, i.AutoUpdate, i.Expires = p.Public, p.AutoUpdate, p.ExpiresAt
-	i.Properties = map[string]string{}
-	for k, v := range p.Properties {
-		if v != "" {
-			i.Properties[k] = v
-		}
-	}
-	if p.Profiles != nil {
-		i.Profiles = p.Profiles
-	}
+// Update replaces what can change about an image by what change makes of it as it is.
+// change may be called more than once.
+func (s *Service) Update(ctx context.Context, of Image, change func(now Image) (api.ImagePut, error), by *event.Requestor) error {
 	return s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
+		var w db.Where
+		all, err := load(ctx, tx, w.Eq("i.id", of.ID))
+		if err != nil {
+			return err
+		}
+		i, err := only(of.Fingerprint, all)
+		if err != nil {
+			return err
+		}
+		p, err := change(i)
+		if err != nil {
+			return err
+		}
+		i.Public, i.AutoUpdate, i.Profiles = p.Public, p.AutoUpdate, p.Profiles
+		if !p.ExpiresAt.IsZero() {
+			i.Expires = p.ExpiresAt
+		}
+		i.Properties = map[string]string{}
+		for k, v := range p.Properties {
+			if v != "" {
+				i.Properties[k] = v
+			}
+		}
+		if i.Profiles == nil {
+			i.Profiles = []string{"default"}
+		}
 		if err := store(ctx, tx, &i); err != nil {
 			return err
 		}

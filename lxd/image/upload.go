@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"mime"
 	"mime/multipart"
@@ -92,9 +91,9 @@ func (s *Service) receive(r *rest.Request) (_ *upload, err error) {
 	sum := sha256.New()
 	typ, params, _ := mime.ParseMediaType(r.Header("Content-Type"))
 	if typ == "multipart/form-data" {
-		err = u.parts(multipart.NewReader(r.Body(), params["boundary"]), sum)
+		err = s.parts(u, multipart.NewReader(r.Body(), params["boundary"]), sum)
 	} else {
-		u.size, err = save(u.meta(), r.Body(), sum)
+		u.size, err = s.save(u.meta(), r.Body(), sum)
 	}
 	if err != nil {
 		return nil, err
@@ -111,7 +110,7 @@ func (s *Service) receive(r *rest.Request) (_ *upload, err error) {
 
 // parts reads an image of two files; the metadata comes first, as both count for the
 // fingerprint in this order.
-func (u *upload) parts(r *multipart.Reader, sum hash.Hash) error {
+func (s *Service) parts(u *upload, r *multipart.Reader, sum io.Writer) error {
 	for n, want := range []string{"metadata", "rootfs"} {
 		p, err := r.NextPart()
 		if errors.Is(err, io.EOF) {
@@ -132,7 +131,7 @@ func (u *upload) parts(r *multipart.Reader, sum hash.Hash) error {
 		} else if u.filename == "" {
 			u.filename = filepath.Base(p.FileName())
 		}
-		size, err := save(path, p, sum)
+		size, err := s.save(path, p, sum)
 		if err != nil {
 			return err
 		}
@@ -141,21 +140,22 @@ func (u *upload) parts(r *multipart.Reader, sum hash.Hash) error {
 	return nil
 }
 
-func save(path string, r io.Reader, sum io.Writer) (int64, error) {
+// save writes to a new file what comes.
+func (s *Service) save(path string, r io.Reader, sum io.Writer) (int64, error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return 0, err
 	}
 	defer f.Close()
-	n, err := io.CopyBuffer(struct{ io.Writer }{io.MultiWriter(f, sum)}, struct{ io.Reader }{r}, make([]byte, 256<<10))
-	var gone *os.PathError
-	if err != nil && !errors.As(err, &gone) {
-		return n, errs.Invalid("The image did not arrive whole: %v", err)
-	}
-	if err != nil {
+	n, err := io.CopyBuffer(&sink{f: f, full: s.Full, sum: sum}, struct{ io.Reader }{r}, make([]byte, 256<<10))
+	var ours *os.PathError
+	switch {
+	case err == nil:
+		return n, f.Close()
+	case errors.As(err, &ours), errors.Is(err, unix.ENOSPC):
 		return n, err
 	}
-	return n, f.Close()
+	return n, errs.Invalid("The image did not arrive whole: %v", err)
 }
 
 func full(err error) error {
@@ -198,8 +198,8 @@ func (s *Service) accept(ctx context.Context, project string, up *upload, by *ev
 		moves[up.rootfs()] = s.rootfs(i.Fingerprint)
 	}
 	for from, to := range moves {
-		if _, err := os.Lstat(to); err == nil {
-			continue // another project has it
+		if there(from, to) {
+			continue // another project has it, or a database that was lost had it
 		}
 		if err := os.Rename(from, to); err != nil {
 			return nil, err
@@ -223,6 +223,17 @@ func (s *Service) accept(ctx context.Context, project string, up *upload, by *ev
 	u.Commit()
 	s.Bus.Lifecycle("image-created", ref(project, i.Fingerprint), by, map[string]any{"type": "container"})
 	return i, nil
+}
+
+// there reports whether a file is where another one is to go, as long as that. Its name
+// says what is in it.
+func there(from, to string) bool {
+	a, err := os.Lstat(from)
+	if err != nil {
+		return false
+	}
+	b, err := os.Lstat(to)
+	return err == nil && a.Size() == b.Size()
 }
 
 // metadata reads metadata.yaml out of an image, and nothing else.
