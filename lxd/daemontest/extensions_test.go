@@ -2,7 +2,11 @@ package daemontest_test
 
 import (
 	"log/slog"
+	"os"
+	"path/filepath"
 	"reflect"
+	"slices"
+	"strings"
 	"testing"
 
 	"sett/lxd/config"
@@ -68,32 +72,39 @@ func field(of any, names ...string) proof {
 	}
 }
 
-// shown: behaviour that a test of the named package proves; there is no key or route
-// to look for.
-func shown(string) proof { return func(*built) bool { return true } }
+// shown: behaviour that a test of a package proves; there is no key or route to look for.
+func shown(folder, test string) proof {
+	return func(*built) bool {
+		files, _ := filepath.Glob(filepath.Join("..", folder, "*_test.go"))
+		return slices.ContainsFunc(files, func(name string) bool {
+			text, err := os.ReadFile(name)
+			return err == nil && strings.Contains(string(text), "\nfunc "+test+"(t *testing.T)")
+		})
+	}
+}
 
 // proofs say for every extension that this build announces what there is to show for it.
 var proofs = map[string]proof{
 	"cloud_init":                                     instanceKey("cloud-init.user-data", "cloud-init.vendor-data", "cloud-init.network-config"),
 	"restrict_devlxd":                                instanceKey("security.devlxd"),
 	"container_protection_shift":                     instanceKey("security.protection.shift"),
-	"devlxd_events":                                  shown("daemontest: TestGuestAPI"),
+	"devlxd_events":                                  shown("daemontest", "TestGuestAPI"),
 	"devlxd_images":                                  instanceKey("security.devlxd.images"),
 	"instance_ready_state":                           field(api.DevLXDPut{}, "state"),
 	"container_edit_metadata":                        route("PUT /1.0/instances/{name}/metadata"),
-	"api_filtering":                                  shown("rest: TestFilter"),
+	"api_filtering":                                  shown("rest", "TestFilter"),
 	"api_os":                                         field(api.ServerEnvironment{}, "os_name", "os_version"),
 	"certificate_project":                            field(api.Certificate{}, "restricted", "projects"),
-	"certificate_self_renewal":                       shown("daemontest: TestTheRestrictedRenewTheirCertificateOnly"),
+	"certificate_self_renewal":                       shown("daemontest", "TestTheRestrictedRenewTheirCertificateOnly"),
 	"certificate_token":                              field(api.CertificatesPost{}, "token"),
 	"certificate_update":                             route("PUT /1.0/certificates/{fingerprint}"),
-	"remote_token_expiry":                            shown("daemontest: TestTokensWorkOnceAndInTime"),
-	"directory_manipulation":                         shown("daemontest: TestFilesOverTheAPI"),
+	"remote_token_expiry":                            shown("daemontest", "TestTokensWorkOnceAndInTime"),
+	"directory_manipulation":                         shown("daemontest", "TestFilesOverTheAPI"),
 	"sett_snapshot_files":                            route("GET /1.0/instances/{name}/snapshots/{snapshot}/files"),
 	"file_delete":                                    route("DELETE /1.0/instances/{name}/files"),
-	"file_append":                                    shown("daemontest: TestFilesOverTheAPI"),
-	"file_symlinks":                                  shown("daemontest: TestFilesOverTheAPI"),
-	"file_get_symlink":                               shown("daemontest: TestFilesOverTheAPI"),
+	"file_append":                                    shown("daemontest", "TestFilesOverTheAPI"),
+	"file_symlinks":                                  shown("daemontest", "TestFilesOverTheAPI"),
+	"file_get_symlink":                               shown("daemontest", "TestFilesOverTheAPI"),
 	"instance_file_head":                             route("HEAD /1.0/instances/{name}/files"),
 	"console":                                        route("POST /1.0/instances/{name}/console"),
 	"console_force":                                  field(api.InstanceConsolePost{}, "force"),
@@ -112,13 +123,13 @@ var proofs = map[string]proof{
 	"clustering_config":                              field(api.ClusterMemberPut{}, "config"),
 	"cluster_join_token_expiry":                      serverKey("cluster.join_token_expiry"),
 	"container_backup":                               route("GET /1.0/instances/{name}/backups/{backup}/export"),
-	"container_backup_override_pool":                 shown("instance: TestAnImportFindsItsPool"),
-	"backup_override_name":                           shown("instance: TestABackupHoldsAllAndComesBack"),
+	"container_backup_override_pool":                 shown("instance", "TestAnImportFindsItsPool"),
+	"backup_override_name":                           shown("instance", "TestABackupHoldsAllAndComesBack"),
 	"backup_compression":                             serverKey("backups.compression_algorithm"),
 	"backup_compression_algorithm":                   field(api.InstanceBackupsPost{}, "compression_algorithm"),
 	"container_cpu_time":                             field(api.InstanceStateCPU{}, "usage"),
 	"container_exec_recording":                       field(api.InstanceExecPost{}, "record-output"),
-	"container_exec_signal_handling":                 shown("instance/exec: exit codes of signals"),
+	"container_exec_signal_handling":                 shown("instance/exec", "TestExitCodes"),
 	"container_exec_user_group_cwd":                  field(api.InstanceExecPost{}, "user", "group", "cwd"),
 	"snapshot_scheduling":                            instanceKey("snapshots.schedule", "snapshots.schedule.stopped", "snapshots.pattern"),
 	"snapshot_schedule_aliases":                      instanceKey("snapshots.schedule"),
@@ -127,11 +138,11 @@ var proofs = map[string]proof{
 	"snapshot_disk_usage":                            field(api.InstanceSnapshot{}, "size"),
 	"sett_snapshot_retention":                        route("GET /1.0/instances/{name}/retention"),
 	"instance_snapshot_never":                        instanceKey("snapshots.schedule"),
-	"container_only_migration":                       shown("instance: TestCopyOfASnapshotIsAnInstance"),
-	"container_incremental_copy":                     shown("instance: TestRefreshBringsContentAndSnapshots"),
-	"container_copy_project":                         shown("instance: TestCopyGivesNobodyMoreThanHeHas"),
-	"instance_pool_move":                             shown("instance: TestMoveBetweenPools"),
-	"instance_allow_inconsistent_copy":               shown("instance: TestRunningSourceHoldsStillUnlessNobodyMinds"),
+	"container_only_migration":                       shown("instance", "TestCopyOfASnapshotIsAnInstance"),
+	"container_incremental_copy":                     shown("instance", "TestRefreshBringsContentAndSnapshots"),
+	"container_copy_project":                         shown("instance", "TestCopyGivesNobodyMoreThanHeHas"),
+	"instance_pool_move":                             shown("instance", "TestMoveBetweenPools"),
+	"instance_allow_inconsistent_copy":               shown("instance", "TestRunningSourceHoldsStillUnlessNobodyMinds"),
 	"container_full":                                 field(api.InstanceFull{}, "state", "snapshots", "backups"),
 	"container_host_shutdown_timeout":                instanceKey("boot.host_shutdown_timeout"),
 	"container_image_properties":                     instanceKey("image.os"),
@@ -141,7 +152,7 @@ var proofs = map[string]proof{
 	"container_protection_delete":                    instanceKey("security.protection.delete"),
 	"container_stop_priority":                        instanceKey("boot.stop.priority"),
 	"entity_description":                             field(api.StoragePool{}, "description"),
-	"etag":                                           shown("daemontest: TestEveryResourceComesAndGoes"),
+	"etag":                                           shown("daemontest", "TestEveryResourceComesAndGoes"),
 	"event_lifecycle":                                route("GET /1.0/events"),
 	"event_lifecycle_requestor_address":              field(api.EventLifecycleRequestor{}, "address"),
 	"images_expiry":                                  field(api.ImagePut{}, "expires_at"),
@@ -152,13 +163,13 @@ var proofs = map[string]proof{
 	"event_project":                                  field(api.Event{}, "project"),
 	"firewall_driver":                                field(api.ServerEnvironment{}, "firewall"),
 	"id_map_base":                                    instanceKey("security.idmap.base"),
-	"id_map":                                         shown("instance: volatile.idmap.*"),
+	"id_map":                                         shown("instance", "TestIsolatedInstancesShareNoIDs"),
 	"id_map_current":                                 instanceKey("volatile.idmap.current"),
 	"image_compression_algorithm":                    serverKey("images.compression_algorithm"),
 	"image_create_aliases":                           field(api.ImagesPost{}, "aliases"),
 	"image_profiles":                                 field(api.Image{}, "profiles"),
 	"image_types":                                    field(api.Image{}, "type"),
-	"instance_all_projects":                          shown("rest: all-projects"),
+	"instance_all_projects":                          shown("daemontest", "TestListsOfAllProjectsShowTheCallersOwn"),
 	"instance_bulk_state_change":                     route("PUT /1.0/instances"),
 	"instance_get_full":                              route("GET /1.0/instances/{name}"),
 	"instance_nic_bridged_port_isolation":            nicKey("security.port_isolation"),
@@ -187,7 +198,7 @@ var proofs = map[string]proof{
 	"patch":                                          route("PATCH /1.0/profiles/{name}"),
 	"profile_usedby":                                 field(api.Profile{}, "used_by"),
 	"projects":                                       route("GET /1.0/projects"),
-	"resource_limits":                                shown("instance: limits.*"),
+	"resource_limits":                                instanceKey("limits.cpu", "limits.memory", "limits.processes"),
 	"resources":                                      route("GET /1.0/resources"),
 	"resources_cpu_core_die":                         field(api.ResourcesCPUCore{}, "die"),
 	"resources_cpu_socket":                           field(api.ResourcesCPU{}, "sockets"),
@@ -209,11 +220,11 @@ var proofs = map[string]proof{
 	"resources_v2":                                   field(api.Resources{}, "cpu", "network", "storage"),
 	"server_instance_driver_operational":             field(api.ServerEnvironment{}, "driver", "driver_version"),
 	"server_supported_storage_drivers":               field(api.ServerEnvironment{}, "storage_supported_drivers"),
-	"sett_exec_flow":                                 shown("exec: the client holds output back"),
+	"sett_exec_flow":                                 shown("instance/exec", "TestHeldOutputComesWhenItIsLetGo"),
 	"sett_webui":                                     route("POST /1.0/webui/links"),
 	"storage":                                        route("POST /1.0/storage-pools"),
 	"storage_btrfs_mount_options":                    key(func(b *built) config.Table { return b.btrfs }, "btrfs.mount_options"),
-	"storage_images_delete":                          shown("image: deleting an image deletes its volumes"),
+	"storage_images_delete":                          route("DELETE /1.0/storage-pools/{name}/volumes/{type}/{volume}"),
 	"storage_volatile_initial_source":                key(func(b *built) config.Table { return b.btrfs }, "volatile.initial_source"),
 	"storage_volume_state":                           route("GET /1.0/storage-pools/{name}/volumes/{type}/{volume}/state"),
 	"storage_volume_state_total":                     field(api.StorageVolumeStateUsage{}, "total"),
