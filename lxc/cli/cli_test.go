@@ -127,13 +127,13 @@ func TestProgressClearsItsLine(t *testing.T) {
 func TestTablesCannotSteerTheTerminal(t *testing.T) {
 	t.Parallel()
 	var b strings.Builder
-	tab := Table{Header: []string{"NAME"}, Rows: [][]string{{"\x1b[31meth0\r\nb\u009b2J"}}}
+	tab := Table{Header: []string{"NAME"}, Rows: [][]string{{"\x1b[31meth0\r\nb\u009b2J\u202e\u2069\u200f"}}}
 	for _, f := range []string{FormatTable, FormatCompact} {
 		if err := tab.Render(&b, f); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if s := b.String(); strings.ContainsAny(s, "\x1b\r\u009b") || !strings.Contains(s, "?[31meth0?") {
+	if s := b.String(); strings.ContainsAny(s, "\x1b\r\u009b\u202e\u2069\u200f") || !strings.Contains(s, "?[31meth0?") {
 		t.Errorf("%q", s)
 	}
 }

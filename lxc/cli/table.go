@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
 
 	"github.com/mattn/go-runewidth"
@@ -92,11 +93,20 @@ func (t Table) columns() (widths []int, header []string, rows [][][]string) {
 	return widths, header, rows
 }
 
+// Stamp is how a time is shown to people, always in UTC; one that was never set is
+// empty.
+func Stamp(t time.Time) string {
+	if t.Unix() <= 0 {
+		return ""
+	}
+	return t.UTC().Format("2006/01/02 15:04 UTC")
+}
+
 // Plain takes what could steer a terminal out of a text. Guests name some of what is
 // shown, their interfaces for example, and the kernel lets them use any character.
 func Plain(s string) string {
 	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) || r == '\u202e' || r == '\u2066' {
+		if unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) {
 			return '?'
 		}
 		return r

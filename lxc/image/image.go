@@ -13,10 +13,7 @@ import (
 	"sett/shared/i18n"
 )
 
-const (
-	arg   = "[<remote>:]<image>"
-	stamp = "2006/01/02 15:04 MST"
-)
+const arg = "[<remote>:]<image>"
 
 // Command builds "lxc image".
 func Command(a *cli.App) *cobra.Command {
@@ -239,17 +236,17 @@ func (i image) showInfo(img *api.Image) {
 	i.Printf(i18n.G("Type: %s\n"), kind)
 	i.Printf(i18n.G("Public: %s\n"), public)
 	i.Println(i18n.G("Timestamps:"))
-	if img.CreatedAt.Unix() > 0 {
-		i.Printf("    "+i18n.G("Created: %s\n"), img.CreatedAt.UTC().Format(stamp))
+	if at := cli.Stamp(img.CreatedAt); at != "" {
+		i.Printf("    "+i18n.G("Created: %s\n"), at)
 	}
-	i.Printf("    "+i18n.G("Uploaded: %s\n"), img.UploadedAt.UTC().Format(stamp))
-	if img.ExpiresAt.Unix() > 0 {
-		i.Printf("    "+i18n.G("Expires: %s\n"), img.ExpiresAt.UTC().Format(stamp))
+	i.Printf("    "+i18n.G("Uploaded: %s\n"), cli.Stamp(img.UploadedAt))
+	if at := cli.Stamp(img.ExpiresAt); at != "" {
+		i.Printf("    "+i18n.G("Expires: %s\n"), at)
 	} else {
 		i.Println("    " + i18n.G("Expires: never"))
 	}
-	if img.LastUsedAt.Unix() > 0 {
-		i.Printf("    "+i18n.G("Last used: %s\n"), img.LastUsedAt.UTC().Format(stamp))
+	if at := cli.Stamp(img.LastUsedAt); at != "" {
+		i.Printf("    "+i18n.G("Last used: %s\n"), at)
 	} else {
 		i.Println("    " + i18n.G("Last used: never"))
 	}

@@ -8,26 +8,17 @@ import (
 	"strings"
 	"time"
 
+	"sett/lxc/cli"
 	"sett/shared/api"
 	"sett/shared/i18n"
 	"sett/shared/units"
 )
-
-// stamp is how times are shown, always in UTC.
-const stamp = "2006/01/02 15:04 UTC"
 
 // column is one column of the list.
 type column struct {
 	title     string
 	value     func(api.InstanceFull) string
 	needsFull bool // state or snapshots
-}
-
-func shortStamp(t time.Time) string {
-	if t.Unix() <= 0 {
-		return ""
-	}
-	return t.UTC().Format(stamp)
 }
 
 // columns are what -c can name by one letter.
@@ -37,7 +28,7 @@ func columns() map[rune]column {
 		'6': {i18n.G("IPV6"), func(i api.InstanceFull) string { return addresses(i, "inet6") }, true},
 		'a': {i18n.G("ARCHITECTURE"), func(i api.InstanceFull) string { return i.Architecture }, false},
 		'b': {i18n.G("STORAGE POOL"), pool, false},
-		'c': {i18n.G("CREATED AT"), func(i api.InstanceFull) string { return shortStamp(i.CreatedAt) }, false},
+		'c': {i18n.G("CREATED AT"), func(i api.InstanceFull) string { return cli.Stamp(i.CreatedAt) }, false},
 		'd': {i18n.G("DESCRIPTION"), func(i api.InstanceFull) string { return i.Description }, false},
 		'D': {i18n.G("DISK USAGE"), diskUsage, true},
 		'e': {i18n.G("PROJECT"), func(i api.InstanceFull) string { return i.Project }, false},
@@ -46,7 +37,7 @@ func columns() map[rune]column {
 			return fp[:min(12, len(fp))]
 		}, false},
 		'F': {i18n.G("BASE IMAGE"), func(i api.InstanceFull) string { return i.Config["volatile.base_image"] }, false},
-		'l': {i18n.G("LAST USED AT"), func(i api.InstanceFull) string { return shortStamp(i.LastUsedAt) }, false},
+		'l': {i18n.G("LAST USED AT"), func(i api.InstanceFull) string { return cli.Stamp(i.LastUsedAt) }, false},
 		'L': {i18n.G("LOCATION"), func(i api.InstanceFull) string { return i.Location }, false},
 		'm': {i18n.G("MEMORY USAGE"), memoryUsage, true},
 		'M': {i18n.G("MEMORY USAGE%"), memoryPercent, true},

@@ -84,11 +84,11 @@ func (c info) instance(r cli.Resource, log bool) error {
 	if s := inst.State; s != nil && s.Pid != 0 {
 		c.Printf(i18n.G("PID: %d\n"), s.Pid)
 	}
-	if at := inst.CreatedAt; at.Unix() > 0 {
-		c.Printf(i18n.G("Created: %s\n"), at.UTC().Format(stamp))
+	if at := cli.Stamp(inst.CreatedAt); at != "" {
+		c.Printf(i18n.G("Created: %s\n"), at)
 	}
-	if at := inst.LastUsedAt; at.Unix() > 0 {
-		c.Printf(i18n.G("Last Used: %s\n"), at.UTC().Format(stamp))
+	if at := cli.Stamp(inst.LastUsedAt); at != "" {
+		c.Printf(i18n.G("Last Used: %s\n"), at)
 	}
 	if s := inst.State; s != nil && s.Pid != 0 {
 		c.resources(s)
@@ -193,7 +193,7 @@ func (c info) snapshots(list []api.InstanceSnapshot) error {
 	t := cli.Table{Header: []string{i18n.G("NAME"), i18n.G("TAKEN AT"), i18n.G("EXPIRES AT"), i18n.G("STATEFUL")}}
 	for _, s := range list {
 		name := s.Name[strings.LastIndexByte(s.Name, '/')+1:]
-		t.Rows = append(t.Rows, []string{name, shortStamp(s.CreatedAt), shortStamp(s.ExpiresAt), yesNo(s.Stateful)})
+		t.Rows = append(t.Rows, []string{name, cli.Stamp(s.CreatedAt), cli.Stamp(s.ExpiresAt), yesNo(s.Stateful)})
 	}
 	c.Println("\n" + i18n.G("Snapshots:"))
 	return t.Render(c.Out, cli.FormatTable)
@@ -206,7 +206,7 @@ func (c info) backups(list []api.InstanceBackup) error {
 	t := cli.Table{Header: []string{i18n.G("NAME"), i18n.G("TAKEN AT"), i18n.G("EXPIRES AT"), i18n.G("INSTANCE ONLY"), i18n.G("OPTIMIZED STORAGE")}}
 	for _, b := range list {
 		name := b.Name[strings.LastIndexByte(b.Name, '/')+1:]
-		t.Rows = append(t.Rows, []string{name, shortStamp(b.CreatedAt), shortStamp(b.ExpiresAt), yesNo(b.InstanceOnly), yesNo(b.OptimizedStorage)})
+		t.Rows = append(t.Rows, []string{name, cli.Stamp(b.CreatedAt), cli.Stamp(b.ExpiresAt), yesNo(b.InstanceOnly), yesNo(b.OptimizedStorage)})
 	}
 	c.Println("\n" + i18n.G("Backups:"))
 	return t.Render(c.Out, cli.FormatTable)

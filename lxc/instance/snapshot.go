@@ -89,7 +89,7 @@ func Retention(a *cli.App) *cobra.Command {
 		}
 		t := cli.Table{Header: []string{i18n.G("NAME"), i18n.G("TAKEN AT"), i18n.G("KEPT"), i18n.G("REASONS")}, Raw: all}
 		for _, v := range all {
-			t.Rows = append(t.Rows, []string{v.Name, shortStamp(v.CreatedAt), yesNo(v.Keep), strings.Join(v.Reasons, ", ")})
+			t.Rows = append(t.Rows, []string{v.Name, cli.Stamp(v.CreatedAt), yesNo(v.Keep), strings.Join(v.Reasons, ", ")})
 		}
 		return t.Render(a.Out, *format)
 	})

@@ -98,7 +98,7 @@ func (o operation) list() *cobra.Command {
 			}
 			row := []string{
 				op.ID, strings.ToUpper(op.Class), op.Description, strings.ToUpper(op.Status), cancel,
-				op.CreatedAt.UTC().Format("2006/01/02 15:04 UTC"),
+				cli.Stamp(op.CreatedAt),
 			}
 			if clustered {
 				row = append(row, op.Location)

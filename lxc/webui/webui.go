@@ -74,10 +74,9 @@ func (w webui) list() *cobra.Command {
 		t := cli.Table{Header: []string{
 			i18n.G("ID"), i18n.G("USER"), i18n.G("ADDRESS"), i18n.G("BROWSER"), i18n.G("LOGGED IN"), i18n.G("EXPIRES"),
 		}, Raw: all}
-		const layout = "2006/01/02 15:04 UTC"
 		for _, s := range all {
 			t.Rows = append(t.Rows, []string{s.ID, s.Username, s.Address, browser(s.UserAgent),
-				s.CreatedAt.UTC().Format(layout), s.ExpiresAt.UTC().Format(layout)})
+				cli.Stamp(s.CreatedAt), cli.Stamp(s.ExpiresAt)})
 		}
 		return t.Render(w.Out, *format)
 	})
