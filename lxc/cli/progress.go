@@ -41,11 +41,7 @@ func (p *Progress) Update(state string) {
 	if p.w == nil || p.done {
 		return
 	}
-	text := state
-	if p.format != "" {
-		text = fmt.Sprintf(p.format, state)
-	}
-	text, _, _ = strings.Cut(text, "\n")
+	text, _, _ := strings.Cut(fmt.Sprintf(p.format, state), "\n")
 	pad := max(0, p.width-len(text))
 	p.width = len(text)
 	_, _ = fmt.Fprintf(p.w, "\r%s%s", text, strings.Repeat(" ", pad))
@@ -74,13 +70,27 @@ type Cancelable interface {
 	Cancel() error
 }
 
+// Work is Cancelable and tells how far it is.
+type Work interface {
+	Cancelable
+	AddHandler(func(api.Operation)) (*client.EventTarget, error)
+}
+
 // remoteWork is a client.RemoteOperation as something that can be cancelled.
 type remoteWork struct{ client.RemoteOperation }
 
 func (r remoteWork) Cancel() error { return r.CancelTarget() }
 
 // Remote makes work that may try several servers one that can be cancelled.
-func Remote(op client.RemoteOperation) Cancelable { return remoteWork{op} }
+func Remote(op client.RemoteOperation) Work { return remoteWork{op} }
+
+// Follow is Await for work whose progress is shown meanwhile; format holds one %s.
+func (a *App) Follow(op Work, format string) error {
+	progress := a.Progress(format)
+	defer progress.Done("")
+	_, _ = op.AddHandler(progress.UpdateOp)
+	return a.Await(op)
+}
 
 // Await waits for work on a server. An interrupt (^C) cancels it; where it cannot be
 // cancelled, a second one lets it go on without us.
@@ -91,6 +101,14 @@ func (a *App) Await(op Cancelable) error {
 	return await(op, asked, func(why error) {
 		_, _ = fmt.Fprintf(a.Err, i18n.G("The operation cannot be cancelled: %v. Interrupt again to leave it to itself.")+"\n", why)
 	})
+}
+
+// Wait is Await for what was asked for just now.
+func (a *App) Wait(op Cancelable, err error) error {
+	if err != nil {
+		return err
+	}
+	return a.Await(op)
 }
 
 func await(op Cancelable, asked <-chan os.Signal, refused func(error)) error {

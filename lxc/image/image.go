@@ -102,11 +102,7 @@ func (i image) delete() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			op, err := r.Server.DeleteImage(fp)
-			if err != nil {
-				return err
-			}
-			if err := op.Wait(); err != nil {
+			if err := i.Wait(r.Server.DeleteImage(fp)); err != nil {
 				return err
 			}
 		}

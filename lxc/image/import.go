@@ -86,7 +86,8 @@ func isURL(s string) bool {
 }
 
 func (i image) upload(ctx context.Context, r cli.Resource, req api.ImagesPost, p importArgs) (client.Operation, error) {
-	progress := i.Progress(i18n.G("Transferring image: %s"))
+	title := i18n.G("Transferring image: %s")
+	progress := i.Progress(title)
 	defer progress.Done("")
 	if isURL(p.file) {
 		if strings.HasPrefix(p.file, "http://") {
@@ -98,8 +99,7 @@ func (i image) upload(ctx context.Context, r cli.Resource, req api.ImagesPost, p
 		if err != nil {
 			return nil, err
 		}
-		_, _ = op.AddHandler(progress.UpdateOp)
-		return op, op.Wait()
+		return op, i.Follow(op, title)
 	}
 	args := &client.ImageCreateArgs{MetaName: filepath.Base(p.file), ProgressHandler: progress.UpdateTransfer}
 	if st, err := os.Stat(p.file); err == nil && st.IsDir() {
@@ -133,7 +133,7 @@ func (i image) upload(ctx context.Context, r cli.Resource, req api.ImagesPost, p
 	if err != nil {
 		return nil, err
 	}
-	return op, op.Wait()
+	return op, i.Await(op)
 }
 
 // MoveAliases makes the aliases point at an image, wherever they pointed before.

@@ -1,12 +1,15 @@
 package instance
 
 import (
+	"context"
 	"errors"
 	"io"
 	"os"
+	"os/signal"
 	"path"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -37,7 +40,7 @@ func Export(a *cli.App) *cobra.Command {
 		}
 		o.ContainerOnly = o.InstanceOnly
 		o.ExpiresAt = time.Now().Add(keepOnServer)
-		return export(a, r, o, cli.OptionalArg(args, 1))
+		return export(cmd.Context(), a, r, o, cli.OptionalArg(args, 1))
 	})
 	f := cmd.Flags()
 	f.BoolVar(&o.InstanceOnly, "instance-only", false, i18n.G("Leave the snapshots out"))
@@ -47,7 +50,7 @@ func Export(a *cli.App) *cobra.Command {
 }
 
 // export has the server make a backup, fetches it, and has it deleted again.
-func export(a *cli.App, r cli.Resource, o api.InstanceBackupsPost, target string) (err error) {
+func export(ctx context.Context, a *cli.App, r cli.Resource, o api.InstanceBackupsPost, target string) (err error) {
 	out, err := openTarget(a, r.Name, target)
 	if err != nil {
 		return err
@@ -57,11 +60,7 @@ func export(a *cli.App, r cli.Resource, o api.InstanceBackupsPost, target string
 	if err != nil {
 		return err
 	}
-	progress := a.Progress(i18n.G("Backing up instance: %s"))
-	_, _ = op.AddHandler(progress.UpdateOp)
-	err = op.Wait()
-	progress.Done("")
-	if err != nil {
+	if err := a.Follow(op, i18n.G("Backing up instance: %s")); err != nil {
 		return err
 	}
 	urls := op.Get().Resources["backups"]
@@ -70,16 +69,19 @@ func export(a *cli.App, r cli.Resource, o api.InstanceBackupsPost, target string
 	}
 	name := path.Base(urls[0])
 	defer func() {
-		if e := wait(r.Server.DeleteInstanceBackup(r.Name, name)); e != nil && err == nil {
+		if e := a.Wait(r.Server.DeleteInstanceBackup(r.Name, name)); e != nil && err == nil {
 			err = e
 		}
 	}()
-	progress = a.Progress(i18n.G("Exporting the backup: %s"))
+	// An interrupt ends the transfer and leaves neither half a file nor the backup.
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	progress := a.Progress(i18n.G("Exporting the backup: %s"))
 	req := &client.BackupFileRequest{BackupFile: out.w}
 	if out.file != nil {
 		req.ProgressHandler = progress.UpdateTransfer
 	}
-	_, err = r.Server.GetInstanceBackupFile(r.Name, name, req)
+	_, err = r.Server.WithContext(ctx).GetInstanceBackupFile(r.Name, name, req)
 	progress.Done("")
 	if err == nil && out.file != nil && !a.Quiet {
 		a.Println(i18n.G("Backup exported successfully!"))
@@ -209,7 +211,8 @@ type sized struct {
 func (s *sized) Len() int { return s.size }
 
 func importFrom(a *cli.App, r cli.Resource, args client.InstanceBackupArgs) error {
-	progress := a.Progress(i18n.G("Importing instance: %s"))
+	title := i18n.G("Importing instance: %s")
+	progress := a.Progress(title)
 	defer progress.Done("")
 	size, ok := args.BackupFile.(interface{ Len() int })
 	if ok && !a.Quiet {
@@ -219,6 +222,6 @@ func importFrom(a *cli.App, r cli.Resource, args client.InstanceBackupArgs) erro
 	if err != nil {
 		return err
 	}
-	_, _ = op.AddHandler(progress.UpdateOp)
-	return op.Wait()
+	progress.Done("")
+	return a.Follow(op, title)
 }

@@ -180,7 +180,7 @@ func (c *copying) follow(dst cli.Resource, put api.InstancePut) error {
 	} else if wanted == "" && kept {
 		put.Devices[name] = root
 	}
-	return wait(dst.Server.UpdateInstance(dst.Name, put, etag))
+	return c.Wait(dst.Server.UpdateInstance(dst.Name, put, etag))
 }
 
 // rootOf finds the root disk.
@@ -259,8 +259,5 @@ func (c *copying) wait(op client.RemoteOperation, err error) error {
 	if err != nil {
 		return err
 	}
-	progress := c.Progress(i18n.G("Transferring instance: %s"))
-	defer progress.Done("")
-	_, _ = op.AddHandler(progress.UpdateOp)
-	return op.Wait()
+	return c.Follow(cli.Remote(op), i18n.G("Transferring instance: %s"))
 }

@@ -278,16 +278,14 @@ func profileDevices(s client.InstanceServer, profiles []string) (map[string]map[
 
 // start asks for the instance and waits until it is there.
 func (c *create) start(cmd *cobra.Command, r cli.Resource, imageArg string, req api.InstancesPost) (*api.Operation, error) {
-	progress := c.Progress(i18n.G("Retrieving image: %s"))
-	defer progress.Done("")
+	title := i18n.G("Retrieving image: %s")
 	if c.empty {
 		req.Source.Type = "none"
 		op, err := r.Server.CreateInstance(req)
 		if err != nil {
 			return nil, err
 		}
-		_, _ = op.AddHandler(progress.UpdateOp)
-		if err := c.Await(op); err != nil {
+		if err := c.Follow(op, title); err != nil {
 			return nil, err
 		}
 		last := op.Get()
@@ -314,8 +312,7 @@ func (c *create) start(cmd *cobra.Command, r cli.Resource, imageArg string, req 
 	if err != nil {
 		return nil, err
 	}
-	_, _ = op.AddHandler(progress.UpdateOp)
-	if err := c.Await(cli.Remote(op)); err != nil {
+	if err := c.Follow(cli.Remote(op), title); err != nil {
 		return nil, err
 	}
 	return op.GetTarget()

@@ -7,7 +7,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"sett/client"
 	"sett/lxc/cli"
 	"sett/shared/api"
 	"sett/shared/i18n"
@@ -40,7 +39,7 @@ func Delete(a *cli.App) *cobra.Command {
 					return errors.New(i18n.G("User aborted delete operation"))
 				}
 			}
-			if err := remove(r, force); err != nil {
+			if err := remove(a, r, force); err != nil {
 				return err
 			}
 		}
@@ -63,9 +62,9 @@ func exists(r cli.Resource) error {
 	return err
 }
 
-func remove(r cli.Resource, force bool) error {
+func remove(a *cli.App, r cli.Resource, force bool) error {
 	if inst, snap, ok := strings.Cut(r.Name, "/"); ok {
-		return wait(r.Server.DeleteInstanceSnapshot(inst, snap))
+		return a.Wait(r.Server.DeleteInstanceSnapshot(inst, snap))
 	}
 	inst, _, err := r.Server.GetInstance(r.Name)
 	if err != nil {
@@ -75,7 +74,7 @@ func remove(r cli.Resource, force bool) error {
 		if !force {
 			return errors.New(i18n.G("The instance is currently running, stop it first or pass --force"))
 		}
-		err := wait(r.Server.UpdateInstanceState(r.Name, api.InstanceStatePut{Action: "stop", Timeout: -1, Force: true}, ""))
+		err := a.Wait(r.Server.UpdateInstanceState(r.Name, api.InstanceStatePut{Action: "stop", Timeout: -1, Force: true}, ""))
 		if err != nil {
 			return fmt.Errorf(i18n.G("Stopping the instance failed: %w"), err)
 		}
@@ -83,12 +82,5 @@ func remove(r cli.Resource, force bool) error {
 			return nil
 		}
 	}
-	return wait(r.Server.DeleteInstance(r.Name))
-}
-
-func wait(op client.Operation, err error) error {
-	if err != nil {
-		return err
-	}
-	return op.Wait()
+	return a.Wait(r.Server.DeleteInstance(r.Name))
 }

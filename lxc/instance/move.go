@@ -47,7 +47,7 @@ func (c *copying) move(cmd *cobra.Command, args []string) error {
 		case name == "":
 			return errors.New(i18n.G("Nothing to do: neither another name nor another storage pool is given"))
 		}
-		return rename(r, name)
+		return rename(c.App, r, name)
 	}
 	if strings.Contains(r.Name, "/") {
 		return errors.New(i18n.G("Snapshots move with their instance"))
@@ -63,8 +63,5 @@ func (c *copying) move(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	progress := c.Progress(i18n.G("Transferring instance: %s"))
-	defer progress.Done("")
-	_, _ = op.AddHandler(progress.UpdateOp)
-	return op.Wait()
+	return c.Follow(op, i18n.G("Transferring instance: %s"))
 }

@@ -117,7 +117,7 @@ func (p *publish) still(r cli.Resource) (again func() error, err error) {
 		}
 		put := now.Writable()
 		put.Ephemeral = on
-		return wait(r.Server.UpdateInstance(r.Name, put, etag))
+		return p.Wait(r.Server.UpdateInstance(r.Name, put, etag))
 	}
 	if err := ephemeral(false, etag); err != nil {
 		return nil, err
@@ -136,11 +136,7 @@ func (p *publish) publish(r cli.Resource) error {
 	if err != nil {
 		return err
 	}
-	progress := p.Progress(i18n.G("Publishing instance: %s"))
-	_, _ = op.AddHandler(progress.UpdateOp)
-	err = op.Wait()
-	progress.Done("")
-	if err != nil {
+	if err := p.Follow(op, i18n.G("Publishing instance: %s")); err != nil {
 		return err
 	}
 	fp, ok := op.Get().Metadata["fingerprint"].(string)

@@ -100,9 +100,5 @@ func (c *rebuild) rebuild(r cli.Resource, req api.InstanceRebuildPost) error {
 	if err != nil {
 		return err
 	}
-	progress := c.Progress(i18n.G("Rebuilding instance: %s"))
-	_, _ = op.AddHandler(progress.UpdateOp)
-	err = op.Wait()
-	progress.Done("")
-	return err
+	return c.Follow(op, i18n.G("Rebuilding instance: %s"))
 }

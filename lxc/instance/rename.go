@@ -27,19 +27,19 @@ func Rename(a *cli.App) *cobra.Command {
 			}
 			args[1] = name
 		}
-		return rename(r, args[1])
+		return rename(a, r, args[1])
 	})
 }
 
 // rename gives an instance or a snapshot another name.
-func rename(r cli.Resource, name string) error {
+func rename(a *cli.App, r cli.Resource, name string) error {
 	inst, snap, isSnap := strings.Cut(r.Name, "/")
 	newInst, newSnap, toSnap := strings.Cut(name, "/")
 	if isSnap != toSnap || isSnap && inst != newInst {
 		return errors.New(i18n.G("Invalid new snapshot name, parent must be the same as source"))
 	}
 	if isSnap {
-		return wait(r.Server.RenameInstanceSnapshot(inst, snap, api.InstanceSnapshotPost{Name: newSnap}))
+		return a.Wait(r.Server.RenameInstanceSnapshot(inst, snap, api.InstanceSnapshotPost{Name: newSnap}))
 	}
-	return wait(r.Server.RenameInstance(r.Name, api.InstancePost{Name: name}))
+	return a.Wait(r.Server.RenameInstance(r.Name, api.InstancePost{Name: name}))
 }

@@ -34,12 +34,12 @@ func Snapshot(a *cli.App) *cobra.Command {
 		}
 		if reuse && req.Name != "" {
 			if _, _, err := r.Server.GetInstanceSnapshot(r.Name, req.Name); err == nil {
-				if err := wait(r.Server.DeleteInstanceSnapshot(r.Name, req.Name)); err != nil {
+				if err := a.Wait(r.Server.DeleteInstanceSnapshot(r.Name, req.Name)); err != nil {
 					return err
 				}
 			}
 		}
-		return wait(r.Server.CreateInstanceSnapshot(r.Name, req))
+		return a.Wait(r.Server.CreateInstanceSnapshot(r.Name, req))
 	})
 	cmd.Flags().BoolVar(&noExpiry, "no-expiry", false, i18n.G("Keep it for ever, whatever snapshots.expiry says"))
 	cmd.Flags().BoolVar(&reuse, "reuse", false, i18n.G("Delete a snapshot of this name first"))
@@ -63,7 +63,7 @@ func Restore(a *cli.App) *cobra.Command {
 		if !strings.Contains(snap, "/") {
 			snap = r.Name + "/" + snap
 		}
-		return wait(r.Server.UpdateInstance(r.Name, api.InstancePut{Restore: snap}, ""))
+		return a.Wait(r.Server.UpdateInstance(r.Name, api.InstancePut{Restore: snap}, ""))
 	})
 	cli.Later(cmd, "stateful")
 	return cmd

@@ -217,11 +217,7 @@ func changeState(a *cli.App, r cli.Resource, arg string, req api.InstanceStatePu
 	if err != nil {
 		return err
 	}
-	progress := a.Progress("")
-	_, _ = op.AddHandler(progress.UpdateOp)
-	err = a.Await(op)
-	progress.Done("")
-	if err != nil {
+	if err := a.Follow(op, "%s"); err != nil {
 		return fmt.Errorf("%w\n"+i18n.G("Try `lxc info --show-log %s` for more info"), err, arg)
 	}
 	return nil

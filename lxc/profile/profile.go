@@ -83,7 +83,7 @@ func (p profile) owner() device.Owner {
 }
 
 // setProfiles replaces the profiles of an instance.
-func setProfiles(r cli.Resource, change func([]string) ([]string, error)) error {
+func (p profile) setProfiles(r cli.Resource, change func([]string) ([]string, error)) error {
 	inst, etag, err := r.Server.GetInstance(r.Name)
 	if err != nil {
 		return err
@@ -92,11 +92,7 @@ func setProfiles(r cli.Resource, change func([]string) ([]string, error)) error 
 	if put.Profiles, err = change(put.Profiles); err != nil {
 		return err
 	}
-	op, err := r.Server.UpdateInstance(r.Name, put, etag)
-	if err != nil {
-		return err
-	}
-	return op.Wait()
+	return p.Wait(r.Server.UpdateInstance(r.Name, put, etag))
 }
 
 func (p profile) add() *cobra.Command {
@@ -107,7 +103,7 @@ func (p profile) add() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		err = setProfiles(r, func(have []string) ([]string, error) { return append(have, args[1]), nil })
+		err = p.setProfiles(r, func(have []string) ([]string, error) { return append(have, args[1]), nil })
 		if err != nil {
 			return err
 		}
@@ -124,7 +120,7 @@ func (p profile) remove() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		err = setProfiles(r, func(have []string) ([]string, error) {
+		err = p.setProfiles(r, func(have []string) ([]string, error) {
 			i := slices.Index(have, args[1])
 			if i < 0 {
 				return nil, fmt.Errorf(i18n.G("Profile %s isn't currently applied to %s"), args[1], r.Name)
@@ -154,7 +150,7 @@ func (p profile) assign() *cobra.Command {
 		if args[1] != "" {
 			profiles = strings.Split(args[1], ",")
 		}
-		if err := setProfiles(r, func([]string) ([]string, error) { return profiles, nil }); err != nil {
+		if err := p.setProfiles(r, func([]string) ([]string, error) { return profiles, nil }); err != nil {
 			return err
 		}
 		shown := args[1]

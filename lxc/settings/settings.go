@@ -40,19 +40,15 @@ func (c settings) owner() device.Owner {
 			store = func(d device.Devices) error {
 				put := inst.Writable()
 				put.Devices = d
-				return update(r, put, etag)
+				return c.update(r, put, etag)
 			}
 			return inst.Devices, inst.ExpandedDevices, store, nil
 		},
 	}
 }
 
-func update(r cli.Resource, put api.InstancePut, etag string) error {
-	op, err := r.Server.UpdateInstance(r.Name, put, etag)
-	if err != nil {
-		return err
-	}
-	return op.Wait()
+func (c settings) update(r cli.Resource, put api.InstancePut, etag string) error {
+	return c.Wait(r.Server.UpdateInstance(r.Name, put, etag))
 }
 
 // updateServer changes server keys; nil values of the map are removed.
@@ -180,7 +176,7 @@ func (c settings) set() *cobra.Command {
 				put.Config[k] = v
 			}
 		}
-		return update(r, put, etag)
+		return c.update(r, put, etag)
 	})
 	cli.Target(cmd)
 	return cmd
@@ -217,7 +213,7 @@ func (c settings) unset() *cobra.Command {
 		}
 		put.Config = maps.Clone(put.Config)
 		delete(put.Config, key)
-		return update(r, put, etag)
+		return c.update(r, put, etag)
 	})
 	cli.Target(cmd)
 	return cmd
@@ -303,11 +299,7 @@ func (c settings) edit() *cobra.Command {
 			}
 			help := i18n.G("Only the time when the snapshot expires can be changed.\nLines that begin with # are skipped.")
 			return cli.EditYAML(c.App, cmd, help, s.Writable(), func(put api.InstanceSnapshotPut) error {
-				op, err := r.Server.UpdateInstanceSnapshot(inst, snap, put, etag)
-				if err != nil {
-					return err
-				}
-				return op.Wait()
+				return c.Wait(r.Server.UpdateInstanceSnapshot(inst, snap, put, etag))
 			})
 		}
 		inst, etag, err := r.Server.GetInstance(r.Name)
@@ -316,7 +308,7 @@ func (c settings) edit() *cobra.Command {
 		}
 		help := i18n.G("This is the configuration of the instance as YAML.\nLines that begin with # are skipped.\n\nA sample:\n\nname: c1\nprofiles:\n- default\nconfig:\n  limits.memory: 1GiB\ndevices:\n  homedir:\n    path: /extra\n    source: /home/user\n    type: disk\nephemeral: false\n\nThe name is shown but cannot be changed here.")
 		return cli.EditYAML(c.App, cmd, help, inst.Writable(), func(put api.InstancePut) error {
-			return update(r, put, etag)
+			return c.update(r, put, etag)
 		})
 	})
 	cli.Target(cmd)
