@@ -108,7 +108,7 @@ func runScript(t *testing.T, script string) string {
 func run(t *testing.T, out *strings.Builder, s *clienttest.Server, conf string, args []string, stdin string) {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
-	app := cli.New(commands()...)
+	app := newApp()
 	app.In, app.Out, app.Err = strings.NewReader(stdin), &stdout, &stderr
 	app.Getenv = func(key string) string {
 		return map[string]string{"LXD_CONF": conf, "LXD_GLOBAL_CONF": conf, "HOME": conf, "LXD_SOCKET": s.Socket, "TERM": "xterm"}[key]
@@ -200,6 +200,7 @@ func fixture(t *testing.T, s *clienttest.Server) {
 	s.Sync("GET /1.0/instances?recursion=2", full)
 	s.Sync("GET /1.0/instances?all-projects=true&recursion=2", full)
 	s.Sync("GET /1.0/instances", []string{"/1.0/instances/c1", "/1.0/instances/c2", "/1.0/instances/c10"})
+	s.Sync("GET /1.0/instances?project=p1", []string{"/1.0/instances/web?project=p1"})
 	s.Sync("GET /1.0/profiles", []string{"/1.0/profiles/default", "/1.0/profiles/big"})
 	s.Sync("GET /1.0/instances?recursion=1", []api.Instance{c10, c1, c2})
 	for _, f := range full {

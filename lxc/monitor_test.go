@@ -9,7 +9,6 @@ import (
 	"testing"
 
 	"sett/client/clienttest"
-	"sett/lxc/cli"
 	"sett/shared/api"
 )
 
@@ -21,7 +20,7 @@ func watch(t *testing.T, args []string, n int, events ...api.Event) []string {
 	conf := t.TempDir()
 	writeConf(t, conf, s.Socket)
 	r, w := io.Pipe()
-	app := cli.New(commands()...)
+	app := newApp()
 	app.In, app.Out, app.Err = strings.NewReader(""), w, io.Discard
 	app.Getenv = func(key string) string {
 		return map[string]string{"LXD_CONF": conf, "LXD_GLOBAL_CONF": conf, "LXD_SOCKET": s.Socket}[key]

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -27,6 +28,8 @@ type App struct {
 
 	// Conf is read before a command runs.
 	Conf *config.Config
+	// NotBuilt are paths of commands that are refused by name.
+	NotBuilt []string
 	// ExitCode is what the process ends with; with an error it is 1 at least.
 	ExitCode int
 
@@ -104,6 +107,9 @@ func (a *App) Root() *cobra.Command {
 	for _, c := range a.commands {
 		root.AddCommand(c(a))
 	}
+	for _, path := range a.NotBuilt {
+		addRefusal(root, path)
+	}
 	a.addCompletion(root)
 	help := root.HelpFunc()
 	root.SetHelpFunc(func(cmd *cobra.Command, args []string) {
@@ -153,17 +159,15 @@ func (a *App) loadConf() error {
 
 // prepare runs before each command, when the flags are known.
 func (a *App) prepare(cmd *cobra.Command, _ []string) error {
-	if a.ForceLocal {
-		a.Conf.DefaultRemote = "local"
-	}
-	a.Conf.Project = a.Project
-	if a.Conf.Project == "" {
-		a.Conf.Project = a.Getenv("LXD_PROJECT")
-	}
 	top := cmd
 	for top.HasParent() && top.Parent().HasParent() {
 		top = top.Parent()
 	}
+	// What manages the remotes connects to those that it names.
+	if a.ForceLocal && top.Name() != "remote" {
+		a.Conf.UseLocal()
+	}
+	a.Conf.Project = a.project()
 	switch top.Name() {
 	case "version", "completion", "help", "remote", "query", cobra.ShellCompRequestCmd, cobra.ShellCompNoDescRequestCmd:
 		return nil
@@ -176,6 +180,9 @@ func (a *App) prepare(cmd *cobra.Command, _ []string) error {
 	}
 	return nil
 }
+
+// project is the one that this run works in; empty means that of the remote.
+func (a *App) project() string { return cmp.Or(a.Project, a.Getenv("LXD_PROJECT")) }
 
 // ConnectionArgs are the options that the flags make.
 func (a *App) ConnectionArgs() client.ConnectionArgs {
@@ -199,12 +206,12 @@ func (a *App) Server(ctx context.Context, remote string) (client.InstanceServer,
 	return s, nil
 }
 
-// ImageServer connects to a remote that has images.
+// ImageServer connects to a remote that has images, perhaps nothing else.
 func (a *App) ImageServer(ctx context.Context, remote string) (client.ImageServer, error) {
-	if s, ok := a.servers[remote]; ok {
-		return s, nil
+	if r := a.Conf.Remotes[remote]; r.Public || r.Protocol == "simplestreams" {
+		return a.Conf.ImageServer(ctx, remote, a.ConnectionArgs())
 	}
-	return a.Conf.ImageServer(ctx, remote, a.ConnectionArgs())
+	return a.Server(ctx, remote)
 }
 
 // Printf writes a result to stdout.

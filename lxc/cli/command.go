@@ -138,6 +138,23 @@ func Later(cmd *cobra.Command, flags ...string) {
 	}
 }
 
+// addRefusal adds a command that LXD has and this build refuses by name, whatever is
+// asked of it, so that nobody takes it for a typing error.
+func addRefusal(root *cobra.Command, path string) {
+	words := strings.Fields(path)
+	last := len(words) - 1
+	parent, _, err := root.Find(words[:last])
+	if err != nil || parent.CommandPath() != strings.Join(append([]string{root.Name()}, words[:last]...), " ") {
+		panic("no command holds " + path)
+	}
+	parent.AddCommand(&cobra.Command{
+		Use: words[last], Hidden: true, DisableFlagParsing: true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return errs.NotImplemented(i18n.G("%q is not implemented in this version"), cmd.CommandPath())
+		},
+	})
+}
+
 func refuseLater(cmd *cobra.Command) (err error) {
 	cmd.Flags().Visit(func(f *pflag.Flag) {
 		if _, ok := f.Annotations[laterKey]; ok && err == nil {

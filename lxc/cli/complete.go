@@ -27,7 +27,7 @@ func listers() map[string]lister {
 		"<image>":     func(s client.InstanceServer) ([]string, error) { return s.GetImageAliasNames() },
 		"<member>":    func(s client.InstanceServer) ([]string, error) { return s.GetClusterMemberNames() },
 		"<operation>": func(s client.InstanceServer) ([]string, error) { return s.GetOperationUUIDs() },
-		"<alias>":     func(s client.InstanceServer) ([]string, error) { return s.GetImageAliasNames() },
+		"]<alias>":    func(s client.InstanceServer) ([]string, error) { return s.GetImageAliasNames() }, // others are the client's own
 	}
 }
 
@@ -40,40 +40,63 @@ func (a *App) addCompletion(cmd *cobra.Command) {
 	if cmd.HasSubCommands() || cmd.ValidArgs != nil || cmd.ValidArgsFunction != nil {
 		return
 	}
-	words := strings.Fields(cmd.Use)[1:]
+	words := usageWords(cmd.Use)[1:]
+	if cmd.Name() == "create" && len(words) > 0 && !strings.Contains(words[0], "<instance>") {
+		words[0] = "<new-name>"
+	}
 	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, toComplete string) ([]string, cobra.ShellCompDirective) {
-		what := placeholder(words, len(args))
-		if what == "" {
-			return nil, cobra.ShellCompDirectiveDefault // perhaps a file
+		var out []string
+		directive := cobra.ShellCompDirectiveNoFileComp
+		for _, word := range candidates(words, len(args)) {
+			switch what := placeholder(word); {
+			case word == "<remote>":
+				out = append(out, beginning(a.Conf.Names(), toComplete)...)
+			case what != "":
+				out = append(out, a.complete(cmd.Context(), what, toComplete)...)
+			default:
+				directive = cobra.ShellCompDirectiveDefault // perhaps a file
+			}
 		}
-		return a.complete(cmd.Context(), what, toComplete), cobra.ShellCompDirectiveNoFileComp
+		return out, directive
 	}
 }
 
-// placeholder returns which placeholder the argument at a position fills.
-func placeholder(words []string, at int) string {
-	repeat := ""
-	position := 0
-	for _, w := range words {
-		if w == "[flags]" || w == "[--]" {
-			continue
+// usageWords splits a usage line; what stands in angle brackets is one word.
+func usageWords(use string) (out []string) {
+	for _, w := range strings.Fields(use) {
+		if n := len(out) - 1; n >= 0 && strings.Count(out[n], "<") > strings.Count(out[n], ">") {
+			out[n] += " " + w
+		} else if w != "[flags]" && w != "[--]" {
+			out = append(out, w)
 		}
-		found := ""
-		for p := range listers() {
-			if strings.Contains(w, p) {
-				found = p
-			}
-		}
-		if strings.HasSuffix(w, "...]") || strings.HasSuffix(w, "...") {
-			repeat = found
-		}
-		if position == at && found != "" {
-			return found
-		}
-		position++
 	}
-	if at >= position {
-		return repeat
+	return out
+}
+
+// candidates are the words of a usage line that the argument at a position may stand
+// for: after one that repeats, any argument may be one more of it or what follows.
+func candidates(words []string, at int) []string {
+	for i, w := range words {
+		if strings.HasSuffix(strings.TrimSuffix(w, "]"), "...") && at >= i {
+			// "<a>... <b>" takes one a at least, "<a> [<a>...] <b>" may take no more.
+			if at == i && !strings.HasSuffix(w, "]") {
+				return words[i : i+1]
+			}
+			return words[i:min(i+2, len(words))]
+		}
+	}
+	if at < len(words) {
+		return words[at : at+1]
+	}
+	return []string{""}
+}
+
+// placeholder returns which of the known placeholders is in a word.
+func placeholder(word string) string {
+	for p := range listers() {
+		if strings.Contains(word, p) {
+			return p
+		}
 	}
 	return ""
 }
@@ -86,6 +109,7 @@ func (a *App) complete(ctx context.Context, what, prefix string) []string {
 	}
 	ctx, cancel := context.WithTimeout(ctx, completionTimeout)
 	defer cancel()
+	a.Conf.Project = a.project() // --project of the line that is completed
 	remote, name, err := a.Conf.ParseRemote(prefix)
 	if err != nil {
 		return nil
@@ -99,10 +123,18 @@ func (a *App) complete(ctx context.Context, what, prefix string) []string {
 	if err != nil {
 		return nil
 	}
-	var out []string
-	for _, n := range names {
-		if strings.HasPrefix(n, name) {
-			out = append(out, strings.TrimSuffix(prefix, name)+n)
+	out := beginning(names, name)
+	for i, n := range out {
+		out[i] = strings.TrimSuffix(prefix, name) + n
+	}
+	return out
+}
+
+// beginning returns the words that begin with prefix.
+func beginning(words []string, prefix string) (out []string) {
+	for _, w := range words {
+		if strings.HasPrefix(w, prefix) {
+			out = append(out, w)
 		}
 	}
 	return out

@@ -11,7 +11,6 @@ import (
 
 	"sett/lxc/cli"
 	"sett/shared/api"
-	"sett/shared/errs"
 	"sett/shared/i18n"
 )
 
@@ -41,24 +40,12 @@ func Command(a *cli.App) *cobra.Command {
 			Example: "lxc cluster unset m1 scheduler.instance",
 		}, 2, 2, k.Unset),
 		c.updateCertificate(),
-		c.later("evacuate", i18n.G("Evacuate cluster member (not implemented)")),
-		c.later("restore", i18n.G("Restore cluster member (not implemented)")),
-		c.later("group", i18n.G("Manage cluster groups (not implemented)")),
 	)
 }
 
 type cluster struct{ *cli.App }
 
 const arg = "[<remote>:]<member>"
-
-// later is a verb of LXD's that is not built.
-func (c cluster) later(use, short string) *cobra.Command {
-	cmd := &cobra.Command{Use: use, Short: short, Args: cobra.ArbitraryArgs, FParseErrWhitelist: cobra.FParseErrWhitelist{UnknownFlags: true}}
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return errs.NotImplemented(i18n.G("%q is not implemented in this version"), cmd.CommandPath())
-	}
-	return cmd
-}
 
 func missing() string { return i18n.G("Missing cluster member name") }
 

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -26,6 +27,8 @@ type Config struct {
 	Socket string `yaml:"-"`
 	// Project overrides the project of all remotes.
 	Project string `yaml:"-"`
+
+	kept string // the default remote of the file, where this run has another one
 }
 
 // Remote is one server.
@@ -114,9 +117,13 @@ func read(file string) (*Config, error) {
 	return &c, nil
 }
 
+// UseLocal makes the local server the default remote for this run. A file that is saved
+// meanwhile says what it said before.
+func (c *Config) UseLocal() { c.kept, c.DefaultRemote = c.DefaultRemote, "local" }
+
 // Save writes the file. What is built in or belongs to the machine stays out.
 func (c *Config) Save() error {
-	out := Config{DefaultRemote: c.DefaultRemote, Aliases: c.Aliases, Remotes: map[string]Remote{}}
+	out := Config{DefaultRemote: cmp.Or(c.kept, c.DefaultRemote), Aliases: c.Aliases, Remotes: map[string]Remote{}}
 	for name, r := range c.Remotes {
 		if !r.Global && (!r.Static || name == "local") {
 			out.Remotes[name] = r

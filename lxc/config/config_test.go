@@ -42,6 +42,27 @@ func TestFileSurvivesLoadAndSave(t *testing.T) {
 	}
 }
 
+func TestLocalForOneRunIsNotSaved(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	write(t, dir, "default-remote: lab\nremotes:\n  lab: {addr: 'https://10.0.0.1:8443'}\n")
+	c, _, err := Load(dir, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.UseLocal()
+	if remote, _, err := c.ParseRemote("c1"); err != nil || remote != "local" {
+		t.Errorf("%q, %v", remote, err)
+	}
+	c.Aliases["ll"] = "list"
+	if err := c.Save(); err != nil {
+		t.Fatal(err)
+	}
+	if c, _, err = Load(dir, ""); err != nil || c.DefaultRemote != "lab" || c.Aliases["ll"] != "list" {
+		t.Errorf("%+v, %v", c, err)
+	}
+}
+
 func TestBrokenFileIsNamed(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
