@@ -34,9 +34,10 @@ func (a *App) Piped() ([]byte, bool, error) {
 	return b, true, err
 }
 
-// Edit shows text in the user's editor and returns what became of it.
-func (a *App) Edit(cmd *cobra.Command, text []byte) ([]byte, error) {
-	f, err := os.CreateTemp("", "lxc-edit-*.yaml")
+// Edit shows text in the user's editor and returns what became of it. ext is the
+// ending of the file that the editor sees, by which many of them know what it holds.
+func (a *App) Edit(cmd *cobra.Command, text []byte, ext string) ([]byte, error) {
+	f, err := os.CreateTemp("", "lxc-edit-*"+ext)
 	if err != nil {
 		return nil, err
 	}
@@ -95,7 +96,7 @@ func EditYAML[T any](a *App, cmd *cobra.Command, help string, current any, store
 	}
 	text := append(comment(help), doc...)
 	for {
-		if text, err = a.Edit(cmd, text); err != nil {
+		if text, err = a.Edit(cmd, text, ".yaml"); err != nil {
 			return err
 		}
 		var put T

@@ -36,7 +36,7 @@ func command(t *testing.T) *cobra.Command {
 func TestEditorChangesTheText(t *testing.T) {
 	t.Parallel()
 	a := editor(t, `sed -i s/old/new/ "$1"`)
-	got, err := a.Edit(command(t), []byte("name: old\n"))
+	got, err := a.Edit(command(t), []byte("name: old\n"), ".yaml")
 	if err != nil || string(got) != "name: new\n" {
 		t.Errorf("%q, %v", got, err)
 	}
@@ -45,7 +45,7 @@ func TestEditorChangesTheText(t *testing.T) {
 func TestFailingEditorIsNamed(t *testing.T) {
 	t.Parallel()
 	a := editor(t, "exit 3")
-	if _, err := a.Edit(command(t), nil); err == nil || !strings.Contains(err.Error(), "exit status 3") {
+	if _, err := a.Edit(command(t), nil, ""); err == nil || !strings.Contains(err.Error(), "exit status 3") {
 		t.Errorf("got %v", err)
 	}
 }

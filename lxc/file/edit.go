@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"path"
 
 	"github.com/spf13/cobra"
 
@@ -44,7 +45,7 @@ func editCommand(a *cli.App) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		after, err := a.Edit(cmd, before)
+		after, err := a.Edit(cmd, before, path.Ext(p.path))
 		if err != nil || bytes.Equal(before, after) {
 			return err
 		}

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -33,10 +34,10 @@ func mountCommand(a *cli.App) *cobra.Command {
 		Example: "lxc file mount c1/root mnt\nlxc file mount c1 --listen 127.0.0.1:2222",
 	}, 1, 2, c.run)
 	f := cmd.Flags()
-	f.StringVar(&c.listen, "listen", "", i18n.G("Setup SSH SFTP listener on address:port instead of mounting"))
+	f.StringVar(&c.listen, "listen", "", i18n.G("Setup SSH SFTP listener on address:port instead of mounting")+"``")
 	f.BoolVar(&c.open, "no-auth", false, i18n.G("Disable authentication when using SSH SFTP listener"))
 	f.StringVar(&c.snapshot, "snapshot", "", i18n.G("Show this snapshot of the instance, to read only")+"``")
-	f.StringVar(&c.user, "auth-user", "", i18n.G("Set authentication user when using SSH SFTP listener"))
+	f.StringVar(&c.user, "auth-user", "", i18n.G("Set authentication user when using SSH SFTP listener")+"``")
 	return cmd
 }
 
@@ -52,7 +53,7 @@ func (c *mount) run(cmd *cobra.Command, args []string) error {
 	if c.snapshot != "" {
 		instance += "/" + c.snapshot
 	}
-	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	if len(args) < 2 {
 		return c.serve(ctx, r.Server, instance)
@@ -141,5 +142,5 @@ func (c *mount) serve(ctx context.Context, s client.InstanceServer, instance str
 		c.Printf(i18n.G("Login with username %q and password %q\n"), gate.user, gate.password)
 	}
 	return gate.serve(ctx, l, func() (io.ReadWriteCloser, error) { return s.GetInstanceFileSFTPConn(instance) },
-		func(err error) { c.Say(i18n.G("A client could not be served: %v\n"), err) })
+		func(err error) { _, _ = fmt.Fprintf(c.Err, i18n.G("A client could not be served: %v\n"), err) })
 }

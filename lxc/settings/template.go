@@ -3,6 +3,7 @@ package settings
 import (
 	"bytes"
 	"io"
+	"path"
 
 	"github.com/spf13/cobra"
 
@@ -65,7 +66,7 @@ func (c settings) templateEdit() *cobra.Command {
 			if b, err = c.readTemplate(r, name); err != nil {
 				return err
 			}
-			if b, err = c.Edit(cmd, b); err != nil {
+			if b, err = c.Edit(cmd, b, path.Ext(name)); err != nil {
 				return err
 			}
 		}
