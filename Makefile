@@ -13,10 +13,10 @@ TAGS    := libsqlite3
 GOBUILD := go build -trimpath -tags $(TAGS)
 STAMP   := -X sett/shared/version.Build=$(VERSION)
 
-# System tests, the run script and the installation need root; nothing else does.
+# System tests, the run script and the installation on this machine need root; nothing else does.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=PATH,HOME,GOFLAGS,GOPROXY env)
 
-.PHONY: ui-check help deps build bin/lxd bin/lxd-shim bin/lxc run check fmt vet arch unit cross tidy test system install clean clean-run doc
+.PHONY: ui-check help deps build bin/lxd bin/lxd-shim bin/lxc run check fmt vet arch unit cross tidy test system install uninstall clean clean-run doc
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,10 +40,10 @@ $(UI): $(UI_FROM)
 
 # Stays in memory beside every running container: no symbols, no debug data.
 bin/lxd-shim:
-	@if [ -d lxd/lxd-shim ]; then $(GOBUILD) -ldflags '-s -w' -o $@ ./lxd/lxd-shim; fi
+	@$(GOBUILD) -ldflags '-s -w' -o $@ ./lxd/lxd-shim
 
 bin/lxc:
-	@if [ -d lxc ]; then CGO_ENABLED=0 go build -trimpath -ldflags '$(STAMP)' -o $@ ./lxc; fi
+	@CGO_ENABLED=0 go build -trimpath -ldflags '$(STAMP)' -o $@ ./lxc
 
 run: deps build ## Start a daemon of its own and a Debian 12 container in it
 	@$(AS_ROOT) test/run/run.sh
@@ -71,7 +71,7 @@ unit:
 # The client side must stay free of cgo and of Linux.
 cross:
 	@for os in darwin windows; do \
-		CGO_ENABLED=0 GOOS=$$os GOARCH=arm64 go build $$(for d in lxc client shared; do [ -d $$d ] && echo ./$$d/...; done) || exit 1; \
+		CGO_ENABLED=0 GOOS=$$os GOARCH=arm64 go build ./lxc/... ./client/... ./shared/... || exit 1; \
 	done
 
 # Tidying looks at the tests of our dependencies too. 'make deps' fetches what that takes; without
@@ -97,7 +97,10 @@ system: build
 # --- installation ----------------------------------------------------------------------------
 
 install: build ## Install below $(DESTDIR)$(PREFIX), with the systemd units
-	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' test/lib/install.sh
+	@$(if $(DESTDIR),,$(AS_ROOT)) DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' test/lib/install.sh
+
+uninstall: ## Remove what 'make install' brought; state stays
+	@$(if $(DESTDIR),,$(AS_ROOT)) DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' test/lib/install.sh --remove
 
 doc: ## Write the reference pages anew, from the declarations in the code
 	@go run -tags $(TAGS) ./doc/gen
