@@ -2,6 +2,7 @@ package guestfs
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"io"
 	"io/fs"
@@ -380,6 +381,41 @@ func TestClosedClientHoldsNoFile(t *testing.T) {
 	close(s.more)
 	if err := <-ended; err == nil {
 		t.Error("half a file was a whole one")
+	}
+}
+
+// A file is made with the mode that its open asks for, as sshfs does.
+func TestSFTPMakesPrivateFilesPrivate(t *testing.T) {
+	t.Parallel()
+	root, c := serve(t)
+	conn, err := c.SFTP()
+	ok(t, err)
+	defer conn.Close()
+	say := func(kind byte, fields ...any) {
+		t.Helper()
+		var b bytes.Buffer
+		for _, f := range append([]any{kind}, fields...) {
+			if s, is := f.(string); is {
+				ok(t, binary.Write(&b, binary.BigEndian, uint32(len(s))))
+				f = []byte(s)
+			}
+			ok(t, binary.Write(&b, binary.BigEndian, f))
+		}
+		_, err := conn.Write(append(binary.BigEndian.AppendUint32(nil, uint32(b.Len())), b.Bytes()...))
+		ok(t, err)
+		var n uint32
+		ok(t, binary.Read(conn, binary.BigEndian, &n))
+		_, err = io.CopyN(io.Discard, conn, int64(n))
+		ok(t, err)
+	}
+	const open, write, create, mode = 3, 2, 8, 4
+	say(1, uint32(3)) // version
+	say(open, uint32(1), "/secret", uint32(write|create), uint32(mode), uint32(0o100600))
+	say(open, uint32(2), "/usual", uint32(write|create), uint32(0))
+	for name, want := range map[string]os.FileMode{"secret": 0o600, "usual": 0o644} {
+		if fi, err := os.Stat(filepath.Join(root, name)); err != nil || fi.Mode() != want {
+			t.Errorf("%s: %v, %v", name, fi, err)
+		}
 	}
 }
 

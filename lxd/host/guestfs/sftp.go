@@ -1,6 +1,7 @@
 package guestfs
 
 import (
+	"encoding/binary"
 	"errors"
 	"io"
 	"io/fs"
@@ -83,7 +84,7 @@ func (h handlers) open(q *sftp.Request, access int) (*os.File, error) {
 	if p.Excl {
 		flags |= unix.O_EXCL
 	}
-	fd, err := h.r.openat2(clean(q.Filepath), flags, 0o644)
+	fd, err := h.r.openat2(clean(q.Filepath), flags, newMode(q))
 	if err != nil {
 		return nil, err
 	}
@@ -93,6 +94,16 @@ func (h handlers) open(q *sftp.Request, access int) (*os.File, error) {
 		return nil, errIrregular
 	}
 	return os.NewFile(uintptr(fd), ""), nil
+}
+
+// newMode is the mode that a file is made with. Of the attributes that come with an open
+// the library keeps their bytes and not which they are; four bytes are the mode alone, and
+// that is what sshfs and OpenSSH send, so that a private file is private from the start.
+func newMode(q *sftp.Request) uint64 {
+	if len(q.Attrs) == 4 {
+		return uint64(binary.BigEndian.Uint32(q.Attrs) & 0o777)
+	}
+	return 0o644
 }
 
 // Filecmd does what has no answer but its success.
