@@ -20,7 +20,7 @@ type alias struct{ *cli.App }
 func (c alias) add() *cobra.Command {
 	return cli.Command(cli.Help{
 		Use: "add <alias> <target>", Aliases: []string{"create"}, Short: i18n.G("Add new aliases"),
-		Long:    i18n.G("@ARGS@ in the target stands for the arguments of the alias; without it they come last."),
+		Long:    i18n.G("@ARGS@ in the target stands for the arguments of the alias; without it they come last.\n@ARG1@ is the first of them and so on, also as a part of a word."),
 		Example: "lxc alias add list \"list -c ns46S\"\nlxc alias add login \"exec @ARGS@ -- su -l\"",
 	}, 2, 2, func(_ *cobra.Command, args []string) error {
 		if _, ok := c.Conf.Aliases[args[0]]; ok {

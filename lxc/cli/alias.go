@@ -2,7 +2,10 @@ package cli
 
 import (
 	"errors"
+	"fmt"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -16,7 +19,8 @@ func builtinAliases() map[string]string {
 }
 
 // expandAlias replaces the beginning of a command line that is an alias. The
-// longest alias wins; @ARGS@ takes the other arguments, which otherwise follow.
+// longest alias wins; @ARG1@ takes the first argument and so on, @ARGS@ those that
+// no number has taken, which otherwise follow.
 // Commands of the tree cannot be hidden by an alias with their bare name, but
 // extended: "list" may mean "list -c ns".
 func (a *App) expandAlias(root *cobra.Command, args []string) ([]string, error) {
@@ -39,13 +43,16 @@ func (a *App) expandAlias(root *cobra.Command, args []string) ([]string, error) 
 			return args, nil
 		}
 	}
-	rest = rest[len(key):]
-	out := flags
-	used := false
 	words, err := Words(value)
 	if err != nil {
 		return nil, err
 	}
+	words, rest, err = fillIn(words, rest[len(key):])
+	if err != nil {
+		return nil, err
+	}
+	out := flags
+	used := false
 	for _, w := range words {
 		if w == "@ARGS@" {
 			out = append(out, rest...)
@@ -58,6 +65,29 @@ func (a *App) expandAlias(root *cobra.Command, args []string) ([]string, error) 
 		out = append(out, rest...)
 	}
 	return out, nil
+}
+
+// fillIn puts arguments in the place of their numbers, and returns the others.
+func fillIn(words, args []string) (filled, others []string, err error) {
+	number := regexp.MustCompile(`@ARG([0-9]+)@`)
+	taken := map[int]bool{}
+	for _, w := range words {
+		filled = append(filled, number.ReplaceAllStringFunc(w, func(ref string) string {
+			n, aerr := strconv.Atoi(number.FindStringSubmatch(ref)[1])
+			if aerr != nil || n < 1 || n > len(args) {
+				err = fmt.Errorf(i18n.G("The alias needs the argument %s, and %d are given"), ref, len(args))
+				return ref
+			}
+			taken[n-1] = true
+			return args[n-1]
+		}))
+	}
+	for i, a := range args {
+		if !taken[i] {
+			others = append(others, a)
+		}
+	}
+	return filled, others, err
 }
 
 // splitGlobalFlags parts the flags that stand before the command.

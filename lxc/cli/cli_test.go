@@ -68,12 +68,14 @@ func TestCommandsOfTheTreeWinOverBuiltInAliases(t *testing.T) {
 	}
 	root := &cobra.Command{Use: "lxc"}
 	root.AddCommand(&cobra.Command{Use: "list", Run: func(*cobra.Command, []string) {}})
-	a.Conf.Aliases = map[string]string{"ll": "list -c n", "ll all": "list --all-projects", "list": "list -f csv"}
+	a.Conf.Aliases = map[string]string{"ll": "list -c n", "ll all": "list --all-projects", "list": "list -f csv", "of": "list @ARG2@ -c @ARG1@,@ARG1@", "in": "exec @ARG2@ @ARGS@ -- sh"}
 	for in, want := range map[string]string{
 		"ll c1":          "list -c n c1",
 		"ll all":         "list --all-projects",
 		"--project p ll": "--project p list -c n",
 		"list c1":        "list -f csv c1",
+		"of n c1 c2":     "list c1 -c n,n c2",
+		"in -t c1":       "exec c1 -t -- sh",
 		"shell c1":       "exec c1 -- su -l",
 		"other":          "other",
 		"":               "",
@@ -82,6 +84,9 @@ func TestCommandsOfTheTreeWinOverBuiltInAliases(t *testing.T) {
 		if err != nil || strings.Join(got, " ") != want {
 			t.Errorf("%q became %q, %v, want %q", in, got, err, want)
 		}
+	}
+	if _, err := a.expandAlias(root, []string{"of", "n"}); err == nil || !strings.Contains(err.Error(), "@ARG2@") {
+		t.Errorf("an argument that is missing: %v", err)
 	}
 }
 

@@ -56,10 +56,16 @@ func targetOf(cmd *cobra.Command) string {
 	return f.Value.String()
 }
 
-// Untargeted refuses --target for what is on one member anyway.
-func (r Resource) Untargeted() error {
-	if r.Name != "" && r.Target != "" {
+// ServerTarget refuses --target where it picks nothing: instances are on one member
+// anyway, and a server alone is no cluster.
+func (r Resource) ServerTarget() error {
+	switch {
+	case r.Target == "":
+		return nil
+	case r.Name != "":
 		return errors.New(i18n.G("--target cannot be used with instances"))
+	case !r.Server.IsClustered():
+		return errors.New(i18n.G("To use --target, the destination remote must be a cluster"))
 	}
 	return nil
 }

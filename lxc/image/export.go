@@ -55,12 +55,12 @@ func (i image) download(s client.ImageServer, fingerprint, target string) error 
 	if st, err := os.Stat(target); err != nil || !st.IsDir() {
 		dir, base = filepath.Dir(target), filepath.Base(target)
 	}
-	meta, err := os.CreateTemp(dir, ".lxc-export-*")
+	meta, err := cli.TempFile(dir)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = meta.Close(); _ = os.Remove(meta.Name()) }()
-	rootfs, err := os.CreateTemp(dir, ".lxc-export-*")
+	rootfs, err := cli.TempFile(dir)
 	if err != nil {
 		return err
 	}
@@ -86,17 +86,11 @@ func (i image) download(s client.ImageServer, fingerprint, target string) error 
 }
 
 func keep(f *os.File, name string) error {
-	if err := f.Chmod(0o644); err != nil && !isNotSupported(err) {
-		return err
-	}
 	if err := f.Close(); err != nil {
 		return err
 	}
 	return os.Rename(f.Name(), name)
 }
-
-// isNotSupported: Windows has no modes to change.
-func isNotSupported(err error) bool { return strings.Contains(err.Error(), "not supported") }
 
 // extension returns ".tar.gz" of "x.tar.gz" and ".squashfs" of "x.squashfs".
 func extension(name string) string {

@@ -17,7 +17,6 @@ import (
 	"sett/client"
 	"sett/lxc/cli"
 	"sett/shared/api"
-	"sett/shared/archive"
 	"sett/shared/i18n"
 )
 
@@ -31,7 +30,7 @@ func Export(a *cli.App) *cobra.Command {
 		Use:   "export [<remote>:]<instance> [target] [--instance-only] [--optimized-storage]",
 		Short: i18n.G("Export instances as backup tarballs"),
 		Long: i18n.G("The tarball holds the files, the configuration and the snapshots of the instance. It can be imported by this server and by others.\n\n" +
-			"Without a target the file is called like the instance; \"-\" is standard output."),
+			"Without a target the file is called backup.tar.gz; \"-\" is standard output."),
 		Example: "lxc export c1 c1.tar.gz\nlxc export c1 - --instance-only --compression zstd > c1.tar.zst",
 	}, 1, 2, func(cmd *cobra.Command, args []string) error {
 		r, err := a.Named(cmd, args[0], i18n.G("Missing instance name"))
@@ -51,7 +50,7 @@ func Export(a *cli.App) *cobra.Command {
 
 // export has the server make a backup, fetches it, and has it deleted again.
 func export(ctx context.Context, a *cli.App, r cli.Resource, o api.InstanceBackupsPost, target string) (err error) {
-	out, err := openTarget(a, r.Name, target)
+	out, err := openTarget(a, target)
 	if err != nil {
 		return err
 	}
@@ -89,63 +88,48 @@ func export(ctx context.Context, a *cli.App, r cli.Resource, o api.InstanceBacku
 	return err
 }
 
-// target is where a backup goes: a file that gets its name when it is whole, or standard
-// output.
+// target is where a backup goes: a file that gets its name when it is whole, or
+// something that is written to as it is.
 type target struct {
 	w    io.Writer
-	file *os.File
-	name string // empty: like the instance, with the ending that the content calls for
-	as   string
+	file *os.File // nil: standard output
+	name string   // empty: the file has it
 }
 
-func openTarget(a *cli.App, instance, name string) (*target, error) {
+func openTarget(a *cli.App, name string) (*target, error) {
 	if name == "-" {
 		return &target{w: a.Out}, nil
 	}
-	dir := "."
-	if name != "" {
-		// A device or a pipe is written to as it is.
-		if fi, err := os.Stat(name); err == nil && !fi.Mode().IsRegular() {
-			if fi.IsDir() {
-				return nil, &os.PathError{Op: "open", Path: name, Err: errors.New(i18n.G("is a directory"))}
-			}
-			f, err := os.OpenFile(name, os.O_WRONLY, 0)
-			return &target{w: f, file: f, name: name}, err
-		}
-		dir = filepath.Dir(name)
-		var gone *os.PathError
-		if _, err := os.Stat(dir); errors.As(err, &gone) {
-			return nil, &os.PathError{Op: "open", Path: name, Err: gone.Err}
-		}
+	if name == "" {
+		name = "backup.tar.gz" // as LXD's client calls it, whatever the compression
 	}
-	f, err := os.CreateTemp(dir, ".lxc-export-*")
+	// A device or a pipe.
+	if fi, err := os.Stat(name); err == nil && !fi.Mode().IsRegular() {
+		if fi.IsDir() {
+			return nil, &os.PathError{Op: "open", Path: name, Err: errors.New(i18n.G("is a directory"))}
+		}
+		f, err := os.OpenFile(name, os.O_WRONLY, 0)
+		return &target{w: f, file: f}, err
+	}
+	f, err := cli.TempFile(filepath.Dir(name))
 	if err != nil {
+		var gone *os.PathError
+		if errors.As(err, &gone) {
+			gone.Path = name
+		}
 		return nil, err
 	}
-	return &target{w: f, file: f, name: name, as: instance}, nil
+	return &target{w: f, file: f, name: name}, nil
 }
 
 func (t *target) close(failed error) error {
 	if t.file == nil {
 		return nil
 	}
-	if t.as == "" {
-		return t.file.Close()
+	err := t.file.Close()
+	if t.name == "" {
+		return err
 	}
-	var err error
-	if failed == nil {
-		if t.name == "" {
-			ending := ".backup"
-			if format, e := archive.DetectFile(t.file); e == nil {
-				ending = format.Ext()
-			}
-			t.name = t.as + ending
-		}
-		if err = t.file.Chmod(0o644); err != nil && strings.Contains(err.Error(), "not supported") {
-			err = nil // Windows has no modes to change
-		}
-	}
-	err = errors.Join(err, t.file.Close())
 	if failed == nil && err == nil {
 		err = os.Rename(t.file.Name(), t.name)
 	}

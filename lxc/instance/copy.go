@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -27,6 +28,7 @@ type copying struct {
 	refresh      bool
 	storage      string
 	target       string
+	mode         string
 	project      string
 }
 
@@ -42,7 +44,7 @@ func (c *copying) flags(cmd *cobra.Command) {
 	f.BoolVar(&c.inconsistent, "allow-inconsistent", false, i18n.G("Let an instance that runs go on while it is copied"))
 	f.StringVarP(&c.storage, "storage", "s", "", i18n.G("Storage pool name")+"``")
 	f.StringVar(&c.project, "target-project", "", i18n.G("Project of the target, if it is another one")+"``")
-	cli.Later(cmd, "mode=")
+	f.StringVar(&c.mode, "mode", "pull", i18n.G("How data goes from one server to another: pull, push or relay; within a server it makes no difference")+"``")
 }
 
 // Copy builds "lxc copy".
@@ -62,7 +64,18 @@ func Copy(a *cli.App) *cobra.Command {
 	return cmd
 }
 
+// checkMode refuses what is no mode.
+func (c *copying) checkMode() error {
+	if !slices.Contains([]string{"pull", "push", "relay"}, c.mode) {
+		return fmt.Errorf(i18n.G("Unknown mode %q, there are pull, push and relay"), c.mode)
+	}
+	return nil
+}
+
 func (c *copying) run(cmd *cobra.Command, args []string) error {
+	if err := c.checkMode(); err != nil {
+		return err
+	}
 	src, err := c.Named(cmd, args[0], i18n.G("You must specify a source instance name"))
 	if err != nil {
 		return err

@@ -133,7 +133,7 @@ func (c *create) run(cmd *cobra.Command, args []string) (cli.Resource, string, e
 		return r, "", err
 	}
 	if r.Name == "" {
-		c.Say(i18n.G("Instance name is: %s"), name)
+		c.Printf(i18n.G("Instance name is: %s")+"\n", name) // also with --quiet, for scripts
 	}
 	return r, name, c.checkNetwork(r.Server, name)
 }

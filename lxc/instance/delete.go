@@ -26,7 +26,7 @@ func Delete(a *cli.App) *cobra.Command {
 		// All must be there before the first one goes.
 		for _, r := range resources {
 			if err := exists(r); err != nil {
-				return fmt.Errorf(i18n.G("Failed checking instance exists \"%s:%s\": %w"), r.Remote, r.Name, err)
+				return err
 			}
 		}
 		for i, r := range resources {
@@ -52,14 +52,18 @@ func Delete(a *cli.App) *cobra.Command {
 
 func exists(r cli.Resource) error {
 	if inst, snap, ok := strings.Cut(r.Name, "/"); ok {
-		_, _, err := r.Server.GetInstanceSnapshot(inst, snap)
-		return err
+		if _, _, err := r.Server.GetInstanceSnapshot(inst, snap); err != nil {
+			return fmt.Errorf(i18n.G("Failed checking instance snapshot exists \"%s:%s\": %w"), r.Remote, r.Name, err)
+		}
+		return nil
 	}
 	if r.Name == "" {
 		return errors.New(i18n.G("Missing instance name"))
 	}
-	_, _, err := r.Server.GetInstance(r.Name)
-	return err
+	if _, _, err := r.Server.GetInstance(r.Name); err != nil {
+		return fmt.Errorf(i18n.G("Failed checking instance exists \"%s:%s\": %w"), r.Remote, r.Name, err)
+	}
+	return nil
 }
 
 func remove(a *cli.App, r cli.Resource, force bool) error {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -58,16 +59,16 @@ func (c *exec) interactive() (bool, error) {
 		return false, errors.New(i18n.G("You can't pass -t or -T at the same time as --mode"))
 	}
 	switch {
-	case c.forceNon, c.mode == "non-interactive":
+	case !slices.Contains([]string{"auto", "interactive", "non-interactive"}, c.mode):
+		return false, fmt.Errorf(i18n.G("Unknown mode %q, there are auto, interactive and non-interactive"), c.mode)
+	case c.forceNon, c.mode == "non-interactive", c.noStdin:
 		return false, nil
 	case c.forceInteractive, c.mode == "interactive":
 		return true, nil
-	case c.mode != "auto":
-		return false, fmt.Errorf(i18n.G("Unknown mode %q, there are auto, interactive and non-interactive"), c.mode)
 	}
 	_, in := cli.Terminal(c.In)
 	_, out := cli.Terminal(c.Out)
-	return in && out && !c.noStdin, nil
+	return in && out, nil
 }
 
 func (c *exec) run(cmd *cobra.Command, args []string) error {

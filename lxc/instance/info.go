@@ -1,7 +1,6 @@
 package instance
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -31,13 +30,11 @@ func Info(a *cli.App) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if err := r.Untargeted(); err != nil {
+		if err := r.ServerTarget(); err != nil {
 			return err
 		}
 		switch {
-		case resources && r.Name != "":
-			return errors.New(i18n.G("--resources shows a server, not an instance"))
-		case resources:
+		case resources && r.Name == "":
 			res, err := r.Server.GetServerResources()
 			if err != nil {
 				return err

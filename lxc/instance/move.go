@@ -30,9 +30,14 @@ func (c *copying) move(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	remote, name, ok := strings.Cut(cli.OptionalArg(args, 1), ":")
-	if !ok {
-		remote, name = r.Remote, remote
+	if err := c.checkMode(); err != nil {
+		return err
+	}
+	remote, name := r.Remote, cli.OptionalArg(args, 1)
+	if strings.Contains(name, ":") {
+		if remote, name, err = c.Conf.ParseRemote(name); err != nil {
+			return err
+		}
 	}
 	if remote != r.Remote {
 		return errors.New(i18n.G("Moving instances to other servers is not implemented"))

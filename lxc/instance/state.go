@@ -48,7 +48,8 @@ func Start(a *cli.App) *cobra.Command {
 	cmd := c.command(cli.Help{Short: i18n.G("Start instances"), Long: i18n.G("A paused instance goes on.")}, false)
 	c.console.add(cmd)
 	c.wait.add(cmd)
-	cli.Later(cmd, "stateless")
+	// LXD's flag, for instances that were stopped with their processes; here none are.
+	cmd.Flags().Bool("stateless", false, i18n.G("Ignore the instance state"))
 	return cmd
 }
 

@@ -85,7 +85,7 @@ func (c settings) get() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if err := r.Untargeted(); err != nil {
+		if err := r.ServerTarget(); err != nil {
 			return err
 		}
 		if r.Name == "" {
@@ -148,7 +148,7 @@ func (c settings) set() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if err := r.Untargeted(); err != nil {
+		if err := r.ServerTarget(); err != nil {
 			return err
 		}
 		values, err := c.KeyValues(args)
@@ -166,16 +166,7 @@ func (c settings) set() *cobra.Command {
 		if put.Config == nil {
 			put.Config = map[string]string{}
 		}
-		for k, v := range values {
-			if v == "" {
-				if _, ok := put.Config[k]; !ok {
-					return fmt.Errorf(i18n.G("Can't unset key '%s', it's not currently set"), k)
-				}
-				delete(put.Config, k)
-			} else {
-				put.Config[k] = v
-			}
-		}
+		maps.Copy(put.Config, values) // to the server, an empty value is none
 		return c.update(r, put, etag)
 	})
 	cli.Target(cmd)
@@ -197,7 +188,7 @@ func (c settings) unset() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if err := r.Untargeted(); err != nil {
+		if err := r.ServerTarget(); err != nil {
 			return err
 		}
 		if r.Name == "" {
@@ -230,7 +221,7 @@ func (c settings) show() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if err := r.Untargeted(); err != nil {
+		if err := r.ServerTarget(); err != nil {
 			return err
 		}
 		if r.Name == "" {
@@ -251,7 +242,6 @@ func (c settings) show() *cobra.Command {
 			if expanded {
 				s.Config, s.Devices = s.ExpandedConfig, s.ExpandedDevices
 			}
-			s.ExpandedConfig, s.ExpandedDevices = nil, nil
 			return c.ShowYAML(s)
 		}
 		inst, _, err := r.Server.GetInstance(r.Name)
@@ -279,7 +269,7 @@ func (c settings) edit() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if err := r.Untargeted(); err != nil {
+		if err := r.ServerTarget(); err != nil {
 			return err
 		}
 		if r.Name == "" {
