@@ -45,6 +45,7 @@ func Fingerprint(certificate string) string {
 
 // SetPeers replaces what is known of the members.
 func (c *Cluster) SetPeers(all []Peer) {
+	defer c.o.Here.turn() // when the lock is free: who hears of it asks
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.peers = slices.Clone(all)

@@ -12,8 +12,9 @@ const (
 	// silence is how long a member's kernel may leave what we sent unanswered. A
 	// machine that lost its link or its power sends no reset.
 	silence = 2 * time.Second
-	// listenEvery is how often that is looked at.
-	listenEvery = 250 * time.Millisecond
+	// listenEvery is how often that is looked at. All connections are looked at in the
+	// same moments, so that a daemon with many of them is woken once.
+	listenEvery = 500 * time.Millisecond
 	// deafProbes is how many questions in a row, whether there is room again, the other
 	// kernel may leave unanswered.
 	deafProbes = 3
@@ -58,9 +59,13 @@ func NoticeSilence(c net.Conn) {
 			_ = t.Close()
 			return
 		}
-		time.AfterFunc(listenEvery, look)
+		time.AfterFunc(untilLook(), look)
 	}
-	time.AfterFunc(listenEvery, look)
+	time.AfterFunc(untilLook(), look)
+}
+
+func untilLook() time.Duration {
+	return listenEvery - time.Duration(time.Now().UnixNano())%listenEvery
 }
 
 // info is what the kernel knows of a connection.

@@ -48,7 +48,8 @@ type Options struct {
 	Dial func(ctx context.Context, address string) (net.Conn, error)
 	// Latency is the expected one-way latency between members. It sets the pace of
 	// heartbeats and elections: with the 500 ms that libdqlite takes by itself, a
-	// killed leader is missed for 6 s, with 20 ms for 0.7 s. Default 20 ms.
+	// killed leader is missed for 6 s, with 30 ms for less than one. Default 30 ms for a
+	// member, and 500 for a node that stands alone: it has nobody to be in time for.
 	Latency time.Duration
 	Log     *slog.Logger
 }
@@ -97,7 +98,10 @@ func Start(o Options) (*Node, error) {
 		o.Address = AloneAddress
 	}
 	if o.Latency == 0 {
-		o.Latency = 20 * time.Millisecond
+		o.Latency = 30 * time.Millisecond
+		if o.Dial == nil {
+			o.Latency = 500 * time.Millisecond
+		}
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -121,6 +125,7 @@ func Start(o Options) (*Node, error) {
 	}
 	o.Members = ourselvesFirst{o.Members, Member{ID: o.ID, Address: o.Address, Role: first}}
 	n := &Node{opts: o, lock: lock, log: logFunc(o.Log)}
+	n.asked.doubt = make(chan struct{}, 1)
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	if err := n.start(); err != nil {
 		n.cancel()
@@ -135,10 +140,7 @@ func check(o Options) error {
 	if err := checkRoom(o.Dir); err != nil {
 		return err
 	}
-	if o.Dial != nil {
-		return nil
-	}
-	if err := checkLog(o.Dir); err != nil {
+	if err := checkLog(o.Dir, o.Dial != nil); err != nil {
 		return startError(o.Dir, err)
 	}
 	return nil

@@ -189,7 +189,7 @@ func TestLogOfACrashedNodeIsFine(t *testing.T) {
 	if err := os.WriteFile(open, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := checkLog(crashed); err != nil {
+	if err := checkLog(crashed, false); err != nil {
 		t.Fatal(err)
 	}
 	// One in the middle is broken: what comes behind was acknowledged.
@@ -197,7 +197,7 @@ func TestLogOfACrashedNodeIsFine(t *testing.T) {
 	if err := os.WriteFile(open, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := checkLog(crashed); !errors.Is(err, ErrDamaged) {
+	if err := checkLog(crashed, false); !errors.Is(err, ErrDamaged) {
 		t.Fatalf("%v", err)
 	}
 	data[end/2] ^= 0xff
@@ -213,6 +213,40 @@ func TestLogOfACrashedNodeIsFine(t *testing.T) {
 type network struct {
 	mu    sync.Mutex
 	nodes map[string]*Node
+	taps  []*tap
+}
+
+// tap reads along what an engine sends, as beats does.
+type tap struct {
+	net.Conn
+	mu   sync.Mutex
+	b    *beats
+	said []byte // the first bytes
+	n    int
+}
+
+func (p *tap) Write(b []byte) (int, error) {
+	p.mu.Lock()
+	p.said = append(p.said, b[:min(len(b), preamble-min(preamble, len(p.said)))]...)
+	p.n += len(b)
+	_, _ = p.b.Write(b)
+	p.mu.Unlock()
+	return p.Conn.Write(b)
+}
+
+// understood tells whether all that engines sent was, and how many bytes that were.
+func (w *network) understood() (bool, int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	all, n := true, 0
+	for _, p := range w.taps {
+		p.mu.Lock()
+		if len(p.said) == preamble && p.said[12] == dqliteConnect {
+			all, n = all && !p.b.all, n+p.n
+		}
+		p.mu.Unlock()
+	}
+	return all, n
 }
 
 func (w *network) dial(_ context.Context, address string) (net.Conn, error) {
@@ -224,7 +258,11 @@ func (w *network) dial(_ context.Context, address string) (net.Conn, error) {
 	}
 	a, b := net.Pipe()
 	go func() { _ = n.Serve(b) }()
-	return a, nil
+	p := &tap{Conn: a, b: newBeats(io.Discard, time.Hour)}
+	w.mu.Lock()
+	w.taps = append(w.taps, p)
+	w.mu.Unlock()
+	return p, nil
 }
 
 func (w *network) set(address string, n *Node) {
@@ -246,6 +284,11 @@ func TestThreeNodesReachEachOtherThroughTheSeam(t *testing.T) {
 	first := start(t, Options{Dir: t.TempDir(), Address: "a:1", Members: members, Dial: w.dial})
 	w.set("a:1", first)
 	mustExec(t, first, `CREATE TABLE a (x TEXT)`)
+	// More than the log keeps, so that others get a snapshot.
+	for range snapshotsShared.Threshold + snapshotsShared.Trailing + 10 {
+		mustExec(t, first, `INSERT INTO a VALUES (hex(randomblob(50)))`)
+	}
+	before := count(t, first)
 	all := []Member{{ID: 1, Address: "a:1"}}
 	nodes := []*Node{first}
 	for i, addr := range []string{"b:1", "c:1"} {
@@ -276,8 +319,14 @@ func TestThreeNodesReachEachOtherThroughTheSeam(t *testing.T) {
 	if _, err := nodes[2].DB().ExecContext(ctx, `INSERT INTO a VALUES ('from the third')`); err != nil {
 		t.Fatal(err)
 	}
-	if got := count(t, first); got != 1 {
-		t.Errorf("%d rows", got)
+	if _, err := nodes[1].DB().ExecContext(ctx, `INSERT INTO a VALUES (hex(randomblob(100000)))`); err != nil {
+		t.Fatal(err)
+	}
+	if got := count(t, first); got != before+2 {
+		t.Errorf("%d rows of %d", got, before+2)
+	}
+	if understood, n := w.understood(); !understood || n < 100_000 {
+		t.Errorf("of %d bytes that engines have sent not all were understood", n)
 	}
 	if err := first.Handover(ctx); err != nil {
 		t.Fatal(err)
@@ -298,7 +347,7 @@ func TestBridgeEndsWithEitherSide(t *testing.T) {
 			t.Fatal(err)
 		}
 		done := make(chan struct{})
-		go func() { n.bridge(a2, b2); close(done) }()
+		go func() { n.bridge(a2, b2, a2); close(done) }()
 		if _, err := a1.Write([]byte("x")); err != nil {
 			t.Fatal(err)
 		}

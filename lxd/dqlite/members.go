@@ -2,8 +2,10 @@ package dqlite
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"slices"
+	"io"
+	"net"
 	"strings"
 	"time"
 
@@ -92,7 +94,8 @@ func (n *Node) Shape(ctx context.Context) (all []Member, leader uint64, err erro
 
 // Add makes a node a member. It must run by then, or soon.
 func (n *Node) Add(ctx context.Context, m Member) error {
-	if err := n.atLeader(ctx, func(c *client.Client) error { return c.Add(ctx, m) }); err != nil {
+	err := n.change(ctx, func(c *client.Client) error { return c.Add(ctx, m) }, func(all []Member) bool { return role(all, m.ID) != nil })
+	if err != nil {
 		return fmt.Errorf("add %s to the database: %w", m.Address, err)
 	}
 	return nil
@@ -101,7 +104,9 @@ func (n *Node) Add(ctx context.Context, m Member) error {
 // Assign gives a member a role. A new voter must have caught up, which takes as long
 // as it takes.
 func (n *Node) Assign(ctx context.Context, id uint64, r Role) error {
-	if err := n.atLeader(ctx, func(c *client.Client) error { return c.Assign(ctx, id, r) }); err != nil {
+	err := n.change(ctx, func(c *client.Client) error { return c.Assign(ctx, id, r) },
+		func(all []Member) bool { now := role(all, id); return now != nil && *now == r })
+	if err != nil {
 		return fmt.Errorf("make database member %d a %s: %w", id, r, err)
 	}
 	return nil
@@ -109,33 +114,52 @@ func (n *Node) Assign(ctx context.Context, id uint64, r Role) error {
 
 // Remove makes a node a stranger. It goes on running, and does not know.
 func (n *Node) Remove(ctx context.Context, id uint64) error {
+	err := n.change(ctx, func(c *client.Client) error { return c.Remove(ctx, id) }, func(all []Member) bool { return role(all, id) == nil })
+	if err != nil {
+		return fmt.Errorf("remove database member %d: %w", id, err)
+	}
+	return nil
+}
+
+// role is what a member is for, nil for one that is none.
+func role(all []Member, id uint64) *Role {
+	for i := range all {
+		if all[i].ID == id {
+			return &all[i].Role
+		}
+	}
+	return nil
+}
+
+// change has the leader change something about the members. A leader that is lost
+// meanwhile may have written it down before, and the next one knows: so that is asked
+// whether it is done, and told to do it where it is not.
+func (n *Node) change(ctx context.Context, f func(*client.Client) error, done func([]Member) bool) error {
 	wait := time.NewTicker(50 * time.Millisecond)
 	defer wait.Stop()
 	for {
-		err := n.atLeader(ctx, func(c *client.Client) error { return c.Remove(ctx, id) })
-		if err == nil {
-			return nil
-		}
-		err = fmt.Errorf("remove database member %d: %w", id, err)
-		if !lostLeader(err) {
+		err := n.atLeader(ctx, f)
+		if err == nil || !lostLeader(err) {
 			return err
 		}
-		// Who leads no more may have written it down before, and the next leader knows.
 		select {
 		case <-wait.C:
 		case <-ctx.Done():
 			return err
 		}
-		if all, e := n.Members(ctx); e == nil && !slices.ContainsFunc(all, func(m Member) bool { return m.ID == id }) {
+		if all, e := n.Members(ctx); e == nil && done(all) {
 			return nil
 		}
 	}
 }
 
 // lostLeader tells the errors of a node that was asked as the leader and is none, or was
-// none any more by the time that what it was asked for would have been settled.
+// none any more by the time that what it was asked for would have been settled, and of
+// one that hung up.
 func lostLeader(err error) bool {
-	return strings.Contains(err.Error(), "(10250)") || strings.Contains(err.Error(), "(10506)")
+	var lost *net.OpError
+	text := err.Error()
+	return strings.Contains(text, "(10250)") || strings.Contains(text, "(10506)") || errors.Is(err, io.EOF) || errors.As(err, &lost)
 }
 
 // Transfer gives leadership to a voter that follows the leader.
@@ -160,7 +184,8 @@ func (n *Node) Transfer(ctx context.Context, to Member) error {
 func (n *Node) follows(ctx context.Context, m Member, leader uint64) bool {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	c, err := client.New(ctx, m.Address, client.WithDialFunc(n.dial), client.WithLogFunc(n.log))
+	// Not by dial: it is not asked as the leader.
+	c, err := client.New(ctx, m.Address, client.WithDialFunc(n.reach), client.WithLogFunc(n.log))
 	if err != nil {
 		return false
 	}

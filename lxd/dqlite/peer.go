@@ -16,10 +16,13 @@ import (
 // dial is how SQL reaches a member.
 func (n *Node) dial(ctx context.Context, address string) (net.Conn, error) {
 	c, err := n.reach(ctx, address)
-	if err != nil || address == n.opts.Address {
-		return c, err
+	if err != nil {
+		return nil, err
 	}
-	return n.asked.add(c, address), nil
+	if address != n.opts.Address {
+		c = n.asked.add(c, address)
+	}
+	return &batched{Conn: c}, nil
 }
 
 // reach opens a connection: to our own engine by its socket, to others by Dial.
@@ -49,7 +52,7 @@ func (n *Node) dialRaft(ctx context.Context, address string) (net.Conn, error) {
 		_ = remote.Close()
 		return nil, err
 	}
-	n.bridges.Go(func() { n.bridge(remote, ours) })
+	n.bridges.Go(func() { n.bridge(remote, ours, newBeats(remote, beatEvery*n.opts.Latency)) })
 	return theirs, nil
 }
 
@@ -61,24 +64,25 @@ func (n *Node) Serve(remote net.Conn) error {
 		_ = remote.Close()
 		return fmt.Errorf("reach the database engine: %w", err)
 	}
-	n.bridge(remote, local)
+	n.bridge(remote, local, remote)
 	return nil
 }
 
-// bridge copies both ways until one side ends or the node is closed. A raft or SQL
-// connection has no use for being half open, so the first end ends both.
-func (n *Node) bridge(a, b net.Conn) {
+// bridge copies both ways until one side ends or the node is closed: from a to b, and
+// from b to what writes to a. A raft or SQL connection has no use for being half open,
+// so the first end ends both.
+func (n *Node) bridge(a, b net.Conn, toA io.Writer) {
 	stop := context.AfterFunc(n.ctx, func() {
 		_ = a.Close()
 		_ = b.Close()
 	})
 	defer stop()
 	done := make(chan struct{}, 2)
-	run := func(dst, src net.Conn) {
+	run := func(dst io.Writer, src io.Reader) {
 		_, _ = io.Copy(dst, src)
 		done <- struct{}{}
 	}
-	go run(a, b)
+	go run(toA, b)
 	go run(b, a)
 	<-done
 	_ = a.Close()

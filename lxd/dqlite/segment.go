@@ -13,9 +13,10 @@ import (
 )
 
 // libraft repairs what it cannot read by moving it aside and going on with what came
-// before. In a cluster the others fill the gap again. A node that stands alone would
-// come up with acknowledged writes missing, or empty, and say nothing. So the log of
-// such a node is read here first, and a damaged one is refused untouched.
+// before. A node that stands alone would come up with acknowledged writes missing, or
+// empty, and say nothing; a member would have forgotten what it has promised to keep,
+// and could vote for a leader that never had it. So the log is read here first, and a
+// damaged one is refused untouched.
 //
 // A segment is a word with the format (1), then batches of entries:
 //
@@ -34,8 +35,9 @@ const (
 	mostEntries   = 1 << 16 // in one batch; only to tell sense from nonsense
 )
 
-// checkLog reads the segments in dir.
-func checkLog(dir string) error {
+// checkLog reads the segments in dir. Those of a member need not follow each other:
+// what it has missed comes as a snapshot.
+func checkLog(dir string, member bool) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return err
@@ -46,7 +48,7 @@ func checkLog(dir string) error {
 		first, end, closed := closedSegment(name)
 		switch {
 		case closed:
-			if last != 0 && first != last+1 {
+			if last != 0 && first != last+1 && !member {
 				return fmt.Errorf("%w: entries %d to %d are missing", ErrDamaged, last+1, first-1)
 			}
 			last = end
@@ -95,7 +97,8 @@ func checkSegment(path string, want uint64) error {
 		at += size
 		n += count
 	}
-	if n != want {
+	// A crash while entries behind the last one were being cut off leaves some of them.
+	if n < want {
 		return damaged(len(data))
 	}
 	return nil

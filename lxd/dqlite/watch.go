@@ -6,22 +6,28 @@ import (
 	"net"
 	"sync"
 	"time"
-
-	"github.com/canonical/go-dqlite/client"
 )
 
 // A leader that hangs, or whose link is down, ends no connections. The others elect
 // another one within a second, while who waits for an answer of the first one waits
-// for as long as he can. So each node watches who leads, and cuts what this member
-// has asked anybody else.
+// for as long as he can. So as soon as somebody waits for longer than is usual, the
+// node asks itself who leads, and cuts what this member has asked anybody else. While
+// nobody waits, nothing is done.
 
-// watchEvery is how often a node asks itself who leads.
-const watchEvery = 200 * time.Millisecond
+const (
+	// usual is how long an answer may take before there is a doubt.
+	usual = 200 * time.Millisecond
+	// watchEvery is how often a node asks itself who leads, as long as there is one.
+	watchEvery = 200 * time.Millisecond
+)
 
 // asked are the connections over which this member's SQL goes to others.
 type asked struct {
+	doubt chan struct{} // has room for one word that somebody waits
+
 	mu    sync.Mutex
 	conns map[*askedConn]struct{}
+	late  int // how many wait for longer than is usual
 }
 
 type askedConn struct {
@@ -39,6 +45,36 @@ func (a *asked) add(c net.Conn, address string) net.Conn {
 	}
 	a.conns[k] = struct{}{}
 	return k
+}
+
+// wait counts who waits for long.
+func (a *asked) wait(more int) {
+	a.mu.Lock()
+	a.late += more
+	late := a.late
+	a.mu.Unlock()
+	if late > 0 {
+		select {
+		case a.doubt <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (a *asked) waiting() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.late > 0
+}
+
+// Read implements net.Conn.
+func (k *askedConn) Read(b []byte) (int, error) {
+	late := time.AfterFunc(usual, func() { k.from.wait(1) })
+	n, err := k.Conn.Read(b)
+	if !late.Stop() {
+		k.from.wait(-1)
+	}
+	return n, err
 }
 
 // Close implements net.Conn. A connection that was cut is closed a second time by its
@@ -84,44 +120,33 @@ func (a *asked) cut(but string) {
 	}
 }
 
-// watch follows the leader until the node is closed.
+// watch looks after those who wait until the node is closed.
 func (n *Node) watch() {
-	tick := time.NewTicker(watchEvery)
-	defer tick.Stop()
-	var c *client.Client
-	defer func() {
-		if c != nil {
-			_ = c.Close()
-		}
-	}()
-	var leader uint64
 	for {
 		select {
 		case <-n.ctx.Done():
 			return
-		case <-tick.C:
+		case <-n.asked.doubt:
+			n.follow()
 		}
+	}
+}
+
+// follow cuts what was asked of others than the leader for as long as somebody waits.
+func (n *Node) follow() {
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	for n.asked.waiting() {
 		ctx, cancel := context.WithTimeout(n.ctx, time.Second)
-		var err error
-		if c == nil {
-			c, err = client.New(ctx, n.opts.Address, client.WithDialFunc(n.dial), client.WithLogFunc(n.log))
-		}
-		var l *Member
-		if err == nil {
-			l, err = c.Leader(ctx)
-		}
+		l, err := n.Believed(ctx)
 		cancel()
-		switch {
-		case err != nil:
-			if c != nil {
-				_ = c.Close()
-				c = nil
-			}
-		case l != nil && l.ID != 0 && l.ID != leader:
-			if leader != 0 {
-				n.asked.cut(l.Address)
-			}
-			leader = l.ID
+		if err == nil && l.ID != 0 {
+			n.asked.cut(l.Address)
+		}
+		select {
+		case <-n.ctx.Done():
+			return
+		case <-tick.C:
 		}
 	}
 }

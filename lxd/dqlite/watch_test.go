@@ -34,3 +34,40 @@ func TestCutConnectionIsLost(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestWhoWaitsForLongIsNoticed(t *testing.T) {
+	t.Parallel()
+	ours, theirs := net.Pipe()
+	defer theirs.Close()
+	a := asked{doubt: make(chan struct{}, 1)}
+	c := a.add(ours, "10.0.0.1:8443")
+	read := make(chan error)
+	for range 2 {
+		go func() {
+			_, err := c.Read(make([]byte, 1))
+			read <- err
+		}()
+		<-a.doubt
+		if !a.waiting() {
+			t.Error("nobody waits")
+		}
+		if _, err := theirs.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-read; err != nil {
+			t.Error(err)
+		}
+		if a.waiting() {
+			t.Error("somebody waits still")
+		}
+	}
+	go func() { _, _ = theirs.Write([]byte("x")) }()
+	if _, err := c.Read(make([]byte, 1)); err != nil {
+		t.Error(err)
+	}
+	select {
+	case <-a.doubt:
+		t.Error("an answer that came at once is doubted")
+	default:
+	}
+}

@@ -41,16 +41,7 @@ type heartbeat struct {
 // Start begins the heartbeat, which ends with the context; Close waits for its end.
 func (s *Service) Start(ctx context.Context) {
 	s.wg.Go(func() {
-		for {
-			t := time.NewTimer(beatEvery(s.Cluster.Threshold()))
-			select {
-			case <-ctx.Done():
-				t.Stop()
-				return
-			case <-t.C:
-			case <-s.beat:
-				t.Stop()
-			}
+		for s.due(ctx) {
 			if !s.here.Clustered() {
 				continue
 			}
@@ -59,6 +50,24 @@ func (s *Service) Start(ctx context.Context) {
 			}
 		}
 	})
+}
+
+// due waits until it is time for a round, which it never is on a server that stands
+// alone. It reports whether to go on.
+func (s *Service) due(ctx context.Context) bool {
+	var timer <-chan time.Time
+	if s.here.Clustered() {
+		t := time.NewTimer(beatEvery(s.Cluster.Threshold()))
+		defer t.Stop()
+		timer = t.C
+	}
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer:
+	case <-s.beat:
+	}
+	return true
 }
 
 // Close waits until nothing of the service runs any more.

@@ -40,8 +40,6 @@ import (
 
 const (
 	meshProtocol = "sett-events"
-	// meshLook is how often the members are compared with those that are listened to.
-	meshLook = 500 * time.Millisecond
 	// meshDial bounds one attempt to reach a member.
 	meshDial = 3 * time.Second
 	// meshGone is how long a member may be out of reach before its operations count as
@@ -191,10 +189,9 @@ func (s *Service) Listen(all context.Context) {
 			s.mesh.wg.Go(func() { s.hear(all, ctx, p) })
 		}
 	}
+	turned := s.relay.Here().Turned()
 	look()
 	s.mesh.wg.Go(func() {
-		t := time.NewTicker(meshLook)
-		defer t.Stop()
 		for {
 			select {
 			case <-all.Done():
@@ -202,7 +199,8 @@ func (s *Service) Listen(all context.Context) {
 					stop()
 				}
 				return
-			case <-t.C:
+			case <-turned:
+				turned = s.relay.Here().Turned() // first, so that no change is missed
 				look()
 			}
 		}

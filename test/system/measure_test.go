@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -155,6 +156,53 @@ func TestMeasureExecThroughAnotherMember(t *testing.T) {
 	}
 	t.Logf("lxc exec through its own member: %s", here)
 	t.Logf("lxc exec through another member: %s", there)
+}
+
+// used is the processor time that a daemon has taken so far.
+func (h *host) used() time.Duration {
+	h.t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", h.pid()))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	// Behind the name, which may hold anything, come the state and, as the 12th and 13th
+	// word, the ticks in user and kernel mode: 100 a second.
+	f := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
+	user, err := strconv.ParseInt(f[11], 10, 64)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	system, err := strconv.ParseInt(f[12], 10, 64)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return time.Duration(user+system) * 10 * time.Millisecond
+}
+
+// TestMeasureIdle adds up what daemons take of the processors while nothing happens.
+func TestMeasureIdle(t *testing.T) {
+	f := newFleet(t, 3)
+	f.form()
+	f.whole()
+	lone := newHost(t)
+	all := append(slices.Clone(f.members), lone)
+	<-time.After(10 * time.Second) // the last of what came before
+	before := make([]time.Duration, len(all))
+	for i, h := range all {
+		before[i] = h.used()
+	}
+	<-time.After(20 * time.Second)
+	var members time.Duration
+	for i, h := range all {
+		took := h.used() - before[i]
+		if h == lone {
+			t.Logf("a server that stands alone: %s in 20 s", took)
+			continue
+		}
+		members += took
+		t.Logf("%s: %s in 20 s", f.name(i), took)
+	}
+	t.Logf("three members: %s in 20 s", members)
 }
 
 // TestMeasureKeystrokes compares how long a key takes to come back in the browser's
