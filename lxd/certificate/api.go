@@ -97,6 +97,9 @@ func (s *Service) create(ctx context.Context, r *rest.Request) (rest.Response, e
 	if err != nil {
 		return nil, err
 	}
+	if t == Server {
+		return nil, errs.Invalid("The certificate of a server is trusted when the server joins the cluster, with a token of \"lxc cluster add\"")
+	}
 	c := Certificate{Type: t, Name: p.Name, Restricted: p.Restricted, Projects: p.Projects}
 	if c, err = s.Add(ctx, c, leaf, who.Requestor()); err != nil {
 		return nil, err

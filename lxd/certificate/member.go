@@ -14,6 +14,7 @@ import (
 // is to be refreshed after the commit.
 
 const (
+	stmtMember       db.Stmt = `SELECT 1 FROM nodes WHERE name = ?`
 	stmtServerDelete db.Stmt = `DELETE FROM certificates WHERE type = 2 AND name = ?`
 	stmtServersDrop  db.Stmt = `DELETE FROM certificates WHERE type = 2`
 	stmtServerRename db.Stmt = `UPDATE certificates SET name = ? WHERE type = 2 AND name = ?`
@@ -32,6 +33,19 @@ func CreateServer(ctx context.Context, tx *db.Tx, member, text string) error {
 	err = create(ctx, tx, Certificate{Fingerprint: keypair.Fingerprint(leaf), Type: Server, Name: member, PEM: text})
 	if db.IsDuplicate(err) {
 		return errs.Conflict("The certificate of the server is trusted already; remove it from the trust store first")
+	}
+	return err
+}
+
+// checkMember refuses to let the certificate of a member be taken from it: the others
+// would refuse to talk to it, though it is a member.
+func checkMember(ctx context.Context, tx *db.Tx, c Certificate) error {
+	if c.Type != Server {
+		return nil
+	}
+	is, err := db.Exists(ctx, tx, stmtMember, c.Name)
+	if err == nil && is {
+		err = errs.Invalid("The certificate is that of cluster member %q, by which the others know it; it goes with the member (lxc cluster remove %s)", c.Name, c.Name)
 	}
 	return err
 }

@@ -76,9 +76,6 @@ type Deps struct {
 	Config func(ctx context.Context) (map[string]string, error)
 	// Addresses are where clients reach the server, for tokens.
 	Addresses func(ctx context.Context) []string
-	// Joining tells whether a password is the token of a new member, and its name; nil
-	// where there are no members.
-	Joining func(ctx context.Context, password string) (name string, ok bool)
 	// Elsewhere uses up a token that another member has given out, and returns what it
 	// was for; nil where there are no members.
 	Elsewhere func(ctx context.Context, secret string) (request api.CertificatesPost, ok bool)
@@ -179,13 +176,25 @@ func (s *Service) Update(ctx context.Context, old, c Certificate, leaf *x509.Cer
 	if err := c.shape(); err != nil {
 		return err
 	}
-	err := s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error { return update(ctx, tx, c) })
+	err := s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
+		if c.Name != old.Name || c.Fingerprint != old.Fingerprint {
+			if err := checkMember(ctx, tx, old); err != nil {
+				return err
+			}
+		}
+		return update(ctx, tx, c)
+	})
 	return s.changed(ctx, err, "certificate-updated", c, by)
 }
 
 // Delete trusts a certificate no more.
 func (s *Service) Delete(ctx context.Context, c Certificate, by *event.Requestor) error {
-	err := s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error { return db.ExecOne(ctx, tx, stmtDelete, c.ID) })
+	err := s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
+		if err := checkMember(ctx, tx, c); err != nil {
+			return err
+		}
+		return db.ExecOne(ctx, tx, stmtDelete, c.ID)
+	})
 	return s.changed(ctx, err, "certificate-deleted", c, by)
 }
 

@@ -89,15 +89,10 @@ func (s *Service) UseToken(secret string) (request api.CertificatesPost, ok bool
 }
 
 // admit decides what somebody who is not known yet may become: what a token was made
-// for, a member that joins, or, by the password, what they ask for.
+// for or, by the password, what they ask for.
 func (s *Service) admit(ctx context.Context, caller auth.Caller, p api.CertificatesPost) (api.CertificatesPost, error) {
 	if p.Password == "" {
 		return p, errs.Forbidden("not authorized")
-	}
-	if s.Joining != nil {
-		if name, ok := s.Joining(ctx, p.Password); ok {
-			return api.CertificatesPost{CertificatePut: api.CertificatePut{Name: name, Type: api.CertificateTypeServer, Certificate: p.Certificate}}, nil
-		}
 	}
 	secret := secretOf(p.Password)
 	request, ok := s.UseToken(secret)

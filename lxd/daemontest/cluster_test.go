@@ -3,6 +3,7 @@ package daemontest_test
 import (
 	"context"
 	"crypto/tls"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +19,7 @@ import (
 
 	"sett/lxd/daemontest"
 	"sett/shared/api"
+	"sett/shared/keypair"
 )
 
 func members(t *testing.T, s *daemontest.Server) map[string]api.ClusterMember {
@@ -250,6 +252,61 @@ func TestMemberIsRemovedByForceWhileItIsAway(t *testing.T) {
 	if got, err := a.GetClusterMemberNames(); err != nil || slices.Contains(got, "m4") {
 		t.Errorf("members %v, %v", got, err)
 	}
+}
+
+// TestNothingStaysOfAMemberRemovedByForce: instances, images that only it had, and its part
+// of pools and networks.
+func TestNothingStaysOfAMemberRemovedByForce(t *testing.T) {
+	t.Parallel()
+	ms, shared := trio(t, 3)
+	a, c := ms[0], ms[2]
+	createOn(a, "m3", "c3") // which gets the shared image too
+	only := c.Import("only")
+	c.Stop()
+	a.Must(a.DeleteClusterMember("m3", true))
+	is, err := a.GetInstanceNames(api.InstanceTypeAny)
+	if err != nil || len(is) != 0 {
+		t.Errorf("instances %v, %v", is, err)
+	}
+	if _, _, err := a.GetImage(only); status(err) != http.StatusNotFound {
+		t.Errorf("an image that only the lost member had: %v", err)
+	}
+	if _, _, err := a.GetImage(shared); err != nil {
+		t.Errorf("an image that another one has: %v", err)
+	}
+	for _, table := range []string{"instances", "images_nodes", "storage_pools_nodes", "networks_nodes", "storage_pools_config", "networks_config", "storage_volumes", "nodes_commits"} {
+		code, r := a.Do(http.MethodPost, "/internal/sql", map[string]string{"database": "global", "query": "SELECT count(*) FROM " + table + " WHERE node_id = 3"})
+		if code != http.StatusOK || !strings.Contains(string(r.Metadata), "[[0]]") {
+			t.Errorf("%s: %d %s", table, code, r.Metadata)
+		}
+	}
+	// The name is free for another server.
+	d := daemontest.New(t)
+	d.Address = daemontest.FreeAddress(t)
+	d.Join(a, "m3")
+	createOn(a, "m3", "c3")
+}
+
+// TestMembersKeepTheirCertificates: without them the others would not talk to them.
+func TestMembersKeepTheirCertificates(t *testing.T) {
+	t.Parallel()
+	ms := daemontest.Cluster(t, 2)
+	a := ms[0]
+	own, err := tls.LoadX509KeyPair(filepath.Join(ms[1].Dir, "server.crt"), filepath.Join(ms[1].Dir, "server.key"))
+	a.Must(err)
+	fingerprint := keypair.Fingerprint(own.Leaf)
+	wantError(t, a.DeleteCertificate(fingerprint), `cluster member "m2"`)
+	put, etag, err := a.GetCertificate(fingerprint)
+	a.Must(err)
+	w := put.Writable()
+	a.Must(a.UpdateCertificate(fingerprint, w, etag)) // the same again
+	w.Name = "other"
+	wantError(t, a.UpdateCertificate(fingerprint, w, etag), `cluster member "m2"`)
+	stranger := pair(t)
+	wantError(t, a.CreateCertificate(api.CertificatesPost{CertificatePut: api.CertificatePut{Name: "m2", Type: "server",
+		Certificate: base64.StdEncoding.EncodeToString(stranger.Leaf.Raw)}}), "joins the cluster")
+	a.Must(ms[1].CreateProfile(profile("p")))
+	wantProfiles(t, a, "p")
 }
 
 func TestMembersAreRenamedAndChanged(t *testing.T) {

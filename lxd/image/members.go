@@ -36,7 +36,17 @@ SELECT DISTINCT i.fingerprint FROM images_nodes AS n JOIN images AS i ON i.id = 
 INSERT OR IGNORE INTO images_nodes (image_id, node_id) SELECT id, ? FROM images WHERE fingerprint = ?`
 	stmtLose db.Stmt = `
 DELETE FROM images_nodes WHERE node_id = ? AND image_id IN (SELECT id FROM images WHERE fingerprint = ?)`
+	stmtDeleteOf db.Stmt = `
+DELETE FROM images WHERE id IN (SELECT image_id FROM images_nodes WHERE node_id = ?1)
+AND NOT EXISTS (SELECT 1 FROM images_nodes AS n WHERE n.image_id = images.id AND n.node_id <> ?1)`
 )
+
+// DeleteOf drops the records of images that no member has but one that is about to be
+// removed from the cluster.
+func DeleteOf(ctx context.Context, tx *db.Tx, member int64) error {
+	_, err := db.Exec(ctx, tx, stmtDeleteOf, member)
+	return err
+}
 
 // deleteTime is how long another member has to remove the files of an image. What it
 // does not do then, it does at its next start.

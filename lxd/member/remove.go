@@ -38,6 +38,10 @@ func (s *Service) remove(ctx context.Context, name string, force bool, by *event
 	}
 	online := s.Cluster.Online(m)
 	if force && online {
+		// A while passes before one that has died counts as offline.
+		online = s.Runs(ctx, m.Address)
+	}
+	if force && online {
 		names, err := db.Select[string](ctx, s.DB, stmtInstances, m.ID)
 		if err != nil {
 			return err

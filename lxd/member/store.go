@@ -8,6 +8,7 @@ import (
 	"sett/lxd/cluster"
 	"sett/lxd/db"
 	"sett/lxd/db/migrations"
+	"sett/lxd/image"
 	"sett/shared/errs"
 )
 
@@ -117,6 +118,9 @@ func enlist(ctx context.Context, tx *db.Tx, m cluster.Member, pem string) (id in
 // strike takes a member out of the database, with all that hangs on it.
 func strike(ctx context.Context, tx *db.Tx, m cluster.Member) error {
 	if err := certificate.DeleteServer(ctx, tx, m.Name); err != nil {
+		return err
+	}
+	if err := image.DeleteOf(ctx, tx, m.ID); err != nil {
 		return err
 	}
 	_, err := db.Exec(ctx, tx, stmtDelete, m.ID)
