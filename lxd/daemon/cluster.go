@@ -7,10 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
+	"net/url"
 	"time"
 
 	"sett/lxd/certificate"
 	"sett/lxd/cluster"
+	"sett/lxd/cluster/relay"
 	"sett/lxd/db/node"
 	"sett/lxd/member"
 	"sett/lxd/server"
@@ -30,6 +33,28 @@ func (o own) Own() (*tls.Certificate, error) { return &o.d.own.identity.Server()
 func (d *Daemon) dialDatabase(ctx context.Context, address string) (net.Conn, error) {
 	return member.Dial(ctx, d.own.cluster, address)
 }
+
+// disown has another member drop this one from the database.
+func (d *Daemon) disown(ctx context.Context, who node.Identity) error {
+	err := errs.Unavailable("No other member of the cluster is known")
+	for _, p := range d.own.cluster.Peers() {
+		if p.Address == who.Address {
+			continue
+		}
+		t := relay.New(d.own.cluster).To(cluster.Member{Name: p.Name, Address: p.Address})
+		t.Alive = nil // nobody has been heard of yet
+		ask, cancel := context.WithTimeout(ctx, disownTime)
+		err = t.Call(ask, relay.Request{Method: http.MethodDelete, Path: "/internal/cluster/raft-node/" + url.PathEscape(who.Address)}, nil)
+		cancel()
+		if err == nil || errs.Is(err, errs.KindNotFound) {
+			return nil
+		}
+	}
+	return err
+}
+
+// disownTime bounds what one member may take to drop another one.
+const disownTime = 15 * time.Second
 
 // known takes over what the last daemon knew of this member and the others, before
 // the database can be asked.
@@ -243,7 +268,7 @@ func (d *Daemon) waitDatabase() bool {
 		}
 	}
 	d.waiting.Store(nil)
-	if err := d.own.members.Announce(d.ctx); err != nil {
+	if err := d.own.members.TakePlace(d.ctx); err != nil {
 		d.log.Warn("Could not take this member's place in the cluster", "err", err)
 	}
 	d.forget(d.ctx)

@@ -140,7 +140,11 @@ func Start(ctx context.Context, o Options) (_ *Daemon, err error) {
 	}
 	// The store refuses folders of others and a second daemon before it writes anything.
 	if d.st, err = store.Open(ctx, store.Options{Dir: o.Dir, Version: version.Sett, Log: d.log,
-		Dial: d.dialDatabase, Known: d.known}); err != nil {
+		Dial: d.dialDatabase, Known: d.known,
+		Disown: d.disown,
+		// Only a member asks these, of what is made by then.
+		Announce: func(ctx context.Context) error { return d.own.members.Announce(ctx) },
+		Runs:     func(ctx context.Context, address string) bool { return d.own.members.Runs(ctx, address) }}); err != nil {
 		return nil, err
 	}
 	u.Push(func() error { return d.st.Close(context.WithoutCancel(ctx)) })

@@ -156,7 +156,11 @@ func (s *Service) forget(ctx context.Context, m cluster.Member) error {
 	if err := s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error { return strike(ctx, tx, m) }); err != nil {
 		return err
 	}
-	return s.changed(ctx)
+	// It is gone. Whoever has not heard of it does so by the next heartbeat.
+	if err := s.changed(ctx); err != nil {
+		s.Log.Warn("Could not learn who the members are", "err", err)
+	}
+	return nil
 }
 
 // forgetTime bounds forgetting a member.

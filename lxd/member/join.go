@@ -141,6 +141,13 @@ func (s *Service) checkEmpty(ctx context.Context) error {
 	return nil
 }
 
+// created writes down that a member has all that it needs.
+func (s *Service) created(ctx context.Context, id int64) error {
+	return s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
+		return db.ExecOne(ctx, tx, stmtState, int64(cluster.StateCreated), id)
+	})
+}
+
 // withdrawTime bounds telling the cluster that nobody comes after all.
 const withdrawTime = 10 * time.Second
 
@@ -205,14 +212,16 @@ func (s *Service) join(ctx context.Context, e *entrance, q api.ClusterPut, by *e
 		return err
 	}
 	u.Push(func() error { return s.Resources.DeleteHere(late) })
-	err = s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
-		return db.ExecOne(ctx, tx, stmtState, int64(cluster.StateCreated), me.ID)
-	})
-	if err != nil {
+	// Whoever is killed from here on starts as a member, and writes itself down then: the
+	// other way round the cluster would have a member that knows of nothing.
+	if err := keep(ctx); err != nil {
+		return err
+	}
+	if err := s.created(ctx, me.ID); err != nil {
 		return err
 	}
 	u.Commit()
-	if err := keep(late); err != nil {
+	if err := s.Store.DropOld(); err != nil {
 		s.Log.Warn("Could not drop the database from before joining", "err", err)
 	}
 	if err := s.changed(ctx); err != nil {

@@ -189,21 +189,35 @@ func (s *Service) changed(ctx context.Context) error {
 	return err
 }
 
-// Announce writes down which version this member runs, and takes over what the
-// database has of it and of the others. It is for the start of the daemon.
+// Announce writes down which version this member runs.
 func (s *Service) Announce(ctx context.Context) error {
-	if !s.here.Clustered() {
-		return nil
-	}
-	err := s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
+	return s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
 		_, err := db.Exec(ctx, tx, stmtVersion, s.schema, s.Extensions, s.Architecture, s.here.ID(), s.schema, s.Extensions, s.Architecture)
 		return err
 	})
-	if err != nil {
-		return err
-	}
+}
+
+// Runs reports whether the daemon of a member answers.
+func (s *Service) Runs(ctx context.Context, address string) bool {
+	ctx, cancel := context.WithTimeout(ctx, cluster.DialTime)
+	defer cancel()
+	t := s.relay().To(cluster.Member{Address: address})
+	t.Alive = nil
+	return t.Call(ctx, relay.Request{Method: http.MethodGet, Path: pathPeers}, nil) == nil
+}
+
+// TakePlace takes over what the database has of this member and of the others. It is
+// for the start of the daemon.
+func (s *Service) TakePlace(ctx context.Context) error {
 	if err := s.Refresh(ctx); err != nil {
 		return err
+	}
+	if me := s.here.Member(); me.State == cluster.StatePending {
+		// Killed at the very end of joining.
+		if err := s.created(ctx, me.ID); err != nil {
+			return err
+		}
+		return s.changed(ctx)
 	}
 	s.kick()
 	return nil

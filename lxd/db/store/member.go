@@ -44,8 +44,11 @@ func (s *Store) LeftBehind() bool { return s.turned == joining || s.turned == le
 // settle finishes what a daemon that was killed had begun.
 func (s *Store) settle(ctx context.Context) error {
 	turn, err := s.Local.Note(ctx, noteTurn)
-	if err != nil || turn == "" {
+	if err != nil {
 		return err
+	}
+	if turn == "" {
+		return s.DropOld()
 	}
 	s.turned = turn
 	s.o.Log.Warn("The last daemon was killed while the server joined or left a cluster; it stands alone again", "step", turn)
@@ -75,6 +78,10 @@ func (s *Store) putBack() error {
 	}
 	return errors.Join(os.RemoveAll(s.path("global")), os.Rename(s.path(aside), s.path("global")))
 }
+
+// DropOld removes what a server that has joined for good had before. A later attempt to
+// join must not find it there, and put it back.
+func (s *Store) DropOld() error { return os.RemoveAll(s.path(aside)) }
 
 // swap stops the node, has change done to the folder, and starts the node that who
 // describes. What uses Global waits. When something fails the node runs that ran
@@ -171,9 +178,13 @@ func (s *Store) Enable(ctx context.Context, who node.Identity) (undo func(contex
 }
 
 // Join makes this server's node a member of the database of others, who have been
-// told of it. Its own database is set aside: keep drops it for good, undo puts it
-// back. One of them must be called.
+// told of it. Its own database is set aside: keep has the next start begin as a member,
+// undo puts it back, also after keep. When there is nothing to be undone any more,
+// DropOld removes it.
 func (s *Store) Join(ctx context.Context, who node.Identity, others []dqlite.Member) (keep, undo func(context.Context) error, err error) {
+	if err := s.DropOld(); err != nil {
+		return nil, nil, err
+	}
 	if err := s.Local.SetNote(ctx, noteTurn, joining); err != nil {
 		return nil, nil, err
 	}
@@ -181,9 +192,6 @@ func (s *Store) Join(ctx context.Context, who node.Identity, others []dqlite.Mem
 	self := dqlite.Member{ID: uint64(who.ID), Address: who.Address, Role: dqlite.Spare}
 	err = s.swap(ctx, &who,
 		func() error {
-			if err := os.RemoveAll(s.path(aside)); err != nil {
-				return err
-			}
 			if err := os.Rename(s.path("global"), s.path(aside)); err != nil {
 				return err
 			}
@@ -194,13 +202,11 @@ func (s *Store) Join(ctx context.Context, who node.Identity, others []dqlite.Mem
 	if err != nil {
 		return nil, nil, fmt.Errorf("join the database of the cluster: %w", err)
 	}
-	keep = func(ctx context.Context) error {
-		if err := s.Local.SetNote(ctx, noteTurn, ""); err != nil {
+	keep = func(ctx context.Context) error { return s.Local.SetNote(ctx, noteTurn, "") }
+	undo = func(ctx context.Context) error {
+		if err := s.Local.SetNote(ctx, noteTurn, joining); err != nil {
 			return err
 		}
-		return os.RemoveAll(s.path(aside))
-	}
-	undo = func(ctx context.Context) error {
 		return s.swap(ctx, nil, func() error { return back(ctx) }, func() error { return nil }, nil)
 	}
 	return keep, undo, nil
@@ -225,22 +231,27 @@ func (s *Store) Leave(ctx context.Context) error {
 	return s.Local.SetGlobalSchema(ctx, len(s.steps))
 }
 
-const stmtOldest db.Stmt = `SELECT name, schema FROM nodes WHERE id <> ? ORDER BY schema LIMIT 1`
+const stmtOlder db.Stmt = `SELECT name, address, schema FROM nodes WHERE id <> ? AND schema < ? ORDER BY schema, name`
 
 // checkOthers refuses to change the schema under members that would not understand
-// the result: those more than one step behind.
+// the result: those that run, and are more than one step behind. One that is away
+// finds a database that is too new for it when it comes back, and leaves it alone.
 func (s *Store) checkOthers(ctx context.Context) error {
 	type row struct {
-		Name   string
-		Schema int
+		Name, Address string
+		Schema        int
 	}
-	rows, err := db.Select[row](ctx, s.Global, stmtOldest, s.member.Load())
+	rows, err := db.Select[row](ctx, s.Global, stmtOlder, s.member.Load(), len(s.steps)-1)
 	if err != nil {
 		return err
 	}
-	if len(rows) == 1 && rows[0].Schema < len(s.steps)-1 {
-		return errs.Unavailable("Cluster member %q still runs a version whose database schema is %d; this version has %d. Bring that member up to date first",
-			rows[0].Name, rows[0].Schema, len(s.steps))
+	for _, r := range rows {
+		if s.o.Runs != nil && !s.o.Runs(ctx, r.Address) {
+			s.o.Log.Warn("A cluster member that does not run knows an old database schema only; it needs a newer version to come back", "member", r.Name, "schema", r.Schema)
+			continue
+		}
+		return errs.Unavailable("Cluster member %q still runs a version whose database schema is %d; this version has %d. Bring that member up to date too",
+			r.Name, r.Schema, len(s.steps))
 	}
 	return nil
 }

@@ -141,7 +141,7 @@ func TestServersBecomeACluster(t *testing.T) {
 	a.want("a")
 	for i, m := range []*machine{b, c} {
 		keep, _ := m.join(int64(i+2), a)
-		if err := keep(t.Context()); err != nil {
+		if err := errors.Join(keep(t.Context()), m.s.DropOld()); err != nil {
 			t.Fatal(err)
 		}
 		if err := a.s.Node().Assign(t.Context(), uint64(i+2), dqlite.Voter); err != nil {
@@ -230,6 +230,45 @@ func TestEnableAndJoinAreTakenBack(t *testing.T) {
 	if turn, err := b.s.Local.Note(t.Context(), "turn"); err != nil || turn != "" {
 		t.Errorf("a note is left: %q %v", turn, err)
 	}
+}
+
+// TestAnOldFolderIsNeverPutBack: what an earlier join has set aside, and was killed before
+// it could remove, is not what a later one goes back to.
+func TestAnOldFolderIsNeverPutBack(t *testing.T) {
+	t.Parallel()
+	b := newMachine(t)
+	b.put("b")
+	old := filepath.Join(b.dir, "database", "global.alone")
+	reopen := func(turn string) {
+		t.Helper()
+		if err := b.s.Local.SetNote(t.Context(), "turn", turn); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.s.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		b.open()
+		b.want("b")
+	}
+	stale := func() {
+		t.Helper()
+		if err := os.MkdirAll(old, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stale()
+	reopen("")
+	if _, err := os.Stat(old); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the folder is kept: %v", err)
+	}
+	// Killed in the next join, before the folder in use was set aside.
+	stale()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, _, err := b.s.Join(ctx, node.Identity{ID: 2, Name: "m", Address: b.addr}, nil); err == nil {
+		t.Fatal("joined nobody")
+	}
+	reopen("joining")
 }
 
 func TestKilledInTheMiddleOfJoiningStandsAlone(t *testing.T) {

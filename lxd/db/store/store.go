@@ -30,11 +30,18 @@ type Options struct {
 	Log     *slog.Logger
 
 	// Dial reaches the database of another member.
-	Dial    func(ctx context.Context, address string) (net.Conn, error)
-	Latency time.Duration
+	Dial func(ctx context.Context, address string) (net.Conn, error)
 	// Known is told who this member is before its node of the shared database starts
 	// and others are called; nil on a server that stands alone.
 	Known func(ctx context.Context, local *node.DB, who *node.Identity) error
+	// Disown has the other members take this one's part in the database away.
+	Disown func(ctx context.Context, who node.Identity) error
+	// Announce writes down which version this member runs. It is called before the
+	// member waits for others to run it too, who may be waiting for this one.
+	Announce func(ctx context.Context) error
+	// Runs reports whether the daemon of another member answers at an address; nil takes
+	// all members for running.
+	Runs func(ctx context.Context, address string) bool
 }
 
 // Store holds the open databases.
@@ -99,6 +106,9 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		}
 	}
 	n, err := s.startNode(who)
+	if who != nil && errors.Is(err, dqlite.ErrDamaged) {
+		n, err = s.startAnew(ctx, who, err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -118,7 +128,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 func (s *Store) Node() *dqlite.Node { return s.node.Load() }
 
 func (s *Store) startNode(who *node.Identity) (*dqlite.Node, error) {
-	no := dqlite.Options{Dir: s.path("global"), Log: s.o.Log, Latency: s.o.Latency}
+	no := dqlite.Options{Dir: s.path("global"), Log: s.o.Log}
 	if who != nil {
 		if s.o.Dial == nil {
 			return nil, errs.Internal("This server is a member of a cluster, and has no way to call the others")
@@ -141,6 +151,9 @@ func (s *Store) Ready(ctx context.Context) error {
 	if err := s.Node().Ready(ctx); err != nil {
 		return err
 	}
+	if err := s.comeBack(ctx); err != nil {
+		return err
+	}
 	return s.prepareGlobal(ctx)
 }
 
@@ -157,10 +170,22 @@ func (s *Store) prepareGlobal(ctx context.Context) error {
 	}
 	apply := migrations.Apply
 	if s.member.Load() != 0 {
-		if err := s.checkOthers(ctx); err != nil {
+		apply = migrations.ApplyShared
+		has, err := migrations.Version(ctx, s.Node().DB())
+		if err != nil {
 			return err
 		}
-		apply = migrations.ApplyShared
+		// A database that is too new for this version is not written to.
+		if s.o.Announce != nil && has <= len(s.steps)+1 {
+			if err := s.o.Announce(ctx); err != nil {
+				return err
+			}
+		}
+		if has < len(s.steps) {
+			if err := s.checkOthers(ctx); err != nil {
+				return err
+			}
+		}
 	}
 	from, err := apply(ctx, s.Node().DB(), s.steps, o.Version)
 	if err != nil {

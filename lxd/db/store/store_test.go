@@ -242,6 +242,64 @@ func TestNewerGlobalSchemaIsRefusedWithoutTheNote(t *testing.T) {
 	}
 }
 
+// TestMembersWaitForEachOtherToBeUpdated: a member that has several steps more than others
+// tells so before it waits for them, or all would wait for all. Those that do not run
+// are not waited for.
+func TestMembersWaitForEachOtherToBeUpdated(t *testing.T) {
+	t.Parallel()
+	s := mustOpen(t, t.TempDir())
+	defer mustClose(t, s)
+	known := len(s.steps)
+	update := func(stmt db.Stmt, args ...any) {
+		t.Helper()
+		err := s.Global.Update(t.Context(), func(ctx context.Context, tx *db.Tx) error {
+			_, err := db.Exec(ctx, tx, stmt, args...)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	update(`UPDATE nodes SET schema = ?`, known)
+	update(`INSERT INTO nodes (id, name, address, schema, api_extensions) VALUES (2, 'other', 'b:1', ?, 0)`, known)
+	s.SetMember(1)
+	runs := true
+	s.o.Announce = func(context.Context) error {
+		update(`UPDATE nodes SET schema = ? WHERE id = 1`, len(s.steps))
+		return nil
+	}
+	s.o.Runs = func(_ context.Context, address string) bool { return runs && address == "b:1" }
+	for range 2 {
+		n := len(s.steps) + 1
+		s.steps = append(s.steps, migrations.Step{Version: n, Name: "more", SQL: fmt.Sprintf("CREATE TABLE more%d (x)", n)})
+	}
+	version := func() int {
+		t.Helper()
+		v, err := migrations.Version(t.Context(), s.Node().DB())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+	if err := s.prepareGlobal(t.Context()); err == nil || !strings.Contains(err.Error(), `"other"`) || version() != known {
+		t.Fatalf("with an old member that runs: %v, schema %d", err, version())
+	}
+	if got, err := db.One[int](t.Context(), s.Global, `SELECT schema FROM nodes WHERE id = 1`); err != nil || got != known+2 {
+		t.Errorf("it has told of schema %d, %v", got, err)
+	}
+	runs = false
+	if err := s.prepareGlobal(t.Context()); err != nil || version() != known+2 {
+		t.Fatalf("with an old member that is away: %v, schema %d", err, version())
+	}
+	// A version that knows less than the step before does not write to it.
+	s.steps = s.steps[:known]
+	s.o.Announce = func(context.Context) error { t.Error("wrote to a database that is too new"); return nil }
+	var newer *migrations.ErrNewer
+	if err := s.prepareGlobal(t.Context()); !errors.As(err, &newer) {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestPatchesRunOnceWithABackup(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
