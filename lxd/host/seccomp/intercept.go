@@ -76,12 +76,16 @@ func (i Intercept) rules() []string {
 	return out
 }
 
-// never are file systems that nobody can have mounted for a guest: they are windows to
-// the host, or the guest's root can mount its own.
-var never = []string{
-	"autofs", "bdev", "binder", "binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "cpuset", "debugfs", "devpts", "devtmpfs",
-	"ecryptfs", "efivarfs", "fuse", "fuseblk", "fusectl", "mqueue", "none", "nsfs", "overlay", "pipefs", "proc", "pstore", "ramfs",
-	"resctrl", "rootfs", "securityfs", "selinuxfs", "smackfs", "sockfs", "sysfs", "tmpfs", "tracefs",
+// onDisk are the file systems that may be mounted for a guest: those that show what lies
+// on a device, which is in the guest's hands anyway, and hugetlbfs, whose size the
+// container's limits bound. All others are refused, whatever kernels will bring: they are
+// windows to the host or to what the host is connected with (sysfs, 9p, virtiofs, nfsd,
+// functionfs), take the host's memory (ramfs), work on paths (ecryptfs), or the guest's
+// root mounts them itself (tmpfs, overlay).
+var onDisk = []string{
+	"adfs", "affs", "befs", "bfs", "btrfs", "cramfs", "efs", "erofs", "exfat", "ext2", "ext3", "ext4", "f2fs", "hfs", "hfsplus", "hpfs",
+	"hugetlbfs", "iso9660", "jfs", "minix", "msdos", "nilfs2", "ntfs", "ntfs3", "omfs", "qnx4", "qnx6", "reiserfs", "romfs", "squashfs", "sysv",
+	"udf", "ufs", "v7", "vfat", "vxfs", "xfs", "zonefs",
 }
 
 // ParseMountAllowed reads a list of file systems.
@@ -94,6 +98,9 @@ func ParseMountAllowed(v string) ([]string, error) {
 		}
 		if err := checkFS(fs); err != nil {
 			return nil, err
+		}
+		if !slices.Contains(onDisk, fs) {
+			return nil, errs.Invalid("File system %q cannot be mounted on a guest's behalf; those of disks can, such as ext4, and hugetlbfs", fs)
 		}
 		out = append(out, fs)
 	}
@@ -114,6 +121,9 @@ func ParseMountFUSE(v string) (map[string]string, error) {
 		if err := checkFS(fs); err != nil {
 			return nil, err
 		}
+		if strings.HasPrefix(fs, "fuse") {
+			return nil, errs.Invalid("File system %q is what such programs mount themselves, and no program can do that in their place", fs)
+		}
 		out[fs] = prog
 	}
 	return out, nil
@@ -127,9 +137,6 @@ func checkFS(fs string) error {
 		if (r < 'a' || r > 'z') && (r < '0' || r > '9') && !strings.ContainsRune("_.-", r) {
 			return errs.Invalid("%q is no name of a file system", fs)
 		}
-	}
-	if slices.Contains(never, fs) {
-		return errs.Invalid("File system %q cannot be mounted on a guest's behalf: it shows the host, or the guest can mount one of its own", fs)
 	}
 	return nil
 }

@@ -88,7 +88,7 @@ func TestFileSystemsForGuests(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(m, map[string]string{"ext4": "fuse2fs", "ntfs": "/usr/bin/ntfs-3g"}) {
 		t.Errorf("%q, %v", m, err)
 	}
-	for _, bad := range []string{"ext4", "ext4=", "ext4=a b", "fuse=x", "=x"} {
+	for _, bad := range []string{"ext4", "ext4=", "ext4=a b", "fuse=x", "fuseblk=x", "fuse.a=x", "=x"} {
 		if m, err := ParseMountFUSE(bad); err == nil {
 			t.Errorf("%q was taken as %q", bad, m)
 		}
