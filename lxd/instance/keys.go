@@ -58,15 +58,15 @@ var (
 	IDMapSize     = config.Int("security.idmap.size", 0, config.Live(), config.Check(checkIDs), config.Group("security"), config.Doc("How many ids the instance has, from the next start on; unset: 65536 of its own, or all that there are"))
 	IDMapBase     = config.Int("security.idmap.base", 0, config.Live(), config.Check(checkPositive), config.Group("security"), config.Doc("First host id of an isolated instance, from the next start on; unset: the first free one"))
 
-	SyscallsAllow   = config.String("security.syscalls.allow", "", config.Live(), config.Check(seccomp.CheckLines), config.Group("security"), config.Doc("The only system calls that the instance may make, one a line; from the next start on"))
-	SyscallsDeny    = config.String("security.syscalls.deny", "", config.Live(), config.Check(seccomp.CheckLines), config.Group("security"), config.Doc("System calls that the instance may not make, one a line such as \"mkdir errno 1\"; from the next start on"))
+	SyscallsAllow   = config.String("security.syscalls.allow", "", config.Live(), config.Check(seccomp.CheckAllow), config.Group("security"), config.Doc("The only system calls that the instance may make, one a line; from the next start on"))
+	SyscallsDeny    = config.String("security.syscalls.deny", "", config.Live(), config.Check(seccomp.CheckDeny), config.Group("security"), config.Doc("System calls that the instance may not make, one a line such as \"mkdir errno 1\"; from the next start on"))
 	SyscallsDefault = config.Bool("security.syscalls.deny_default", true, config.Live(), config.Group("security"), config.Doc("Whether calls are forbidden that reach beyond an instance, such as those that load kernel modules; from the next start on"))
 	SyscallsCompat  = config.Bool("security.syscalls.deny_compat", false, config.Live(), config.Group("security"), config.Doc("Whether system calls in the manner of 32-bit programs are forbidden on a host of 64 bits; from the next start on"))
 	SyscallsRaw     = config.String("raw.seccomp", "", config.Live(), config.Check(seccomp.CheckRaw), config.Group("raw"), config.Doc("The whole system call policy for liblxc, in place of any other; from the next start on"))
 
 	// Names that LXD had before, with the same meanings.
-	oldAllow   = config.String("security.syscalls.whitelist", "", config.Live(), config.Check(seccomp.CheckLines), config.Group("security"), config.Doc("Former name of security.syscalls.allow"))
-	oldDeny    = config.String("security.syscalls.blacklist", "", config.Live(), config.Check(seccomp.CheckLines), config.Group("security"), config.Doc("Former name of security.syscalls.deny"))
+	oldAllow   = config.String("security.syscalls.whitelist", "", config.Live(), config.Check(seccomp.CheckAllow), config.Group("security"), config.Doc("Former name of security.syscalls.allow"))
+	oldDeny    = config.String("security.syscalls.blacklist", "", config.Live(), config.Check(seccomp.CheckDeny), config.Group("security"), config.Doc("Former name of security.syscalls.deny"))
 	oldDefault = config.Bool("security.syscalls.blacklist_default", true, config.Live(), config.Group("security"), config.Doc("Former name of security.syscalls.deny_default"))
 	oldCompat  = config.Bool("security.syscalls.blacklist_compat", false, config.Live(), config.Group("security"), config.Doc("Former name of security.syscalls.deny_compat"))
 

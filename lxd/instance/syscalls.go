@@ -2,6 +2,7 @@ package instance
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -33,6 +34,9 @@ func checkSyscalls(cfg map[string]string) error {
 	if raw := set(SyscallsRaw); raw != "" && allow+deny != "" {
 		return errs.Invalid("%q is the whole policy and leaves nothing to %q; unset one of them", raw, allow+deny)
 	}
+	if err := policy(cfg).Check(); err != nil {
+		return fmt.Errorf("%s: %w", set(SyscallsDeny, oldDeny), err)
+	}
 	return nil
 }
 
@@ -46,7 +50,7 @@ func (st *starting) syscalls(context.Context) error {
 	// Lines of ours that earlier steps have found to be needed stay.
 	p.Rules = st.spec.Seccomp.Rules
 	st.spec.Seccomp = p
-	return nil
+	return p.Check()
 }
 
 // policy is what the keys of an instance make of it.

@@ -507,3 +507,48 @@ func TestListsOfCalls(t *testing.T) {
 		t.Error(out)
 	}
 }
+
+// allCalls are the names of all system calls of this kind of host.
+func allCalls(t *testing.T) string {
+	t.Helper()
+	all, err := filepath.Glob("/usr/include/*/asm/unistd_64.h")
+	if err != nil || len(all) == 0 {
+		t.Fatalf("the kernel's list of calls: %v, %v", all, err)
+	}
+	b, err := os.ReadFile(all[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	for line := range strings.Lines(string(b)) {
+		if f := strings.Fields(line); len(f) == 3 && f[0] == "#define" && strings.HasPrefix(f[1], "__NR_") {
+			out.WriteString(strings.TrimPrefix(f[1], "__NR_") + "\n")
+		}
+	}
+	return out.String()
+}
+
+// Who allows a call as a whole does not undo the rules on some of it.
+func TestListsOfWhatIsAllowedLeaveOurRules(t *testing.T) {
+	t.Parallel()
+	const denied, other, high = "0x50009401", "0x50009402", "0x150009401"
+	s := intercepting(t, true, seccomp.Intercept{Mknod: true, Setxattr: true, Sysinfo: true})
+	s.Limits = container.Limits{Memory: 96 << 20}
+	s.Seccomp.Allow = allCalls(t)
+	s.Seccomp.Rules = []string{seccomp.DenyIoctl(0x50009401, 95), seccomp.DenyIoctl(0x5000940e, 95)}
+	if s.Seccomp.Check() != nil || seccomp.CheckAllow(s.Seccomp.Allow) != nil {
+		t.Fatal("all calls cannot be allowed")
+	}
+	p := start(t, newEngine(t), s)
+	for _, c := range [][2]string{
+		{"guestsys ioctl " + denied + "; guestsys ioctl " + high + "; guestsys ioctl 0x5000940e", "ENOTSUP\nENOTSUP\nENOTSUP"},
+		{"guestsys ioctl " + other + " </dev/null; guestsys ioctl 0x5401 </dev/null", "ENOTTY\nENOTTY"},
+		{"guestsys mknod /n 020666 1 3; busybox mkfifo /fifo && echo made; busybox mknod /b b 7 0", "ok\nmade\nmknod: /b: Operation not permitted"},
+		{"mkdir /d; guestsys opaque /d; guestsys setxattr /d user.x y; guestsys setxattr /d user.x long", "ok\nok\nok"},
+		{"guestsys sysinfo | grep -c 'total 100663296'", "1"},
+	} {
+		if _, out := sh(t, p, c[0]); out != c[1] {
+			t.Errorf("%s: %q, not %q", c[0], out, c[1])
+		}
+	}
+}

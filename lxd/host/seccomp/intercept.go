@@ -54,9 +54,10 @@ func (i Intercept) rules() []string {
 			fmt.Sprintf("mknodat notify [2,%d,SCMP_CMP_MASKED_EQ,%d]", modeChar, modeKind))
 	}
 	if i.Setxattr {
-		// The value that matters is one byte long, and few others are.
+		// The value that matters is one byte long, and few others are. The mask has all
+		// lengths that the kernel takes.
 		for _, call := range []string{"setxattr", "lsetxattr", "fsetxattr"} {
-			out = append(out, call+" notify [3,1,SCMP_CMP_EQ]")
+			out = append(out, call+" notify [3,1,SCMP_CMP_MASKED_EQ,131071]")
 		}
 	}
 	if i.Sched {

@@ -7,6 +7,7 @@ package seccomp
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"sett/shared/errs"
@@ -72,14 +73,31 @@ func (p Policy) Text() string {
 			fmt.Fprintf(&b, "%s errno %d\n", c, enosys)
 		}
 	}
-	for _, r := range append(p.Intercept.rules(), p.Rules...) {
-		b.WriteString(strings.TrimSpace(r) + "\n")
+	rules := append(p.Intercept.rules(), p.Rules...)
+	for _, r := range rules {
+		b.WriteString(r + "\n")
 	}
-	// What users write comes last: sections of theirs do not swallow our rules.
-	for _, lines := range []string{p.Allow, p.Deny} {
-		if lines = strings.TrimSpace(lines); lines != "" {
-			b.WriteString(lines + "\n")
+	// What users write comes last: sections of theirs do not swallow our rules. liblxc
+	// knows no tabs, and no blanks before a name.
+	section := "all"
+	write := func(l line, usual string) {
+		if l.args != "" && l.action == "" {
+			l.action = usual // before conditions it has to be said
 		}
+		if l.section != section {
+			section = l.section
+			b.WriteString("[" + section + "]\n")
+		}
+		b.WriteString(l.String() + "\n")
+	}
+	ours := lines(strings.Join(rules, "\n"))
+	for _, l := range lines(p.Allow) {
+		for _, n := range narrowed(l, ours) {
+			write(n, "allow")
+		}
+	}
+	for _, l := range lines(p.Deny) {
+		write(l, "kill")
 	}
 	return b.String()
 }
@@ -103,28 +121,31 @@ func DenyIoctl(request uint32, errno int) string {
 	return fmt.Sprintf("ioctl errno %d [1,%d,SCMP_CMP_MASKED_EQ,4294967295]", errno, request)
 }
 
-// CheckLines refuses lines of which liblxc could make nothing.
-func CheckLines(lines string) error {
-	if strings.ContainsRune(lines, 0) {
+// CheckLines refuses lines of which liblxc could make nothing, or not what they say.
+func CheckLines(text string) error {
+	if strings.ContainsRune(text, 0) {
 		return errs.Invalid("it holds a zero byte")
 	}
-	for line := range strings.Lines(lines) {
-		line, _, _ = strings.Cut(line, "#")
-		line = strings.TrimSpace(line)
-		if line == "" || line[0] == '[' && line[len(line)-1] == ']' {
-			continue
-		}
-		f := strings.Fields(line)
-		for _, r := range f[0] {
+	all := lines(text)
+	for _, l := range all {
+		for _, r := range l.name {
 			if (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '_' {
-				return errs.Invalid("%q is no name of a system call; a line is NAME, or NAME and what happens, such as \"mkdir errno 1\"", f[0])
+				return errs.Invalid("%q is no name of a system call; a line is NAME, or NAME and what happens, such as \"mkdir errno 1\"", l.name)
 			}
 		}
-		if len(f) > 1 && f[1][0] != '[' && !slices.Contains([]string{"allow", "errno", "kill", "trap", "trace", "notify"}, f[1]) {
-			return errs.Invalid("%q is nothing that can happen to a system call; allow, errno, kill, trap, trace and notify are", f[1])
+		what, number, _ := strings.Cut(l.action, " ")
+		switch {
+		case what != "" && !slices.Contains([]string{"allow", "errno", "kill", "trap", "notify"}, what):
+			return errs.Invalid("%q is nothing that can happen to a system call; allow, errno NUMBER, kill, trap and notify are", what)
+		case what == "errno":
+			if n, err := strconv.Atoi(number); err != nil || n < 0 || n > 4095 {
+				return errs.Invalid("%q needs the number of an error, such as \"%s errno 1\"", l, l.name)
+			}
+		case number != "":
+			return errs.Invalid("%q says more than what happens; conditions stand in brackets", l)
 		}
 	}
-	return nil
+	return contradiction(all)
 }
 
 // CheckRaw refuses what is no policy for liblxc.
@@ -145,6 +166,18 @@ func CheckRaw(raw string) error {
 			return errs.Invalid("it holds a zero byte")
 		}
 		return nil
+	}
+	for l := range strings.Lines(rest) { // which liblxc is given as it is
+		l, _, _ = strings.Cut(l, "#")
+		_, conditions, _ := strings.Cut(strings.TrimSpace(l), "[")
+		if strings.Contains(l, "\t") || strings.HasPrefix(l, " ") || strings.Contains(conditions, " ") {
+			return errs.Invalid("liblxc knows no tabs, no blanks before a line, and none in brackets: %q", strings.TrimRight(l, "\r\n"))
+		}
+	}
+	for _, l := range lines(rest) {
+		if l.args != "" && l.action == "" {
+			return errs.Invalid("%q has to say what happens before its conditions", l)
+		}
 	}
 	return CheckLines(rest)
 }

@@ -7,6 +7,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"sett/shared/errs"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -14,9 +16,11 @@ var update = flag.Bool("update", false, "write the golden files anew")
 func TestPolicyText(t *testing.T) {
 	t.Parallel()
 	for name, p := range map[string]Policy{
-		"default":   {Rules: []string{DenyIoctl(0x50009401, 25)}},
-		"deny":      {Deny: "mkdir errno 1\n[x86_64]\nptrace kill # not here\n", NoDefault: true},
-		"allow":     {Allow: "read\nwrite\nexit_group", Intercept: Intercept{Mknod: true}},
+		"default": {Rules: []string{DenyIoctl(0x50009401, 25)}},
+		"deny":    {Deny: "mkdir errno 1\n[x86_64]\nptrace kill # not here\nopen [1,64,SCMP_CMP_MASKED_EQ,64]\n", NoDefault: true},
+		"allow":   {Allow: "read\n\twrite\nexit_group", Intercept: Intercept{Mknod: true}},
+		"narrow": {Allow: "mknod\nmknodat allow [2, 4096, SCMP_CMP_MASKED_EQ, 61440]\nmount\nsysinfo\nseccomp\n[x86_64]\nioctl", Intercept: Intercept{Mknod: true, Mount: true, Sysinfo: true},
+			Rules: []string{DenyIoctl(0x50009401, 25), DenyIoctl(0x5000940e, 25)}},
 		"intercept": {Intercept: everything},
 		"compat":    {NoDefault: true, NoCompat: true},
 		"raw":       {Raw: "2\ndenylist\n[all]\nmkdir notify\n", NoDefault: true, Deny: "x"},
@@ -65,11 +69,93 @@ func TestLinesOfCalls(t *testing.T) {
 		"foo bar":      `"bar" is nothing`,
 		"lxc.hook = x": `"lxc.hook" is no name`,
 		"read;write":   `"read;write" is no name`,
+		"[x86_64":      `"[x86_64" is no name`,
 		"a\x00":        "zero byte",
+		"read trace":   `"trace" is nothing`,
+		"read errno":   "needs the number",
+		"read errno x": "needs the number",
+		"read kill 9":  "more than what happens",
+		// libseccomp would take one of two.
+		"read errno 1\nread errno 2": "same calls",
+		"mknod errno 1 [1,8192,SCMP_CMP_MASKED_EQ,61440]\nmknod kill [1,8192,SCMP_CMP_MASKED_EQ,61440]":  "same calls",
+		"mknod notify [1,8192,SCMP_CMP_MASKED_EQ,61440]\nmknod errno 1":                                  `"mknod errno 1" is about every such call, so that "mknod notify [1,8192`,
+		"mknod\n[x86_64]\nmknod notify [1,8192,SCMP_CMP_MASKED_EQ,61440]":                                `"mknod" is about every such call`,
+		"[x86]\nmknod\n[x86_64]\nmknod errno 1":                                                          "",
+		"read errno 1\nread errno 1":                                                                     "",
+		"mknod errno 1 [1,8192,SCMP_CMP_MASKED_EQ,61440]\nmknod kill [1,24576,SCMP_CMP_MASKED_EQ,61440]": "",
 	} {
 		err := CheckLines(lines)
 		if (err == nil) != (bad == "") || err != nil && !strings.Contains(err.Error(), bad) {
 			t.Errorf("%q: %v", lines, err)
+		}
+	}
+}
+
+func TestLinesThatSayWhatHolds(t *testing.T) {
+	t.Parallel()
+	if err := CheckAllow("read allow\nwrite errno 1"); err != nil {
+		t.Error(err)
+	}
+	if err := CheckDeny("read kill\nwrite errno 1 [1, 5, SCMP_CMP_EQ]"); err != nil {
+		t.Error(err)
+	}
+	for _, err := range []error{CheckAllow("read kill"), CheckDeny("read allow [1,5,SCMP_CMP_EQ]"), CheckAllow("read foo"), CheckDeny("read foo")} {
+		if errs.Status(err) != 400 {
+			t.Error(err)
+		}
+	}
+}
+
+func TestLinesThatUndoOurs(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		p   Policy
+		bad bool
+	}{
+		"nothing of ours":      {Policy{Deny: "mkdir errno 1\nbpf notify"}, false},
+		"forbidden already":    {Policy{Deny: "kexec_load kill"}, false},
+		"asked in vain":        {Policy{Deny: "kexec_load notify"}, true},
+		"asked":                {Policy{Deny: "kexec_load notify", NoDefault: true}, false},
+		"forced umounts":       {Policy{Deny: "umount2 notify"}, true},
+		"all umounts":          {Policy{Deny: "umount2 errno 1"}, false},
+		"what is asked about":  {Policy{Deny: "mount errno 1", Intercept: Intercept{Mount: true}}, true},
+		"asked about not":      {Policy{Deny: "mount errno 1", Intercept: Intercept{Mknod: true}}, false},
+		"a part of it":         {Policy{Deny: "mknod errno 1 [1,24576,SCMP_CMP_MASKED_EQ,61440]", Intercept: Intercept{Mknod: true}}, false},
+		"wholly and answered":  {Policy{Deny: "sysinfo errno 38", Intercept: Intercept{Sysinfo: true}}, true},
+		"for some programs":    {Policy{Deny: "[x86]\nmknod errno 1", Intercept: Intercept{Mknod: true}}, true},
+		"calls of file system": {Policy{Deny: "ioctl notify", Rules: []string{DenyIoctl(1, 25)}}, true},
+		"what is allowed":      {Policy{Allow: "ioctl", Rules: []string{DenyIoctl(1, 25)}}, false},
+		"all of it the user's": {Policy{Raw: "2\ndenylist\n", Deny: "kexec_load allow"}, false},
+	} {
+		if err := c.p.Check(); (err != nil) != c.bad || err != nil && errs.Status(err) != 400 {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// What is left of all values without some has none of those, and every other one once.
+func TestTheRestIsWhole(t *testing.T) {
+	t.Parallel()
+	without := []cube{{0xff, 0x0e}, {0xff, 0x17}, {0xf0, 0x90}, {0x0f, 0x03}}
+	rest := []cube{{}}
+	for _, c := range without {
+		rest = minus(rest, c)
+	}
+	in := func(cs []cube, v uint64) (n int) {
+		for _, c := range cs {
+			if v&c.mask == c.value {
+				n++
+			}
+		}
+		return n
+	}
+	for v := range uint64(256) {
+		want := 1
+		if in(without, v) > 0 {
+			want = 0
+		}
+		if got := in(rest, v); got != want {
+			t.Errorf("%#x is in %d of %x", v, got, rest)
 		}
 	}
 }
@@ -79,7 +165,8 @@ func TestFileSystemsForGuests(t *testing.T) {
 	if l, err := ParseMountAllowed(" ext4,,xfs "); err != nil || !reflect.DeepEqual(l, []string{"ext4", "xfs"}) {
 		t.Errorf("%q, %v", l, err)
 	}
-	for _, bad := range []string{"overlay", "proc", "devtmpfs", "sysfs", "ext4,cgroup2", "x y", "../x", "EXT4"} {
+	for _, bad := range []string{"overlay", "proc", "devtmpfs", "sysfs", "ext4,cgroup2", "x y", "../x", "EXT4",
+		"virtiofs", "9p", "xenfs", "nfsd", "functionfs", "jffs2", "ubifs", "fuse", "nfs4", "ceph", "somethingnew"} {
 		if l, err := ParseMountAllowed(bad); err == nil {
 			t.Errorf("%q was taken as %q", bad, l)
 		}
@@ -132,6 +219,8 @@ func TestRawPolicies(t *testing.T) {
 	for raw, ok := range map[string]bool{
 		"2\ndenylist\n[all]\nmkdir errno 1\n": true, "2\nblacklist errno 1\nreject_force_umount # x\n[all]": true, "1\nallowlist\n0\n1": true,
 		"junk": false, "2": false, "2\n[all]\nmkdir": false, "2\ndenylist\nmkdir maybe": false, "1\nallowlist\n\x00": false, "": false,
+		"2\ndenylist\nmkdir\terrno 1": false, "2\ndenylist\nmkdir [1,5,SCMP_CMP_EQ]": false, "2\ndenylist\n mkdir errno 1": false, "2\ndenylist\nmkdir errno 1 [1, 5,SCMP_CMP_EQ]": false,
+		"2\ndenylist\n[all]\r\nmkdir errno 1 [1,5,SCMP_CMP_EQ] # a\tb": true,
 	} {
 		if err := CheckRaw(raw); (err == nil) != ok {
 			t.Errorf("%q: %v", raw, err)

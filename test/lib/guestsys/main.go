@@ -72,6 +72,9 @@ func main() {
 		say(unix.Mkdir(a[0], 0o755))
 	case "int80": // getpid in the manner of 32-bit programs
 		fmt.Println(int80(20))
+	case "ioctl": // REQUEST
+		_, _, e := unix.Syscall(unix.SYS_IOCTL, 0, uintptr(num(a[0])), 0)
+		say(errno(e))
 	case "listener":
 		prog := unix.SockFprog{Len: 1, Filter: &unix.SockFilter{Code: unix.BPF_RET, K: unix.SECCOMP_RET_ALLOW}}
 		_, _, e := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_NEW_LISTENER, uintptr(unsafe.Pointer(&prog)))
