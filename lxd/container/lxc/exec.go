@@ -103,16 +103,14 @@ func (g *guest) enter(s container.ExecSpec) (wire.Fields, error) {
 	var f wire.Fields
 	for i := range g.engine.layout.Hierarchies {
 		h := &g.engine.layout.Hierarchies[i]
-		dir := h.Dir(payloadGroup(g.id))
-		procs := dir + "/cgroup.procs"
-		if h.V2 {
-			leaf, err := g.leaf(dir)
-			if err != nil {
-				return nil, err
-			}
-			if leaf != "" {
-				procs += "\n" + leaf + "/cgroup.procs"
-			}
+		leaf, err := h.Joinable(payloadGroup(g.id))
+		if err != nil {
+			return nil, err
+		}
+		// The group itself first: some controllers suffer processes beside groups.
+		procs := h.Dir(payloadGroup(g.id)) + "/cgroup.procs"
+		if own := leaf + "/cgroup.procs"; own != procs {
+			procs += "\n" + own
 		}
 		f.Add(wire.TagCgroup, procs)
 	}
@@ -121,7 +119,7 @@ func (g *guest) enter(s container.ExecSpec) (wire.Fields, error) {
 		if err != nil {
 			return nil, err
 		}
-		f.Add(wire.TagRlimit, fmt.Sprintf("%d %d %d", l.Resource, l.Soft, l.Hard))
+		f.Add(wire.TagRlimit, l.String())
 	}
 	f.AddInt(wire.TagOOM, int64(g.keep.OOM))
 	flags := int64(namespaces)
@@ -174,20 +172,6 @@ func (g *guest) enter(s container.ExecSpec) (wire.Fields, error) {
 		f.Add(wire.TagArg, a)
 	}
 	return f, nil
-}
-
-// leaf makes a group below the container's on v2: once the guest's init has
-// handed controllers down, the group itself takes no processes any more.
-func (g *guest) leaf(dir string) (string, error) {
-	b, err := os.ReadFile(dir + "/cgroup.subtree_control")
-	if err != nil || strings.TrimSpace(string(b)) == "" {
-		return "", nil
-	}
-	leaf := dir + "/.lxc"
-	if err := os.Mkdir(leaf, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
-		return "", err
-	}
-	return leaf, nil
 }
 
 func (g *guest) hostIDs(uid, gid uint32) (int, int) {

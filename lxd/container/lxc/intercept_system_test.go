@@ -286,8 +286,10 @@ func TestGuestsMountAllowedFileSystems(t *testing.T) {
 func TestGuestsMountWithTheirOwnProgram(t *testing.T) {
 	t.Parallel()
 	s := intercepting(t, true, seccomp.Intercept{Mount: true, FUSE: map[string]string{"ext4": "helper", "xfs": "nosuch", "ext3": "bad"}})
+	oom := 321
+	s.OOMScoreAdj, s.Rlimits = &oom, map[string]string{"nofile": "77:77", "memlock": "65536"}
 	for n, script := range map[string]string{
-		"helper": "#!/bin/sh\necho \"$@ $(id -u) $(pwd)\" >/said\ncat /proc/self/cgroup >/group\nexec mount -t tmpfs none $2\n",
+		"helper": "#!/bin/sh\necho \"$@ $(id -u) $(pwd)\" >/said\ncat /proc/self/cgroup >/group\ncat /proc/self/limits /proc/self/oom_score_adj >/limits\nexec mount -t tmpfs none $2\n",
 		"bad":    "#!/bin/sh\nexit 3\n",
 	} {
 		if err := os.WriteFile(s.Rootfs.Path+"/bin/"+n, []byte(script), 0o755); err != nil {
@@ -301,6 +303,14 @@ func TestGuestsMountWithTheirOwnProgram(t *testing.T) {
 	expect(t, p, "guestsys mount /dev/x /a xfs 0 ''", "ENODEV")
 	_, want := sh(t, p, "cat /proc/self/cgroup")
 	expect(t, p, "cat /group", want)
+	_, want = sh(t, p, "cat /proc/self/limits /proc/self/oom_score_adj")
+	expect(t, p, "cat /limits", want)
+	if !strings.HasSuffix(want, "\n321") {
+		t.Error(want)
+	}
+	// A caller that has less passes that on.
+	sh(t, p, "umount /a; ulimit -n 50; guestsys mount /dev/x /a ext4 0 ''")
+	expect(t, p, "grep -o 'Max open files  *50  *50' /limits | head -c 14", "Max open files")
 }
 
 // Who answers may die, and the daemon that would replace it may be away for long.

@@ -162,6 +162,24 @@ func (l *Layout) V2() *Hierarchy {
 // Dir is where a group lies.
 func (h *Hierarchy) Dir(group string) string { return filepath.Join(h.Mount, h.Base, group) }
 
+// Joinable is the folder of a group, or of one below it, that takes processes: a group of
+// version 2 that hands controllers down takes none itself.
+func (h *Hierarchy) Joinable(group string) (string, error) {
+	dir := h.Dir(group)
+	if !h.V2 {
+		return dir, nil
+	}
+	b, err := os.ReadFile(filepath.Join(dir, "cgroup.subtree_control"))
+	if err != nil || strings.TrimSpace(string(b)) == "" {
+		return dir, nil
+	}
+	dir = filepath.Join(dir, ".lxc")
+	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+		return "", err
+	}
+	return dir, nil
+}
+
 // ErrNoController is returned where the host lacks what a setting needs.
 var ErrNoController = errors.New("this host has no such cgroup controller")
 

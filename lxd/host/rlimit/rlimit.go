@@ -2,6 +2,7 @@
 package rlimit
 
 import (
+	"fmt"
 	"maps"
 	"math"
 	"slices"
@@ -52,6 +53,22 @@ func Parse(name, value string) (Limit, error) {
 	}
 	return Limit{r, a, b}, nil
 }
+
+// Of tells all limits of a process.
+func Of(pid int) ([]Limit, error) {
+	var out []Limit
+	for _, r := range slices.Sorted(maps.Values(resources())) {
+		var l unix.Rlimit
+		if err := unix.Prlimit(pid, r, nil, &l); err != nil {
+			return nil, err
+		}
+		out = append(out, Limit{r, l.Cur, l.Max})
+	}
+	return out, nil
+}
+
+// String is how the shim takes a limit: resource, soft and hard limit.
+func (l Limit) String() string { return fmt.Sprintf("%d %d %d", l.Resource, l.Soft, l.Hard) }
 
 func number(s string) (uint64, error) {
 	if s == "unlimited" {

@@ -2,6 +2,7 @@ package rlimit
 
 import (
 	"math"
+	"os"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -29,5 +30,22 @@ func TestParse(t *testing.T) {
 		if _, err := Parse(n, "1"); err != nil {
 			t.Errorf("%s: %v", n, err)
 		}
+	}
+}
+
+func TestLimitsOfAProcess(t *testing.T) {
+	t.Parallel()
+	all, err := Of(os.Getpid())
+	if err != nil || len(all) != len(Names()) {
+		t.Fatalf("%v, %v", all, err)
+	}
+	for _, l := range all {
+		var want unix.Rlimit
+		if err := unix.Getrlimit(l.Resource, &want); err != nil || l.Soft != want.Cur || l.Hard != want.Max {
+			t.Errorf("%s, not %+v: %v", l, want, err)
+		}
+	}
+	if got := (Limit{7, 5, math.MaxUint64}).String(); got != "7 5 18446744073709551615" {
+		t.Error(got)
 	}
 }

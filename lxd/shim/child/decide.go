@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"sett/lxd/host/cgroup"
+	"sett/lxd/host/rlimit"
 	"sett/lxd/host/seccomp"
 	"sett/lxd/shim"
 	"sett/lxd/shim/wire"
@@ -248,29 +248,11 @@ func (i *interceptor) joinable() (*os.File, error) {
 			return nil, unix.EPERM
 		}
 	}
-	dir, err := i.leaf(h)
+	dir, err := h.Joinable(i.req.Group)
 	if err != nil {
 		return nil, err
 	}
 	return os.OpenFile(dir+"/cgroup.procs", os.O_WRONLY, 0)
-}
-
-// leaf is where the container's group takes processes: a group of version 2 whose
-// controllers have been handed down takes none itself.
-func (i *interceptor) leaf(h *cgroup.Hierarchy) (string, error) {
-	dir := h.Dir(i.req.Group)
-	if !h.V2 {
-		return dir, nil
-	}
-	b, err := os.ReadFile(dir + "/cgroup.subtree_control")
-	if err != nil || strings.TrimSpace(string(b)) == "" {
-		return dir, nil
-	}
-	dir += "/.lxc"
-	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
-		return "", err
-	}
-	return dir, nil
 }
 
 // act sends the actor to work and waits for the outcome. It takes over the files.
@@ -283,11 +265,13 @@ func (i *interceptor) act(w waiting, f wire.Fields, files []*os.File) seccomp.An
 	if err != nil {
 		return failed(err)
 	}
-	if err := unix.SetNonblock(pair[0], true); err != nil {
-		return failed(err)
-	}
+	err = unix.SetNonblock(pair[0], true)
 	ours, theirs := os.NewFile(uintptr(pair[0]), "answer"), os.NewFile(uintptr(pair[1]), "answer")
 	defer ours.Close()
+	defer theirs.Close()
+	if err != nil {
+		return failed(err)
+	}
 	fds := []int{int(theirs.Fd())}
 	for _, x := range files {
 		fds = append(fds, int(x.Fd()))
@@ -382,12 +366,13 @@ func (c *caller) atRoot() bool {
 	return false
 }
 
-// enter is the request for the program: in the caller's namespaces and groups, and with
-// no more than its ids and capabilities.
+// enter is the request for the program: in the caller's namespaces and groups, with no
+// more than its ids and capabilities, under its limits, and as near to the kernel's
+// choice when memory runs out. This process has all of these of the daemon.
 func (i *interceptor) enter(c *caller, m seccomp.Mount) (wire.Fields, error) {
 	var f wire.Fields
 	for n := range i.layout.Hierarchies {
-		dir, err := i.leaf(&i.layout.Hierarchies[n])
+		dir, err := i.layout.Hierarchies[n].Joinable(i.req.Group)
 		if err != nil {
 			return nil, err
 		}
@@ -432,6 +417,18 @@ func (i *interceptor) enter(c *caller, m seccomp.Mount) (wire.Fields, error) {
 	}
 	f.AddInt(wire.TagUID, uid)
 	f.AddInt(wire.TagGID, gid)
+	oom, err := c.dir.ReadFile("oom_score_adj")
+	if err != nil {
+		return nil, err
+	}
+	f.Add(wire.TagOOM, strings.TrimSpace(string(oom)))
+	limits, err := rlimit.Of(c.tid)
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range limits {
+		f.Add(wire.TagRlimit, l.String())
+	}
 	f.Add(wire.TagEnv, "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
 	f.Add(wire.TagArg, m.Program)
 	f.Add(wire.TagArg, m.Source)
