@@ -23,13 +23,15 @@ func (f *FileServer) Close() error {
 	return nil
 }
 
-// Files starts a file server: in the namespaces of the container whose init is given,
-// or on a tree that is nobody's root, with userns where it has ids of its own.
-func (s *Shim) Files(ctx context.Context, req wire.Fields, init, tree, userns *os.File) (*FileServer, error) {
+// Files starts a file server: in the namespaces of the container whose init is given, with
+// source the list of processes of the group by which the container's memory is counted,
+// or on the tree source that is nobody's root, with userns where it has ids of its own.
+// device is where the root of the files lies.
+func (s *Shim) Files(ctx context.Context, req wire.Fields, device uint64, init, source, userns *os.File) (*FileServer, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	c, err := s.spawn(wire.VerbFiles, nil, nil, nil, init, tree, userns)
+	c, err := s.spawn(wire.VerbFiles, nil, nil, nil, init, source, userns)
 	if err != nil {
 		return nil, err
 	}
@@ -42,5 +44,5 @@ func (s *Shim) Files(ctx context.Context, req wire.Fields, init, tree, userns *o
 		c.end()
 		return nil, err
 	}
-	return &FileServer{Socket: &guestfs.Socket{File: c.sock}, c: c}, nil
+	return &FileServer{Socket: &guestfs.Socket{File: c.sock, Device: device}, c: c}, nil
 }

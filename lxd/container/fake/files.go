@@ -2,6 +2,7 @@ package fake
 
 import (
 	"context"
+	"errors"
 	"io"
 	"os"
 
@@ -9,6 +10,7 @@ import (
 
 	"sett/lxd/container"
 	"sett/lxd/host/guestfs"
+	"sett/shared/errs"
 )
 
 // Files implements container.Engine: from the folder itself, with the ids of the test.
@@ -18,9 +20,17 @@ func (e *Engine) Files(ctx context.Context, t container.FileTree) (io.ReadWriteC
 	}
 	dir := t.Root
 	if p, ok := t.Process.(*process); ok {
-		if err := p.do(ctx, Files, func(g *Guest) error { dir = g.spec.Rootfs.Path; return nil }); err != nil {
+		err := p.do(ctx, Files, func(g *Guest) error { dir = g.spec.Rootfs.Path; return nil })
+		if errors.Is(err, container.ErrNotRunning) {
+			err = errs.Wrap(errs.KindInvalid, err)
+		}
+		if err != nil {
 			return nil, err
 		}
+	}
+	device, err := guestfs.DeviceOf(dir)
+	if err != nil {
+		return nil, err
 	}
 	r, err := guestfs.OpenRoot(dir)
 	if err != nil {
@@ -31,7 +41,7 @@ func (e *Engine) Files(ctx context.Context, t container.FileTree) (io.ReadWriteC
 		_ = r.Close()
 		return nil, err
 	}
-	ours := &guestfs.Socket{File: os.NewFile(uintptr(fds[0]), "files")}
+	ours := &guestfs.Socket{File: os.NewFile(uintptr(fds[0]), "files"), Device: device}
 	theirs := &guestfs.Socket{File: os.NewFile(uintptr(fds[1]), "files")}
 	go func() {
 		_ = guestfs.Serve(theirs, r, func() { _ = unix.Shutdown(fds[1], unix.SHUT_RD) })

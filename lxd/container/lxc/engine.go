@@ -115,6 +115,7 @@ func (e *Engine) release(id container.ID) {
 // keep is what the state file holds for the next daemon beyond the pids.
 type keep struct {
 	ID        container.ID
+	Root      string // where the host has the root file system
 	UserNS    bool
 	Map       idmap.Map
 	Seccomp   bool
@@ -166,6 +167,7 @@ func (e *Engine) Start(ctx context.Context, s container.Spec) (container.Process
 		return nil, err
 	}
 	defer stage.close()
+	root := s.Rootfs.Path
 	if !s.IDMap.Empty() && !s.Rootfs.Idmapped {
 		// An idmapped root is mounted by the host's root; this one liblxc opens as the
 		// guest's, to whom the folders of volumes are closed.
@@ -179,7 +181,7 @@ func (e *Engine) Start(ctx context.Context, s container.Spec) (container.Process
 		return nil, err
 	}
 	k := keep{
-		ID: s.ID, UserNS: !s.IDMap.Empty(), Map: s.IDMap, Seccomp: !s.Seccomp.Empty(), AppArmor: s.AppArmor,
+		ID: s.ID, Root: root, UserNS: !s.IDMap.Empty(), Map: s.IDMap, Seccomp: !s.Seccomp.Empty(), AppArmor: s.AppArmor,
 		Asks: s.Seccomp.Listens(), Calls: s.Seccomp.Intercept,
 		Rlimits: s.Rlimits, HaltSig: int(haltSignal(s)), LogFile: s.LogFile, Console: s.ConsoleLog, ConsoleKB: s.ConsoleSize >> 10, MemoryMax: s.Limits.Memory,
 	}

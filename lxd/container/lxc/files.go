@@ -10,7 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sett/lxd/container"
+	"sett/lxd/host/guestfs"
 	"sett/lxd/host/idmap"
+	"sett/lxd/shim"
 	"sett/lxd/shim/wire"
 	"sett/shared/errs"
 )
@@ -22,7 +24,14 @@ func (e *Engine) Files(ctx context.Context, t container.FileTree) (io.ReadWriteC
 		if !ok {
 			return nil, fmt.Errorf("container %s is not of this engine", t.Process.ID())
 		}
-		return p.files(ctx)
+		s, err := p.files(ctx)
+		if errors.Is(err, container.ErrNotRunning) {
+			return nil, errs.Wrap(errs.KindInvalid, err)
+		}
+		if err != nil {
+			return nil, err // not s: a nil server is not a nil connection
+		}
+		return s, nil
 	}
 	// Opened once, here: what is served is what was looked at.
 	fd, err := unix.Open(t.Root, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
@@ -49,14 +58,18 @@ func (e *Engine) Files(ctx context.Context, t container.FileTree) (io.ReadWriteC
 			f.Add(wire.TagIdmap, "")
 		}
 	}
-	s, err := e.shim.Files(ctx, f, nil, root, ns)
+	var st unix.Stat_t
+	if err := fstat(root, &st); err != nil {
+		return nil, err
+	}
+	s, err := e.shim.Files(ctx, f, st.Dev, nil, root, ns)
 	if err != nil {
 		return nil, fmt.Errorf("serve the files of %s: %w", t.Root, err)
 	}
 	return s, nil
 }
 
-func (p *proc) files(ctx context.Context) (io.ReadWriteCloser, error) {
+func (p *proc) files(ctx context.Context) (*shim.FileServer, error) {
 	if err := p.check(ctx); err != nil {
 		return nil, err
 	}
@@ -66,15 +79,44 @@ func (p *proc) files(ctx context.Context) (io.ReadWriteCloser, error) {
 	}
 	var f wire.Fields
 	f.AddInt(wire.TagFlags, flags)
-	s, err := p.g.engine.shim.Files(ctx, f, p.g.init.File(), nil, nil)
+	// The root that the daemon has given it. What the guest has made of it since, it has
+	// made of its own.
+	device, err := guestfs.DeviceOf(p.g.keep.Root)
 	if err != nil {
-		err = p.ending(fmt.Errorf("serve the files of %s: %w", p.g.id, err))
-		if errors.Is(err, container.ErrNotRunning) {
-			return nil, errs.Wrap(errs.KindInvalid, err)
-		}
-		return nil, err
+		device = 0 // begun by an older daemon, which has not noted it: all is sent
+	}
+	group := p.g.counting()
+	if group != nil {
+		defer group.Close()
+	}
+	s, err := p.g.engine.shim.Files(ctx, f, device, p.g.init.File(), group, nil)
+	if err != nil {
+		return nil, p.ending(fmt.Errorf("serve the files of %s: %w", p.g.id, err))
 	}
 	return s, nil
+}
+
+// counting is the list of processes of the group by which the container's memory is
+// counted, for who writes to that; nil where there is none to join.
+func (g *guest) counting() *os.File {
+	h := g.engine.layout.Find("memory")
+	if h == nil {
+		return nil
+	}
+	if h.V2 { // such a group is frozen as a whole, and what serves files is not to be
+		if frozen, err := g.group.Frozen(); err != nil || frozen {
+			return nil
+		}
+	}
+	dir, err := h.Joinable(payloadGroup(g.id))
+	if err != nil {
+		return nil
+	}
+	f, err := os.OpenFile(dir+"/cgroup.procs", os.O_WRONLY, 0)
+	if err != nil {
+		return nil
+	}
+	return f
 }
 
 // userNS makes a user namespace for files. Instances of one map, which are most,

@@ -183,3 +183,44 @@ func TestClosedFileServerLeavesNothing(t *testing.T) {
 type forever struct{}
 
 func (forever) Read(b []byte) (int, error) { return len(b), nil }
+
+// What is pushed to a guest's memory is memory of the guest's, in the sight of its limits.
+func TestPushesToMemoryAreCounted(t *testing.T) {
+	t.Parallel()
+	e := newEngine(t)
+	s := spec(t, unprivileged, true)
+	s.Limits = container.Limits{Memory: 64 << 20, MemorySwap: -1}
+	p := start(t, e, s)
+	sh(t, p, "busybox mkdir -p /mem; busybox mount -t tmpfs none /mem")
+	used := func() int64 {
+		t.Helper()
+		u, err := p.Usage(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return u.Memory
+	}
+	keep := guestfs.Owner{UID: -1, GID: -1, Mode: -1}
+	const some = 16 << 20
+	before := used()
+	c := fileServer(t, e, container.FileTree{Process: p})
+	if _, err := c.Write("/mem/some", keep, false, bytes.NewReader(make([]byte, some))); err != nil {
+		t.Fatal(err)
+	}
+	if now := used(); now < before+some {
+		t.Errorf("%d bytes in use after %d and a push of %d", now, before, some)
+	}
+	if got, err := contents(t, c, "/mem/some"); err != nil || len(got) != some {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	if _, err := c.Write("/mem/all", keep, false, bytes.NewReader(make([]byte, 128<<20))); err == nil {
+		t.Error("more was written to memory than the container may have")
+	}
+	expect(t, p, "busybox ls /mem", "all\nsome")
+	if err := p.Freeze(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fileServer(t, e, container.FileTree{Process: p}).Write("/mem/frozen", keep, false, strings.NewReader("x")); err != nil {
+		t.Errorf("a push to a frozen container: %v", err)
+	}
+}

@@ -3,6 +3,7 @@ package guestfs
 import (
 	"errors"
 	"io"
+	"os"
 	"sync"
 
 	"sett/shared/errs"
@@ -11,8 +12,9 @@ import (
 // Client asks a server. It is not safe for concurrent use: a connection carries one
 // request at a time. Who gives up closes the connection.
 type Client struct {
-	conn io.ReadWriteCloser
-	busy bool // a request is under way, or has left the connection in a state unknown
+	conn  io.ReadWriteCloser
+	busy  bool // a request is under way, or has left the connection in a state unknown
+	takes func(f *os.File, device uint64) bool
 
 	mu   sync.Mutex
 	held *handed // the file that was handed over last
@@ -20,7 +22,7 @@ type Client struct {
 }
 
 // NewClient speaks on a connection, which becomes the client's.
-func NewClient(conn io.ReadWriteCloser) *Client { return &Client{conn: conn} }
+func NewClient(conn io.ReadWriteCloser) *Client { return &Client{conn: conn, takes: handsOver} }
 
 // Ready tells whether the last request has come to its end, and another one can follow.
 func (c *Client) Ready() bool { return !c.busy }
@@ -28,6 +30,9 @@ func (c *Client) Ready() bool { return !c.busy }
 // Close ends the server, in the middle of what it does, and lets go of its files.
 func (c *Client) Close() error {
 	err := c.conn.Close()
+	if s := c.socket(); s != nil {
+		s.end()
+	}
 	c.mu.Lock()
 	h := c.held
 	c.over = true
@@ -38,20 +43,35 @@ func (c *Client) Close() error {
 	return err
 }
 
-// hands reports whether open files can come on the connection.
-func (c *Client) hands() bool {
-	_, ok := c.conn.(interface{ socket() *Socket })
-	return ok
+// socket is the connection where open files can come on it, and else nil.
+func (c *Client) socket() *Socket {
+	if s, ok := c.conn.(interface{ socket() *Socket }); ok {
+		return s.socket()
+	}
+	return nil
+}
+
+// hand lets files be handed over, where they can be.
+func (c *Client) hand(q request) request {
+	if s := c.socket(); s != nil {
+		q.Hand, q.Device = true, s.Device
+	}
+	return q
 }
 
 // take is for the file that has come along with an answer.
 func (c *Client) take() (*handed, error) {
-	s, ok := c.conn.(interface{ socket() *Socket })
-	if !ok || s.socket().got == nil {
+	s := c.socket()
+	if s == nil {
+		return nil, errs.Internal("The file server of the instance has handed over a file that nobody asked for")
+	}
+	f := s.taken()
+	if f == nil {
 		return nil, errs.Internal("The file server of the instance has handed over no file")
 	}
-	f := s.socket().taken()
-	if !takes(f) {
+	// The server lives among what the guest has made: whoever got hold of it must not keep
+	// the daemon waiting with a pipe.
+	if !c.takes(f, s.Device) {
 		_ = f.Close()
 		return nil, errs.Internal("The file server of the instance has handed over what is no file of bytes")
 	}
@@ -78,8 +98,8 @@ func (c *Client) answer() (answer, error) {
 	var a answer
 	err := receive(c.conn, &a)
 	if err != nil {
-		if s, ok := c.conn.(interface{ socket() *Socket }); ok {
-			s.socket().drop()
+		if s := c.socket(); s != nil {
+			s.put(nil)
 		}
 	}
 	if errors.Is(err, io.EOF) {
@@ -102,7 +122,7 @@ type Opened struct {
 
 // Open looks at something as itself: a link at the end of the name is not followed.
 func (c *Client) Open(name string) (*Opened, error) {
-	a, err := c.ask(request{Op: opOpen, Path: name, Hand: c.hands()})
+	a, err := c.ask(c.hand(request{Op: opOpen, Path: name}))
 	if err != nil {
 		return nil, err
 	}
@@ -157,7 +177,7 @@ func (o *Opened) Copy(w io.Writer, offset, length int64) (int64, error) {
 // Write writes a file from body and tells whether it was made. The owner is set on
 // what is made only.
 func (c *Client) Write(name string, o Owner, add bool, body io.Reader) (made bool, err error) {
-	a, err := c.ask(request{Op: opWrite, Path: name, Owner: o, Append: add, Hand: c.hands()})
+	a, err := c.ask(c.hand(request{Op: opWrite, Path: name, Owner: o, Append: add}))
 	if err != nil {
 		return false, err
 	}

@@ -12,12 +12,27 @@ import (
 // A file's bytes need not go through the server: it can open a file and hand it over.
 // What that saves is most of the work. But a file system that the guest has mounted may
 // keep who reads from it waiting for ever, and only a process of its own can be ended
-// then. So files of such are served as data, see handsOver.
+// then. So what is not on the host's own file systems is served as data, see handsOver.
 
 // Socket is a connection on which open files travel. It is for one reader at a time.
 type Socket struct {
-	*os.File          // a stream socket of the kind unix
-	got      *os.File // came along with what was read last
+	*os.File // a stream socket of the kind unix
+	// Device is where the root of the guest lies, as stat tells. Files on others are not
+	// handed over.
+	Device uint64
+
+	mu   sync.Mutex
+	got  *os.File // came along with what was read last
+	over bool
+}
+
+// DeviceOf is where a folder lies.
+func DeviceOf(dir string) (uint64, error) {
+	var st unix.Stat_t
+	if err := unix.Lstat(dir, &st); err != nil {
+		return 0, &os.PathError{Op: "stat", Path: dir, Err: err}
+	}
+	return st.Dev, nil
 }
 
 func (s *Socket) socket() *Socket { return s }
@@ -64,22 +79,38 @@ func (s *Socket) keep(control []byte) error {
 			return err
 		}
 		for _, fd := range fds {
-			s.drop()
-			s.got = os.NewFile(uintptr(fd), "file")
+			s.put(os.NewFile(uintptr(fd), "file"))
 		}
 	}
 	return nil
 }
 
-func (s *Socket) drop() {
+// put keeps a file, or nil, in place of the one before.
+func (s *Socket) put(f *os.File) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.got != nil {
 		_ = s.got.Close()
-		s.got = nil
 	}
+	if s.over && f != nil {
+		_ = f.Close()
+		f = nil
+	}
+	s.got = f
 }
 
-// taken returns the file that came last, which the caller has to close.
+// end lets go of what came and was not taken, now and later.
+func (s *Socket) end() {
+	s.mu.Lock()
+	s.over = true
+	s.mu.Unlock()
+	s.put(nil)
+}
+
+// taken returns the file that came last, if any, which the caller has to close.
 func (s *Socket) taken() *os.File {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	f := s.got
 	s.got = nil
 	return f
@@ -109,26 +140,38 @@ func (s *Socket) pass(b []byte, f *os.File) error {
 	return err
 }
 
-// handsOver reports whether a file may be read and written by others than this process:
-// it lies on a file system whose answers depend on the host alone.
-func handsOver(f *os.File) bool {
-	var s unix.Statfs_t
-	if err := unix.Fstatfs(int(f.Fd()), &s); err != nil {
+// handsOver reports whether the daemon may read, or write, a file itself where the guest's
+// root lies on a device. It must not when that takes the guest's part: a device that the
+// guest has mounted may lie in a file of its own FUSE. And what the daemon writes it writes
+// as the host's root: to ext4's reserved blocks, past ext4's quotas, and to memory that no
+// limit of the guest's counts. Nothing here asks a file system of the guest's anything.
+func handsOver(f *os.File, device uint64) bool {
+	fd := int(f.Fd())
+	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+	if err != nil || flags&unix.O_PATH != 0 {
 		return false
 	}
-	switch int64(s.Type) {
-	case unix.BTRFS_SUPER_MAGIC, unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC, unix.TMPFS_MAGIC:
+	var st unix.Statx_t
+	const what = unix.AT_EMPTY_PATH | unix.AT_STATX_DONT_SYNC
+	if unix.Statx(fd, "", what, unix.STATX_TYPE, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return false
+	}
+	reads := flags&unix.O_ACCMODE == unix.O_RDONLY
+	if unix.Mkdev(st.Dev_major, st.Dev_minor) != device {
+		_, err := unix.FcntlInt(uintptr(fd), unix.F_GET_SEALS, 0) // files in memory alone have such
+		return err == nil && reads
+	}
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(fd, &fs); err != nil {
+		return false
+	}
+	switch int64(fs.Type) {
+	case unix.BTRFS_SUPER_MAGIC, unix.XFS_SUPER_MAGIC:
 		return true
+	case unix.EXT4_SUPER_MAGIC, unix.TMPFS_MAGIC:
+		return reads
 	}
 	return false
-}
-
-// takes reports whether who was given a file may work on it. The server lives among what
-// the guest has made; whoever got hold of it must not keep the daemon waiting with a pipe.
-func takes(f *os.File) bool {
-	var st unix.Stat_t
-	flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFL, 0)
-	return err == nil && flags&unix.O_PATH == 0 && unix.Fstat(int(f.Fd()), &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG && handsOver(f)
 }
 
 // handed is a file of a guest in the daemon's hands. Close waits for the step that is

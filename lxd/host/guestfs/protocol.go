@@ -32,7 +32,8 @@ type request struct {
 	Owner  Owner
 	Append bool
 	Target string
-	Hand   bool // open files may be handed over
+	Hand   bool   // open files may be handed over
+	Device uint64 // on which they have to lie
 }
 
 // span is the part of an open file that is wanted. Length -1 is to its end; none

@@ -7,14 +7,21 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
 
 // Root is the folder below which everything happens. It is safe for concurrent use.
 type Root struct {
-	dir  *os.File
-	self *os.File // /proc/self/fd, from before the process went where that may be another's
+	// Join, when set, brings this process to where the guest's memory is counted. It is
+	// called once, before the first write to a file that is in memory.
+	Join func()
+
+	dir   *os.File
+	self  *os.File // /proc/self/fd, from before the process went where that may be another's
+	once  sync.Once
+	hands func(f *os.File, device uint64) bool
 }
 
 // OpenRoot takes a folder as the root.
@@ -28,7 +35,7 @@ func OpenRoot(dir string) (*Root, error) {
 		_ = self.Close()
 		return nil, err
 	}
-	return &Root{dir: d, self: self}, nil
+	return &Root{dir: d, self: self, hands: handsOver}, nil
 }
 
 // Here takes the root of the process; self is its /proc/self/fd.
@@ -37,11 +44,21 @@ func Here(self *os.File) (*Root, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Root{dir: d, self: self}, nil
+	return &Root{dir: d, self: self, hands: handsOver}, nil
 }
 
 // Close lets go of the folder.
 func (r *Root) Close() error { return errors.Join(r.dir.Close(), r.self.Close()) }
+
+// written looks at a file that is about to be written to.
+func (r *Root) written(f *os.File) {
+	if r.Join == nil {
+		return
+	}
+	if _, err := unix.FcntlInt(f.Fd(), unix.F_GET_SEALS, 0); err == nil { // files in memory alone have such
+		r.once.Do(r.Join)
+	}
+}
 
 // Errors beside those of the kernel.
 var (

@@ -79,7 +79,7 @@ func (r *Root) serveOpen(conn io.ReadWriter, q request) error {
 		return send(conn, answer{Info: info})
 	}
 	defer func() { _ = f.Close() }()
-	if s, ok := conn.(*Socket); ok && q.Hand && handsOver(f) {
+	if s, ok := conn.(*Socket); ok && q.Hand && r.hands(f, q.Device) {
 		return hand(s, answer{Info: info}, f)
 	}
 	if err := send(conn, answer{Info: info}); err != nil {
@@ -139,7 +139,8 @@ func (r *Root) serveWrite(conn io.ReadWriter, q request, half func()) error {
 		return send(conn, answer{Fault: explain(q.Path, err)})
 	}
 	defer func() { _ = f.Close() }()
-	if s, ok := conn.(*Socket); ok && q.Hand && handsOver(f) && (made || !privileged(f)) {
+	r.written(f)
+	if s, ok := conn.(*Socket); ok && q.Hand && r.hands(f, q.Device) && (made || !privileged(f)) {
 		if err := hand(s, answer{Made: made}, f); err != nil {
 			return err
 		}

@@ -65,6 +65,14 @@ func (h handlers) OpenFile(q *sftp.Request) (sftp.WriterAtReaderAt, error) {
 }
 
 func (h handlers) open(q *sftp.Request, access int) (*os.File, error) {
+	f, err := h.file(q, access)
+	if err == nil && access != unix.O_RDONLY {
+		h.r.written(f)
+	}
+	return f, err
+}
+
+func (h handlers) file(q *sftp.Request, access int) (*os.File, error) {
 	p := q.Pflags()
 	n, err := h.r.look(q.Filepath, true)
 	if err == nil {

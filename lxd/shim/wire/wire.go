@@ -40,11 +40,12 @@ const (
 const (
 	FDSocket = 3
 	FDPid    = 4
-	FDSource = 5 // mount: the source
-	FDUserNS = 6 // mount: the container's user namespace
-	FDListen = 5 // exec: a connection to who listens to the filter
-	FDActor  = 8 // intercept: the process that acts
-	FDSelf   = 9 // files: the child's own /proc/self/fd
+	FDSource = 5  // mount: the source; files: the tree, or what becomes FDGroup
+	FDUserNS = 6  // mount: the container's user namespace
+	FDListen = 5  // exec: a connection to who listens to the filter
+	FDActor  = 8  // intercept: the process that acts
+	FDSelf   = 9  // files: the child's own /proc/self/fd
+	FDGroup  = 10 // files: the list of processes of the group that counts the guest's memory
 )
 
 const maxBody = 8 << 20

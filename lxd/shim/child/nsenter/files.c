@@ -98,10 +98,13 @@ void verb_files(void)
 
 	request_read(&r);
 	parse(&r, &w);
+	set_oom("1000"); /* rather than a guest's own process, in whose group it may write */
 	int self = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (self < 0 || dup3(self, FD_SELF, O_CLOEXEC) < 0)
 		fail(ST_REQUEST, 1);
 	close(self);
+	if (dup3(w.tree ? 0 : FD_SOURCE, FD_GROUP, O_CLOEXEC) < 0) /* /dev/null is no group */
+		fail(ST_REQUEST, 1);
 	if (w.tree)
 		live_in_tree(&w);
 	else if (syscall(SYS_setns, FD_PID, w.flags) < 0)
@@ -111,6 +114,7 @@ void verb_files(void)
 		fail(ST_IDS, 1);
 	umask(0);
 	drop_powers();
+	hide();
 	close(FD_PID);
 	close(FD_SOURCE);
 	close(FD_USERNS);

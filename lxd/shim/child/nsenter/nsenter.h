@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include <stddef.h>
 
-enum { FD_SOCKET = 3, FD_PID = 4, FD_SOURCE = 5, FD_USERNS = 6, FD_LAST = 6, FD_ACTOR = 8, FD_SELF = 9 };
+enum { FD_SOCKET = 3, FD_PID = 4, FD_SOURCE = 5, FD_USERNS = 6, FD_LAST = 6, FD_ACTOR = 8, FD_SELF = 9, FD_GROUP = 10 };
 
 enum stage {
 	ST_DONE, ST_PID, ST_REQUEST, ST_CGROUP, ST_LIMITS, ST_SETNS, ST_FORK, ST_TERMINAL,
@@ -26,6 +26,7 @@ struct request {
 
 void signals_default(void);
 void hide(void);
+void set_oom(const char *s);
 void request_read(struct request *r);
 int request_next(struct request *r, struct field *f);
 void answer(enum stage s, int err, int pid);
