@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"sett/lxd/container"
+	"sett/lxd/host/guestfs"
+	"sett/shared/errs"
 )
 
 // Setup makes an engine and a specification that it can start. The commands
@@ -29,9 +31,11 @@ func Run(t *testing.T, setup Setup) {
 		"StartTwiceRefused":  testStartTwice,
 		"FindAdopts":         testFind,
 		"CleanRunsTwice":     testClean,
+		"CleanSparesRunning": testCleanRunning,
 		"CancelledStart":     testCancelledStart,
 		"FreezeUnfreeze":     testFreeze,
 		"FreezeThenKill":     testFreezeKill,
+		"FrozenRunsNothing":  testFrozenExec,
 		"ExecExitCodes":      testExitCodes,
 		"ExecStreams":        testStreams,
 		"ExecSurroundings":   testSurroundings,
@@ -41,6 +45,8 @@ func Run(t *testing.T, setup Setup) {
 		"KillEndsExec":       testKillEndsExec,
 		"StoppedRefusesWork": testStopped,
 		"Usage":              testUsage,
+		"Plugging":           testPlugging,
+		"Files":              testFiles,
 		"Console":            testConsole,
 		"ConsoleAdopted":     testConsoleAdopted,
 	} {
@@ -232,6 +238,81 @@ func testFreezeKill(t *testing.T, setup Setup) {
 		t.Fatalf("kill: %v", err)
 	}
 	want(t, "state", state(t, ctx, p), container.Stopped)
+}
+
+func testFrozenExec(t *testing.T, setup Setup) {
+	ctx, _, _, p := started(t, setup)
+	if err := p.Freeze(ctx); err != nil {
+		t.Fatalf("freeze: %v", err)
+	}
+	if _, err := p.Exec(ctx, container.ExecSpec{Command: []string{"true"}}); !errs.Is(err, errs.KindInvalid) {
+		t.Errorf("exec: %v", err)
+	}
+	if err := p.Unfreeze(ctx); err != nil {
+		t.Fatalf("unfreeze: %v", err)
+	}
+	code, _, _ := run(t, ctx, p, container.ExecSpec{Command: []string{"true"}}, "")
+	want(t, "code", code, 0)
+}
+
+func testCleanRunning(t *testing.T, setup Setup) {
+	ctx, e, spec, p := started(t, setup)
+	if err := e.Clean(ctx, spec.ID, spec.RunDir); !errs.Is(err, errs.KindConflict) {
+		t.Errorf("clean: %v", err)
+	}
+	code, _, _ := run(t, ctx, p, container.ExecSpec{Command: []string{"true"}}, "")
+	want(t, "code", code, 0)
+}
+
+func testPlugging(t *testing.T, setup Setup) {
+	ctx, _, _, p := started(t, setup)
+	m := container.Mount{Source: t.TempDir(), Target: "mnt/plugged", FSType: "none", Options: []string{"bind"}, Create: container.CreateDir}
+	if err := p.AddMount(ctx, m); err != nil {
+		t.Fatalf("mount: %v", err)
+	}
+	if err := p.RemoveMount(ctx, "/mnt/plugged"); err != nil {
+		t.Errorf("unmount: %v", err)
+	}
+	if err := p.RemoveMount(ctx, "mnt/plugged"); !errs.Is(err, errs.KindNotFound) {
+		t.Errorf("unmount of nothing: %v", err)
+	}
+	if err := p.RemoveNIC(ctx, "eth9", "host9"); !errs.Is(err, errs.KindNotFound) {
+		t.Errorf("no such interface: %v", err)
+	}
+	if _, err := p.Exec(ctx, container.ExecSpec{}); !errs.Is(err, errs.KindInvalid) {
+		t.Errorf("no command: %v", err)
+	}
+}
+
+func testFiles(t *testing.T, setup Setup) {
+	ctx, e, _, p := started(t, setup)
+	conn, err := e.Files(ctx, container.FileTree{Process: p})
+	if err != nil {
+		t.Fatalf("files: %v", err)
+	}
+	c := guestfs.NewClient(conn)
+	defer c.Close()
+	const text = "from outside"
+	if made, err := c.Write("/pushed", guestfs.Owner{UID: -1, GID: -1, Mode: -1}, false, strings.NewReader(text)); err != nil || !made {
+		t.Errorf("write: made %t, %v", made, err)
+	}
+	o, err := c.Open("/pushed")
+	if err != nil {
+		t.Fatalf("open: %v", err)
+	}
+	var got strings.Builder
+	if _, err := o.Copy(&got, 0, -1); err != nil || got.String() != text {
+		t.Errorf("read %q, %v", got.String(), err)
+	}
+	if _, err := c.Open("/none"); !errs.Is(err, errs.KindNotFound) {
+		t.Errorf("no such file: %v", err)
+	}
+	if err := p.Kill(ctx); err != nil {
+		t.Fatalf("kill: %v", err)
+	}
+	if _, err := e.Files(ctx, container.FileTree{Process: p}); !errors.Is(err, container.ErrNotRunning) || !errs.Is(err, errs.KindInvalid) {
+		t.Errorf("files of a dead container: %v", err)
+	}
 }
 
 // run executes with pipes and returns status, stdout and stderr.

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sett/lxd/container"
+	"sett/shared/errs"
 )
 
 // Command is a program of the fake guest. Its result is the exit status. It ends
@@ -67,13 +68,16 @@ func (x *execution) deliver(sig syscall.Signal) {
 
 // Exec implements container.Process.
 func (p *process) Exec(ctx context.Context, s container.ExecSpec) (container.Exec, error) {
-	if len(s.Command) == 0 {
-		return nil, errors.New("exec needs a command")
+	if len(s.Command) == 0 || s.Command[0] == "" {
+		return nil, errs.Invalid("A command is needed to execute something in %s", p.g.spec.ID)
 	}
 	var x *execution
 	var call *Call
 	var closers []io.Closer
 	err := p.do(ctx, Exec, func(g *Guest) error {
+		if g.state == container.Frozen {
+			return errs.Invalid("Container %s is frozen; unfreeze it first", g.spec.ID)
+		}
 		g.engine.mu.Lock()
 		g.engine.pid++
 		pid := g.engine.pid

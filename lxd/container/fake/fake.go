@@ -2,7 +2,6 @@ package fake
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -46,7 +45,6 @@ const firstPID = 1 << 22
 type Engine struct {
 	mu       sync.Mutex
 	guests   map[container.ID]*Guest
-	left     map[container.ID]bool // died and not cleaned yet
 	faults   map[Step][]error
 	held     map[Step]*hold
 	commands map[string]Command
@@ -58,8 +56,7 @@ type Engine struct {
 // id, sleep, tty and sh -c "exit N".
 func New() *Engine {
 	e := &Engine{
-		guests: map[container.ID]*Guest{}, left: map[container.ID]bool{},
-		faults: map[Step][]error{}, pid: firstPID,
+		guests: map[container.ID]*Guest{}, faults: map[Step][]error{}, pid: firstPID,
 	}
 	e.commands = builtins()
 	return e
@@ -183,9 +180,8 @@ func (e *Engine) Clean(ctx context.Context, id container.ID, runDir string) erro
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.guests[id] != nil {
-		return fmt.Errorf("clean %s: container is running", id)
+		return errs.Conflict("Container %s is running already", id)
 	}
-	delete(e.left, id)
 	return nil
 }
 

@@ -18,7 +18,7 @@ func TestFakePassesTheSuite(t *testing.T) {
 	var n atomic.Int64
 	containertest.Run(t, func(t *testing.T) (container.Engine, container.Spec) {
 		id := container.ID{Daemon: "test", Project: "default", Name: "c" + strconv.FormatInt(n.Add(1), 10)}
-		return e, container.Spec{ID: id, RunDir: t.TempDir()}
+		return e, container.Spec{ID: id, RunDir: t.TempDir(), Rootfs: container.Rootfs{Path: t.TempDir()}}
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -84,7 +85,6 @@ func (g *Guest) end(reboot bool) {
 	g.engine.mu.Lock()
 	if g.engine.guests[g.spec.ID] == g {
 		delete(g.engine.guests, g.spec.ID)
-		g.engine.left[g.spec.ID] = true
 	}
 	g.engine.mu.Unlock()
 	g.mu.Lock()
@@ -233,7 +233,7 @@ func (p *process) AddMount(ctx context.Context, m container.Mount) error {
 
 func (p *process) RemoveMount(ctx context.Context, target string) error {
 	return p.do(ctx, DelMount, func(g *Guest) error {
-		i := slices.IndexFunc(g.mounts, func(m container.Mount) bool { return m.Target == target })
+		i := slices.IndexFunc(g.mounts, func(m container.Mount) bool { return strings.Trim(m.Target, "/") == strings.Trim(target, "/") })
 		if i < 0 {
 			return errs.NotFound("Nothing is mounted at %q in %s", target, g.spec.ID)
 		}
@@ -243,7 +243,13 @@ func (p *process) RemoveMount(ctx context.Context, target string) error {
 }
 
 func (p *process) AddNIC(ctx context.Context, n container.NIC) error {
-	return p.do(ctx, AddNIC, func(g *Guest) error { g.nics = append(g.nics, n); return nil })
+	return p.do(ctx, AddNIC, func(g *Guest) error {
+		if slices.ContainsFunc(g.nics, func(o container.NIC) bool { return o.GuestName == n.GuestName }) {
+			return errs.Conflict("Container %s has an interface %q already", g.spec.ID, n.GuestName)
+		}
+		g.nics = append(g.nics, n)
+		return nil
+	})
 }
 
 func (p *process) RemoveNIC(ctx context.Context, guestName, hostName string) error {
