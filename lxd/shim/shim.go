@@ -131,11 +131,13 @@ func (s *Shim) spawn(verb string, files ...*os.File) (*call, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.SetNonblock(fds[0], true); err != nil {
-		return nil, err
-	}
+	err = unix.SetNonblock(fds[0], true)
 	ours, theirs := os.NewFile(uintptr(fds[0]), "shim"), os.NewFile(uintptr(fds[1]), "shim")
 	defer theirs.Close()
+	if err != nil {
+		_ = ours.Close()
+		return nil, err
+	}
 	all := make([]*os.File, 0, len(files)+1)
 	for i, f := range files {
 		if i == wire.FDSocket {

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sett/lxd/host/cgroup"
+	"sett/lxd/host/process"
 	"sett/lxd/host/seccomp"
 	"sett/lxd/shim/child/nsenter"
 	"sett/lxd/shim/wire"
@@ -79,11 +80,11 @@ func (i *interceptor) begin() (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen at %s: %w", i.req.Socket, err)
 	}
-	_, start, err := stat(os.Getpid())
+	s, err := process.ReadStat(os.Getpid())
 	if err != nil {
 		return nil, err
 	}
-	return l, writeTask(i.req.State, wire.Task{PID: os.Getpid(), Start: start})
+	return l, writeTask(i.req.State, wire.Task{PID: os.Getpid(), Start: s.Start})
 }
 
 // pending maps the table of calls that have been read and not answered. The kernel tells
@@ -164,8 +165,11 @@ func (i *interceptor) accept(l *os.File) {
 		if err != nil {
 			os.Exit(1)
 		}
-		if aerr == nil {
+		switch {
+		case aerr == nil:
 			go i.take(os.NewFile(uintptr(fd), "connection"))
+		case errors.Is(aerr, unix.EMFILE), errors.Is(aerr, unix.ENFILE), errors.Is(aerr, unix.ENOBUFS), errors.Is(aerr, unix.ENOMEM):
+			time.Sleep(100 * time.Millisecond) // what it has of them a guest may have used up
 		}
 	}
 }

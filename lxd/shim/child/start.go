@@ -5,12 +5,11 @@ import (
 	"errors"
 	"os"
 	"runtime"
-	"strconv"
-	"strings"
 
 	lxc "github.com/lxc/go-lxc"
 	"golang.org/x/sys/unix"
 
+	"sett/lxd/host/process"
 	"sett/lxd/shim"
 	"sett/lxd/shim/child/nsenter"
 	"sett/lxd/shim/wire"
@@ -80,11 +79,11 @@ func run(req *wire.StartRequest) (ans wire.StartAnswer, files []*os.File) {
 
 // found names init and its monitor so that nobody can be mistaken for them.
 func found(c *lxc.Container, req *wire.StartRequest) (wire.State, []*os.File, error) {
-	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	boot, err := process.BootID()
 	if err != nil {
 		return wire.State{}, nil, err
 	}
-	st := wire.State{Boot: strings.TrimSpace(string(boot)), Keep: req.Keep}
+	st := wire.State{Boot: boot, Keep: req.Keep}
 	var files []*os.File
 	pid := c.InitPid()
 	for _, t := range []*wire.Task{&st.Init, &st.Monitor} {
@@ -96,31 +95,14 @@ func found(c *lxc.Container, req *wire.StartRequest) (wire.State, []*os.File, er
 			return st, nil, err
 		}
 		files = append(files, os.NewFile(uintptr(fd), "pidfd"))
-		parent, started, err := stat(pid)
+		s, err := process.ReadStat(pid)
 		if err != nil {
 			return st, nil, err
 		}
-		*t = wire.Task{PID: pid, Start: started}
-		pid = parent
+		*t = wire.Task{PID: pid, Start: s.Start}
+		pid = s.Parent
 	}
 	return st, files, nil
-}
-
-func stat(pid int) (parent int, start uint64, err error) {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	if err != nil {
-		return 0, 0, err
-	}
-	s := string(b)
-	f := strings.Fields(s[strings.LastIndexByte(s, ')')+1:])
-	if len(f) < 20 {
-		return 0, 0, errors.New("/proc/PID/stat is not as expected")
-	}
-	if parent, err = strconv.Atoi(f[1]); err != nil {
-		return 0, 0, err
-	}
-	start, err = strconv.ParseUint(f[19], 10, 64)
-	return parent, start, err
 }
 
 func saveFilter(path string) error {

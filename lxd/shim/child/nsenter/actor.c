@@ -101,6 +101,12 @@ static void __attribute__((noreturn)) done(const struct act *a, int err)
 	_exit(0);
 }
 
+/* A call that has failed has an errno; should it have none, it must not be a success. */
+static void __attribute__((noreturn)) failed(const struct act *a)
+{
+	done(a, errno ? errno : EPERM);
+}
+
 static int send_found(int sock, const struct found *f, int fd)
 {
 	char buf[CMSG_SPACE(sizeof(int))] = { 0 };
@@ -351,13 +357,13 @@ static void act_mknod(struct act *a)
 	uint64_t need = 1ULL << CAP_MKNOD | 1ULL << CAP_DAC_OVERRIDE | 1ULL << CAP_CHOWN | 1ULL << CAP_FOWNER | 1ULL << CAP_FSETID |
 			1ULL << CAP_SYS_ADMIN | 1ULL << CAP_SYS_CHROOT;
 	if (take_ids(a) < 0 || set_caps(need) < 0)
-		done(a, errno);
+		failed(a);
 	umask(a->mask);
 	int white = a->major == 0 && a->minor == 0;
 	if (mknodat(dir, name, a->mode, makedev(a->major, a->minor)) < 0) {
 		if (errno == EPERM && !white && bind_node(a, dir, name) == 0)
 			done(a, 0);
-		done(a, errno);
+		failed(a);
 	}
 	if (white)
 		done(a, 0);
@@ -365,7 +371,7 @@ static void act_mknod(struct act *a)
 	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISCHR(st.st_mode) || st.st_rdev != makedev(a->major, a->minor))
 		done(a, 0); /* the guest itself has taken it away */
 	if (node_unusable(fd) && (unlinkat(dir, name, 0) < 0 || bind_node(a, dir, name) < 0))
-		done(a, errno);
+		failed(a);
 	done(a, 0);
 }
 
@@ -381,7 +387,7 @@ static void act_setxattr(struct act *a)
 		done(a, EPERM);
 	snprintf(name, sizeof(name), "%d", fd);
 	if (setxattr(name, "trusted.overlay.opaque", "y", 1, a->flags) < 0)
-		done(a, errno);
+		failed(a);
 	done(a, 0);
 }
 
@@ -433,17 +439,17 @@ static void act_mount(struct act *a)
 	if (a->block && make_source(a, &f) < 0)
 		done(a, EPERM);
 	if (mount(a->source, ".", a->fs, (unsigned)a->flags, a->data) < 0)
-		done(a, errno);
+		failed(a);
 	int tree = (int)syscall(SYS_open_tree, AT_FDCWD, "/.t", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
 	if (tree < 0)
-		done(a, errno);
+		failed(a);
 	if (a->shift) {
 		struct attr at = { .set = ATTR_IDMAP, .userns = (uint64_t)a->fd[R_USERNS] };
 		if (syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH, &at, sizeof(at)) < 0)
-			done(a, errno);
+			failed(a);
 	}
 	if (setns(a->fd[R_MNTNS], CLONE_NEWNS) < 0 || syscall(SYS_move_mount, tree, "", target, "", MM_F_EMPTY | MM_T_EMPTY) < 0)
-		done(a, errno);
+		failed(a);
 	done(a, 0);
 }
 
@@ -459,7 +465,7 @@ static void act_sched(struct act *a)
 		_exit(0);
 	struct sched_param p = { .sched_priority = a->priority };
 	if (sched_setscheduler(a->pid, a->policy, &p) < 0)
-		done(a, errno);
+		failed(a);
 	done(a, 0);
 }
 

@@ -30,6 +30,8 @@ static int order(char *verb, int *fds)
 	if ((m.msg_flags & MSG_CTRUNC) || !c || c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
 		_exit(1);
 	int count = (int)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+	if (count > MOST)
+		_exit(1);
 	memcpy(fds, CMSG_DATA(c), (size_t)count * sizeof(int));
 	return count;
 }
