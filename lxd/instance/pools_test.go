@@ -1,0 +1,243 @@
+package instance_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"sett/lxd/db"
+	"sett/lxd/instance"
+	"sett/shared/api"
+	"sett/shared/errs"
+)
+
+// pools is storage in memory: a folder for each volume, and a count of its users.
+type pools struct {
+	mu     sync.Mutex
+	dir    string
+	vols   map[instance.Volume]int
+	db     *db.DB
+	during func() // a snapshot
+	fail   map[string]error
+	calls  []string
+	size   map[instance.Volume]int64
+	mounts int
+	seen   int                          // users of snapshots
+	lost   map[instance.Volume][]string // on disk, and the snapshots of it
+	holds  int                          // volumes that are shown as they were
+	meet   *sync.WaitGroup              // all who mount wait for each other
+}
+
+func (p *pools) did(what string, v instance.Volume) error {
+	p.calls = append(p.calls, what+" "+v.Instance)
+	err := p.fail[what]
+	delete(p.fail, what)
+	return err
+}
+
+func (p *pools) CheckPool(_ context.Context, name string) error {
+	if name != "pool" && name != "other" {
+		return errs.NotFound("Storage pool %q not found", name)
+	}
+	return nil
+}
+
+// at is the folder of a volume.
+func (p *pools) at(v instance.Volume) string {
+	if v.Pool == "pool" {
+		return filepath.Join(p.dir, v.Instance)
+	}
+	return filepath.Join(p.dir, "."+v.Pool, v.Instance)
+}
+
+func (p *pools) create(v instance.Volume) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.did("create", v); err != nil {
+		return err
+	}
+	p.vols[v] = 0
+	return os.MkdirAll(filepath.Join(p.at(v), "rootfs"), 0o755)
+}
+
+func (p *pools) CreateFromImage(_ context.Context, v instance.Volume, _ string, _ int64) error {
+	return p.create(v)
+}
+
+func (p *pools) CreateEmpty(_ context.Context, v instance.Volume, _ int64) error { return p.create(v) }
+
+func (p *pools) CreateFilled(ctx context.Context, v instance.Volume, _ int64, fill func(context.Context, string) error) error {
+	if err := p.create(v); err != nil {
+		return err
+	}
+	dir := p.at(v)
+	err := os.Remove(filepath.Join(dir, "rootfs"))
+	if err == nil {
+		err = fill(ctx, dir)
+	}
+	if err != nil {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		delete(p.vols, v)
+		return errors.Join(err, os.RemoveAll(dir))
+	}
+	return nil
+}
+
+func (p *pools) Hold(ctx context.Context, v instance.Volume, quiet func(context.Context) (func(), error)) (string, func(), error) {
+	if quiet != nil {
+		resume, err := quiet(ctx)
+		if err != nil {
+			return "", nil, err
+		}
+		resume()
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.did("hold", v); err != nil {
+		return "", nil, err
+	}
+	p.holds++
+	return p.at(v), func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.holds--
+	}, nil
+}
+
+func (p *pools) Describe(_ context.Context, name string) (api.StoragePool, error) {
+	a := api.StoragePool{Name: name, Driver: "dir", Status: "Created", Locations: []string{"none"}}
+	a.Config = map[string]string{"source": p.dir}
+	return a, nil
+}
+
+// Look finds the folders that lost says are no one's.
+func (p *pools) Look(_ context.Context, post api.StoragePoolsPost) (*instance.LostPool, error) {
+	out := &instance.LostPool{Pool: post, Close: func() {}, Adopt: func(context.Context, api.StoragePoolsPost) error { return nil }}
+	out.Pool.Driver = "dir"
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.did("look", instance.Volume{}); err != nil {
+		return nil, err
+	}
+	for v, snaps := range p.lost {
+		l := instance.LostVolume{Volume: v, Dir: p.at(v), Snapshots: map[string]string{}}
+		for _, n := range snaps {
+			l.Snapshots[n] = filepath.Join(p.dir, ".none")
+		}
+		out.Volumes = append(out.Volumes, l)
+	}
+	return out, nil
+}
+
+func (p *pools) Adopt(ctx context.Context, v instance.Volume, _ map[string]time.Time, also func(context.Context, *db.Tx) error) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.did("adopt", v); err != nil {
+		return err
+	}
+	if err := p.db.Update(ctx, also); err != nil {
+		return err
+	}
+	delete(p.lost, v)
+	p.vols[v] = 0
+	return nil
+}
+
+func (p *pools) Disown(_ context.Context, v instance.Volume) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.vols, v)
+	p.lost[v] = nil
+	return nil
+}
+
+func (p *pools) Send(context.Context, string, string, string, io.Writer) (string, error) {
+	return "", errs.NotImplemented("There is no optimized format")
+}
+
+func (p *pools) Receive(context.Context, instance.Volume, int64, []instance.Stream, func(context.Context, string) error) error {
+	return errs.NotImplemented("There is no optimized format")
+}
+
+func (p *pools) CanSend(context.Context, instance.Volume) error {
+	return errs.NotImplemented("There is no optimized format")
+}
+
+func (p *pools) CanReceive(context.Context, instance.Volume, string) error {
+	return errs.NotImplemented("There is no optimized format")
+}
+
+func (p *pools) Exists(_ context.Context, v instance.Volume) (bool, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, ok := p.vols[v]
+	return ok, nil
+}
+
+func (p *pools) Delete(_ context.Context, v instance.Volume) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.did("delete", v); err != nil {
+		return err
+	}
+	delete(p.vols, v)
+	return errors.Join(os.RemoveAll(p.at(v)), os.RemoveAll(filepath.Dir(p.snap(v, "any"))))
+}
+
+func (p *pools) Rename(_ context.Context, v instance.Volume, to string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.did("rename", v); err != nil {
+		return err
+	}
+	n := v
+	n.Instance = to
+	if _, ok := p.vols[v]; !ok && hasKey(p.vols, n) {
+		return nil // as drivers do it
+	}
+	p.vols[n] = p.vols[v]
+	delete(p.vols, v)
+	if err := os.Rename(filepath.Dir(p.snap(v, "any")), filepath.Dir(p.snap(n, "any"))); err != nil && !os.IsNotExist(err) {
+		return err
+	}
+	return os.Rename(p.at(v), p.at(n))
+}
+
+func hasKey[K comparable, V any](m map[K]V, k K) bool { _, ok := m[k]; return ok }
+
+func (p *pools) Mount(_ context.Context, v instance.Volume) (string, error) {
+	if p.meet != nil {
+		p.meet.Done()
+		p.meet.Wait()
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.did("mount", v); err != nil {
+		return "", err
+	}
+	p.vols[v]++
+	return p.at(v), nil
+}
+
+func (p *pools) Unmount(_ context.Context, v instance.Volume) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.vols[v]--
+	return p.did("unmount", v)
+}
+
+func (p *pools) SetSize(_ context.Context, v instance.Volume, n int64) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.size[v] = n
+	return p.did("size", v)
+}
+
+func (p *pools) Usage(context.Context, []instance.Volume) (map[instance.Volume]int64, error) {
+	return map[instance.Volume]int64{}, nil
+}

@@ -1,0 +1,58 @@
+package instance_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"sett/lxd/instance"
+	"sett/shared/errs"
+)
+
+func TestShutdownStopsAllAndRemembersThem(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	for _, n := range []string{"a", "b"} {
+		w.ok(w.create(n))
+		w.ok(w.start(n))
+	}
+	w.s.Shutdown(t.Context(), false)
+	w.is("a", instance.Stopped)
+	w.is("b", instance.Stopped)
+	if err := w.start("a"); errs.Status(err) != 503 {
+		t.Errorf("started while the host goes down: %v", err)
+	}
+	w.s.Close()
+	w.s = w.service()
+	w.ok(w.s.Recover(t.Context()))
+	w.s.Autostart(t.Context())
+	w.is("a", instance.Running)
+	w.is("b", instance.Running)
+}
+
+func TestShutdownGoesByPriority(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	for n, priority := range map[string]string{"last": "-1", "a": "0", "b": "0", "second": "3", "first": "10"} {
+		w.ok(w.create(n, with("boot.stop.priority", priority)))
+		w.ok(w.start(n))
+	}
+	w.pools.mu.Lock()
+	w.pools.calls = nil
+	w.pools.mu.Unlock()
+	w.s.Shutdown(t.Context(), false)
+	w.pools.mu.Lock()
+	defer w.pools.mu.Unlock()
+	var order []string
+	for _, c := range w.pools.calls {
+		if n, ok := strings.CutPrefix(c, "unmount "); ok {
+			order = append(order, n)
+		}
+	}
+	if len(order) == 5 {
+		slices.Sort(order[2:4]) // together
+	}
+	if got := strings.Join(order, " "); got != "first second a b last" {
+		t.Errorf("stopped %s", got)
+	}
+}
