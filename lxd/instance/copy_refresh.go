@@ -46,7 +46,8 @@ func (s *Service) refreshed(ctx context.Context, p *Plan, by *event.Requestor) e
 	if err := s.unread(i); err != nil { // before any snapshot goes
 		return err
 	}
-	s.liveOf(i.ID).closeFiles(anyFiles)
+	l := s.liveOf(i.ID)
+	defer l.shutFiles(anyFiles)()
 	taken := map[string]bool{}
 	for _, sn := range add {
 		taken[sn.Name] = true
@@ -62,7 +63,6 @@ func (s *Service) refreshed(ctx context.Context, p *Plan, by *event.Requestor) e
 	if c.Ready, err = s.shifted(i, o); err != nil {
 		return err
 	}
-	l := s.liveOf(i.ID)
 	l.keeping.Lock()
 	defer l.keeping.Unlock()
 	if err := s.Storage.Refresh(ctx, v, src, c); err != nil {

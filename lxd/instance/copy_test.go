@@ -13,6 +13,7 @@ import (
 
 	"sett/lxd/auth"
 	"sett/lxd/container"
+	"sett/lxd/container/fake"
 	"sett/lxd/db"
 	"sett/lxd/db/dbtest"
 	"sett/lxd/instance"
@@ -652,5 +653,55 @@ func TestKilledMove(t *testing.T) {
 		if len(w.pools.vols) != 1 || !hasKey(w.pools.vols, want) || w.load("c1").Config["volatile.sett_pending"] != "" {
 			t.Errorf("volumes %v, %v", w.pools.vols, w.load("c1").Config)
 		}
+	}
+}
+
+// TestNobodyReachesFilesThatAreMoved: what is written into the old ones would be lost.
+func TestNobodyReachesFilesThatAreMoved(t *testing.T) {
+	t.Parallel()
+	w := original(t)
+	reach := func() error {
+		f, err := w.s.OpenFiles(t.Context(), w.load("c1"))
+		if err == nil {
+			f.Kill() // it is not to wait for the next one
+		}
+		return err
+	}
+	asked := false
+	w.pools.during = func() {
+		asked = true
+		w.pools.mu.Unlock() // so that others get on
+		defer w.pools.mu.Lock()
+		if err := reach(); errs.Status(err) != 503 {
+			t.Errorf("in the middle of the move: %v", err)
+		}
+	}
+	w.ok(w.move(instance.NewPlace{Pool: "other"}))
+	w.pools.during = nil
+	if !asked {
+		t.Error("nobody asked")
+	}
+	w.ok(reach())
+	// Who asks before it and gets there after it has the old ones too.
+	i := w.load("c1")
+	reached, release := w.engine.Hold(fake.Files)
+	result := make(chan error, 1)
+	go func() {
+		_, err := w.s.OpenSnapshotFiles(t.Context(), i, "s1")
+		result <- err
+	}()
+	<-reached
+	release()
+	w.ok(<-result) // of a snapshot nobody writes
+	reached, release = w.engine.Hold(fake.Files)
+	go func() {
+		_, err := w.s.OpenFiles(t.Context(), i)
+		result <- err
+	}()
+	<-reached
+	w.ok(w.move(instance.NewPlace{Pool: "pool"}))
+	release()
+	if err := <-result; errs.Status(err) != 503 {
+		t.Errorf("late: %v", err)
 	}
 }

@@ -63,7 +63,7 @@ func (s *Service) remove(ctx context.Context, i *Instance, by *event.Requestor) 
 // erase takes away everything of an instance, whatever there is of it.
 func (s *Service) erase(ctx context.Context, i *Instance) error {
 	l := s.liveOf(i.ID)
-	l.closeFiles(anyFiles)
+	defer l.shutFiles(anyFiles)()
 	l.keeping.Lock()
 	defer l.keeping.Unlock()
 	for name, c := range i.ExpandedDevices() {

@@ -73,6 +73,10 @@ func (l *live) waiting(p container.Process) *Files {
 // runs, and to its root volume while it does not.
 func (s *Service) OpenFiles(ctx context.Context, i *Instance) (*Files, error) {
 	l := s.liveOf(i.ID)
+	turn, err := l.openable(i.Name)
+	if err != nil {
+		return nil, err
+	}
 	st, p := l.get()
 	var tree container.FileTree
 	release := func() {}
@@ -86,7 +90,6 @@ func (s *Service) OpenFiles(ctx context.Context, i *Instance) (*Files, error) {
 		if f := l.waiting(nil); f != nil {
 			return f, nil
 		}
-		var err error
 		if tree, release, err = s.stoppedTree(ctx, i); err != nil {
 			return nil, err
 		}
@@ -94,15 +97,48 @@ func (s *Service) OpenFiles(ctx context.Context, i *Instance) (*Files, error) {
 		return nil, errs.Unavailable("The files of instance %q cannot be reached now: it is %s", i.Name, st)
 	}
 	f, err := s.serveFiles(ctx, l, tree, "", release)
-	if err != nil {
+	st, _ = l.get()
+	switch now, shut := l.openable(i.Name); {
+	case shut != nil || now != turn:
+		// These are the old ones, and whoever has replaced them has not seen us.
+		if err == nil {
+			f.Kill()
+		}
+		return nil, errs.Unavailable("The files of instance %q have been moved or replaced meanwhile; try again", i.Name)
+	case err != nil:
 		return nil, err
-	}
-	if now, _ := l.get(); tree.Process != nil && !now.alive() {
+	case tree.Process != nil && !st.alive():
 		// It has stopped meanwhile, and whoever cleans up has not seen us.
 		f.Kill()
 		return nil, errs.Unavailable("The instance has stopped meanwhile")
 	}
 	return f, nil
+}
+
+// openable tells whether the instance's own files can be reached. The number changes when
+// they could not for a while.
+func (l *live) openable(name string) (turn int, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.shut > 0 {
+		return 0, errs.Unavailable("The files of instance %q cannot be reached now: they are being moved or replaced", name)
+	}
+	return l.turn, nil
+}
+
+// shutFiles is closeFiles for who moves or replaces the files: until open is called nobody
+// gets access to those of the instance itself. Who wrote meanwhile would write into what goes.
+func (l *live) shutFiles(snapshot string) (open func()) {
+	l.mu.Lock()
+	l.shut++
+	l.turn++
+	l.mu.Unlock()
+	l.closeFiles(snapshot)
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.shut--
+	}
 }
 
 // OpenSnapshotFiles gives access to the files of a snapshot, to read only.

@@ -178,7 +178,7 @@ func (s *Service) move(ctx context.Context, i, n *Instance, to NewPlace, count f
 		return err
 	}
 	n.Config, n.expandedConfig = maps.Clone(i.Config), nil // the mark with it
-	s.liveOf(i.ID).closeFiles(anyFiles)
+	defer l.shutFiles(anyFiles)()
 	err = s.Storage.Copy(ctx, into, from, CopyOf{Snapshots: namesOf(kept), Size: size, Count: count})
 	if err == nil {
 		if to.Name == "" || to.Name == i.Name { // else there is a rename to come

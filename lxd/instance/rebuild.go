@@ -169,7 +169,7 @@ func (s *Service) renew(ctx context.Context, n *Instance, fingerprint string) (b
 		return false, err
 	}
 	l := s.liveOf(n.ID)
-	l.closeFiles("") // who writes now would write into what goes
+	defer l.shutFiles("")()
 	l.keeping.Lock()
 	defer l.keeping.Unlock()
 	if err := s.Storage.Rebuild(ctx, v, fingerprint, size); err != nil {

@@ -82,7 +82,7 @@ func (s *Service) renameLocked(ctx context.Context, project, name, to string, by
 
 func (s *Service) rename(ctx context.Context, i *Instance, v Volume, to string) error {
 	l := s.liveOf(i.ID)
-	l.closeFiles(anyFiles) // they know the volume by its name
+	defer l.shutFiles(anyFiles)() // they know the volume by its name
 	l.keeping.Lock()
 	defer l.keeping.Unlock()
 	if err := s.Storage.Rename(ctx, v, to); err != nil {

@@ -116,6 +116,8 @@ type live struct {
 	files   map[*Files]bool
 	idle    []*Files // of them, those that wait for the next user
 	readers int      // backups that are being made
+	shut    int      // how many keep everybody from the files; see shutFiles
+	turn    int      // counts those
 	// keeping is held while backup.yaml is written, and by those who take the volume away.
 	keeping sync.Mutex
 	// held is there while the guest stands still for a moment, and closed after it.

@@ -141,7 +141,7 @@ func (s *Service) putBack(ctx context.Context, i *Instance, sn *Snapshot, note m
 		return false, err
 	}
 	l := s.liveOf(i.ID)
-	l.closeFiles("") // who writes now would write into what goes
+	defer l.shutFiles("")()
 	l.keeping.Lock()
 	defer l.keeping.Unlock()
 	if err := s.Storage.RestoreSnapshot(ctx, v, sn.Name, size); err != nil {
