@@ -6,6 +6,7 @@ import (
 	"maps"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"sett/lxd/db"
 	"sett/lxd/event"
@@ -101,7 +102,7 @@ func (s *Service) refreshed(ctx context.Context, p *Plan, by *event.Requestor) e
 		}
 	}
 	l.mu.Lock()
-	l.twin = noted(o.instance.Config)
+	l.twin, l.twinned = noted(o.instance.Config), time.Now()
 	l.mu.Unlock()
 	s.tell("instance-updated", i, by, nil)
 	return nil
@@ -139,16 +140,19 @@ func noted(c map[string]string) map[string]string {
 	return c
 }
 
+// twinTime is how soon after a refresh those clients write.
+const twinTime = time.Minute
+
 // keepOwn is for the clients that end a refresh by writing all that the origin says over
 // what the copy says, as LXD's do: it leaves the copy what is its own, such as its
 // addresses and the ids on its disk. It counts for one update after a refresh, and
 // tells whether this is it.
 func (l *live) keepOwn(now, asked map[string]string) (map[string]string, bool) {
 	l.mu.Lock()
-	twin := l.twin
+	twin, at := l.twin, l.twinned
 	l.twin = nil
 	l.mu.Unlock()
-	if twin == nil {
+	if twin == nil || time.Since(at) > twinTime {
 		return asked, false
 	}
 	asked = maps.Clone(asked)

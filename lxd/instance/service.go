@@ -123,8 +123,10 @@ type live struct {
 	// held is there while the guest stands still for a moment, and closed after it.
 	held chan struct{}
 
-	// twin is what was noted of the instance that this one was last refreshed from.
-	twin map[string]string
+	// twin is what was noted of the instance that this one was refreshed from, and when; see
+	// keepOwn.
+	twin    map[string]string
+	twinned time.Time
 
 	told  time.Time // when the guest may say again whether it is ready
 	begun time.Time // when the process was found or started

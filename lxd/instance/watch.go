@@ -15,7 +15,7 @@ func (s *Service) begin(i *Instance, l *live, p container.Process, devs []starte
 	l.mu.Lock()
 	l.proc, l.devs, l.state, l.quiet, l.asked, l.over = p, devs, Running, false, false, false
 	l.gone = make(chan struct{})
-	l.begun = time.Now()
+	l.begun, l.twin = time.Now(), nil
 	if l.rest != nil {
 		l.rest.cancel() // it runs, whoever started it
 		l.rest = nil
