@@ -100,7 +100,7 @@ const (
 	volPending     = "volatile.sett_pending"   // a create, delete or rename under way, see recover.go
 	volScheduled   = "volatile.sett_scheduled" // of a snapshot: nobody asked for it by hand
 	volRootPool    = "volatile.sett_pool"      // where the volume is, while no device says so
-	volDone        = "volatile.sett_done"      // the last operation whose work was done, see resolve.go
+	volDone        = "volatile.sett_done"      // the last operation whose work was done, or how far it came, see resolve.go
 	pendingCreate  = "create"
 	pendingDelete  = "delete"
 	pendingImport  = "import"

@@ -179,10 +179,12 @@ func (s *Service) move(ctx context.Context, i, n *Instance, to NewPlace, count f
 	}
 	n.Config, n.expandedConfig = maps.Clone(i.Config), nil // the mark with it
 	defer l.shutFiles(anyFiles)()
+		doneSoFar(ctx, n.Config, sofar)
 	err = s.Storage.Copy(ctx, into, from, CopyOf{Snapshots: namesOf(kept), Size: size, Count: count})
 	if err == nil {
-		if to.Name == "" || to.Name == i.Name { // else there is a rename to come
-			done(ctx, n.Config)
+		sofar := ""
+		if to.Name != "" && to.Name != i.Name {
+			sofar = fmt.Sprintf("the instance is in pool %q now, but keeps its name", to.Pool)
 		}
 		err = s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
 			if err := store(ctx, tx, n); err != nil {

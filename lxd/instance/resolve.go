@@ -45,6 +45,12 @@ const (
 // Whoever finds the operation interrupted knows by that whether it was the only thing that
 // it had left to do. Without an operation nothing is added.
 func done(ctx context.Context, changes map[string]string) map[string]string {
+	return doneSoFar(ctx, changes, "")
+}
+
+// doneSoFar is done for a step that is not the last one but cannot be taken back; sofar says
+// what is so when the operation ends here.
+func doneSoFar(ctx context.Context, changes map[string]string, sofar string) map[string]string {
 	id := op.ID(ctx)
 	if id == "" {
 		return changes
@@ -52,7 +58,7 @@ func done(ctx context.Context, changes map[string]string) map[string]string {
 	if changes == nil {
 		changes = map[string]string{}
 	}
-	changes[volDone] = id
+	changes[volDone] = strings.TrimSpace(id + " " + sofar)
 	return changes
 }
 
@@ -95,11 +101,14 @@ func (s *Service) resolve(ctx context.Context, f *fates) error {
 	if err != nil {
 		return err
 	}
-	byName, byDone := map[key]*Instance{}, map[string]bool{}
+	byName, byDone := map[key]*Instance{}, map[string]op.Outcome{}
 	for _, i := range all {
 		byName[key{i.Project, i.Name}] = i
-		if id := i.Config[volDone]; id != "" {
-			byDone[id] = true
+		switch id, sofar, half := strings.Cut(i.Config[volDone], " "); {
+		case half:
+			byDone[id] = op.Unknown(sofar)
+		case id != "":
+			byDone[id] = op.Finished("its last step had been taken")
 		}
 	}
 	told := map[key]bool{}
@@ -119,8 +128,8 @@ func (s *Service) resolve(ctx context.Context, f *fates) error {
 			s.Ops.Resolve(e.ID, backupOutcome(e, owners, backups))
 			continue
 		}
-		if byDone[e.ID] {
-			s.Ops.Resolve(e.ID, op.Finished("its last step had been taken"))
+		if o, ok := byDone[e.ID]; ok {
+			s.Ops.Resolve(e.ID, o)
 			continue
 		}
 		var outs []op.Outcome
@@ -170,7 +179,7 @@ func (s *Service) outcome(e op.Entry, i *Instance, k key, f *fates) op.Outcome {
 		return op.Unknown("the instance is not whole; that is mended before its next use: " + err.Error())
 	}
 	switch {
-	case e.Description == doDelete && i == nil:
+	case (e.Description == doDelete || e.Description == doStop) && i == nil: // an ephemeral one goes when it stops
 		return op.Finished("the instance is gone")
 	case (e.Description == doCreate || e.Description == doImport) && i == nil:
 		return op.RolledBack("nothing of the instance is left")

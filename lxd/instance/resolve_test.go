@@ -79,6 +79,7 @@ func TestRecoveryTellsWhatBecameOfOperations(t *testing.T) {
 		{"start that had", "Starting instance", running, true, "Running"},
 		{"stop of one that runs on", "Stopping instance", running, false, "Rolled back"},
 		{"stop that was over", "Stopping instance", nothing, true, "Stopped"},
+		{"stop of an ephemeral one that went with it", "Stopping instance", func(w *world) { w.ok(w.s.Delete(t.Context(), "default", "c1", nil)) }, true, "gone"},
 		{"restart that was over", "Restarting instance", running, true, "started again"},
 		{"restart in the middle", "Restarting instance", nothing, false, "stopped"},
 		{"freeze before it", "Freezing instance", running, false, "Rolled back"},
@@ -172,5 +173,28 @@ func TestMendingIsNotTheLastStep(t *testing.T) {
 				t.Errorf("config %v", c)
 			}
 		})
+	}
+}
+
+// TestMoveCutOffBeforeItsRename: half of what was asked for is done, and the history says so.
+func TestMoveCutOffBeforeItsRename(t *testing.T) {
+	t.Parallel()
+	w := original(t)
+	w.pools.fail["rename"] = errs.Internal("killed")
+	o, err := w.ops.Start(t.Context(), op.Spec{Description: "Migrating instance", Run: func(ctx context.Context, _ *op.Operation) error {
+		return w.s.Move(ctx, admin, "default", "c1", instance.NewPlace{Pool: "other", Name: "c2"}, nil)
+	}})
+	w.ok(err)
+	if err := o.Wait(t.Context()); err == nil {
+		t.Fatal("it was renamed")
+	}
+	w.s.Close()
+	w.s = w.service()
+	j := &journal{became: map[string]op.Outcome{}, cut: []op.Entry{{Project: "default", Operation: api.Operation{ID: o.ID(), Description: "Migrating instance",
+		Resources: map[string][]string{"instances": {"/1.0/instances/c1"}}}}}}
+	w.ops.Keep(j)
+	w.ok(w.s.Recover(t.Context()))
+	if got := j.became[o.ID()]; got.Done || strings.Contains(got.Text, "before") || !strings.Contains(got.Text, `in pool "other" now, but keeps its name`) {
+		t.Errorf("it became %+v", got)
 	}
 }
