@@ -18,19 +18,19 @@ var (
 	stmtSnapshots db.Stmt = `
 SELECT s.id, s.instance_id AS instance, s.name, s.creation_date AS created, s.stateful, s.description, s.expiry_date AS expires
 FROM instances_snapshots AS s
-WHERE ?1 = '' OR s.instance_id IN (SELECT value FROM json_each(?1))
+WHERE s.instance_id IN (SELECT value FROM json_each(?1)) AND (?2 = '' OR s.name = ?2)
 ORDER BY s.instance_id, s.creation_date, s.id`
 	stmtSnapshotNames  db.Stmt = `SELECT name FROM instances_snapshots WHERE instance_id = ? ORDER BY creation_date, id`
 	stmtSnapshotConfig db.Stmt = `
 SELECT c.instance_snapshot_id, c.key, c.value FROM instances_snapshots_config AS c
 JOIN instances_snapshots AS s ON s.id = c.instance_snapshot_id
-WHERE ?1 = '' OR s.instance_id IN (SELECT value FROM json_each(?1))`
+WHERE s.instance_id IN (SELECT value FROM json_each(?1)) AND (?2 = '' OR s.name = ?2)`
 	stmtSnapshotDevices db.Stmt = `
 SELECT d.instance_snapshot_id, d.name, d.type, c.key, c.value
 FROM instances_snapshots_devices AS d
 JOIN instances_snapshots AS s ON s.id = d.instance_snapshot_id
 LEFT JOIN instances_snapshots_devices_config AS c ON c.instance_snapshot_device_id = d.id
-WHERE ?1 = '' OR s.instance_id IN (SELECT value FROM json_each(?1))`
+WHERE s.instance_id IN (SELECT value FROM json_each(?1)) AND (?2 = '' OR s.name = ?2)`
 
 	stmtSnapshotCreate db.Stmt = `
 INSERT INTO instances_snapshots (instance_id, name, creation_date, stateful, description, expiry_date) VALUES (?, ?, ?, 0, ?, ?)`
@@ -146,21 +146,26 @@ type halfRow struct {
 // loadSnapshots reads the snapshots of instances, oldest first, in three statements
 // however many there are.
 func (s *Service) loadSnapshots(ctx context.Context, q db.Querier, is ...*Instance) (map[int64][]*Snapshot, error) {
+	return s.snapshotsNamed(ctx, q, "", is...)
+}
+
+// snapshotsNamed is loadSnapshots for those of one name; empty: of any.
+func (s *Service) snapshotsNamed(ctx context.Context, q db.Querier, name string, is ...*Instance) (map[int64][]*Snapshot, error) {
 	return db.Whole(ctx, q, func(ctx context.Context, q db.Querier) (map[int64][]*Snapshot, error) {
 		ids := make([]int64, len(is))
 		for n, i := range is {
 			ids[n] = i.ID
 		}
 		filter := db.JSON(ids)
-		rows, err := db.Select[snapRow](ctx, q, stmtSnapshots, filter)
+		rows, err := db.Select[snapRow](ctx, q, stmtSnapshots, filter, name)
 		if err != nil || len(rows) == 0 {
 			return map[int64][]*Snapshot{}, err
 		}
-		cfg, err := db.Maps(ctx, q, stmtSnapshotConfig, filter)
+		cfg, err := db.Maps(ctx, q, stmtSnapshotConfig, filter, name)
 		if err != nil {
 			return nil, err
 		}
-		devs, err := db.Devices(ctx, q, stmtSnapshotDevices, filter)
+		devs, err := db.Devices(ctx, q, stmtSnapshotDevices, filter, name)
 		if err != nil {
 			return nil, err
 		}
@@ -188,14 +193,12 @@ func (s *Service) Snapshots(ctx context.Context, i *Instance) ([]*Snapshot, erro
 
 // Snapshot finds a snapshot of an instance.
 func (s *Service) Snapshot(ctx context.Context, i *Instance, name string) (*Snapshot, error) {
-	all, err := s.Snapshots(ctx, i)
+	all, err := s.snapshotsNamed(ctx, s.DB, name, i)
 	if err != nil {
 		return nil, err
 	}
-	for _, sn := range all {
-		if sn.Name == name {
-			return sn, nil
-		}
+	if found := all[i.ID]; name != "" && len(found) == 1 {
+		return found[0], nil
 	}
 	return nil, errs.NotFound("Snapshot %q of instance %q not found", name, i.Name)
 }
