@@ -216,3 +216,24 @@ func TestPolicyReachesTheEngine(t *testing.T) {
 	}
 	w.is("c2", instance.Stopped)
 }
+
+// TestInstanceRenamedInItsPauseRises under its new name.
+func TestInstanceRenamedInItsPauseRises(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	pausing, over := make(chan struct{}), make(chan struct{})
+	w.pause = func(int) time.Duration {
+		close(pausing)
+		<-over
+		return 0
+	}
+	w.s = w.service()
+	w.ok(w.create("c1", with("boot.autorestart", "true")))
+	w.ok(w.start("c1"))
+	w.guest("c1").Halt()
+	<-pausing
+	w.is("c1", instance.Stopped)
+	w.ok(w.s.Rename(t.Context(), "default", "c1", "c2", nil))
+	close(over)
+	w.is("c2", instance.Running)
+}

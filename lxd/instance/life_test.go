@@ -155,3 +155,28 @@ func TestLostSightOfAGuestTakesNothingFromIt(t *testing.T) {
 	w.ok(w.s.Delete(t.Context(), "default", "c1", nil))
 	w.clean()
 }
+
+// TestRebootOutlivesTheDaemon: who reboots is to run, also when nobody is there to start it
+// again at once; but not one that cannot start.
+func TestRebootOutlivesTheDaemon(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.ok(w.create("c1"))
+	w.ok(w.start("c1"))
+	power := func() string { return w.load("c1").Config["volatile.last_state.power"] }
+	unlock, err := w.s.Locks.Lock(t.Context(), "test", w.load("c1").Ref())
+	w.ok(err)
+	w.guest("c1").Reboot()
+	w.is("c1", instance.Stopped)
+	if power() != "RUNNING" {
+		t.Errorf("between the two it is %s", power())
+	}
+	unlock()
+	w.is("c1", instance.Running)
+	w.engine.Fail(fake.Start, errs.Internal("no"))
+	w.guest("c1").Reboot()
+	for power() != "STOPPED" {
+		<-time.After(time.Millisecond)
+	}
+	w.is("c1", instance.Stopped)
+}

@@ -54,7 +54,7 @@ func (s *Service) watch(id int64, l *live, p container.Process) {
 	fallen := !asked && !exit.Reboot && !i.Ephemeral && AutoRestart.Get(i.ExpandedConfig())
 	if !quiet {
 		changes := s.afterStop(i)
-		if fallen {
+		if fallen || exit.Reboot && !asked {
 			delete(changes, volPower) // it is to run, also when the daemon goes meanwhile
 		}
 		// Before anybody sees it as stopped: a start that comes at once writes the same keys.
@@ -131,16 +131,21 @@ func (s *Service) await(l *live, p container.Process) (container.Process, contai
 // work on it. It returns nil when it is not ours any more: it is gone, or somebody
 // started it.
 func (s *Service) ended(i *Instance, doing string) (*Instance, func(), error) {
-	unlock, err := s.Locks.Lock(s.ctx, doing, i.Ref())
-	if err != nil {
-		return nil, nil, err
-	}
-	now, err := s.loadID(s.ctx, i.ID)
-	if err != nil || now == nil || now.Name != i.Name || s.State(i.ID) != Stopped {
+	for {
+		unlock, err := s.Locks.Lock(s.ctx, doing, i.Ref())
+		if err != nil {
+			return nil, nil, err
+		}
+		now, err := s.loadID(s.ctx, i.ID)
+		if err == nil && now != nil && now.Name == i.Name && s.State(i.ID) == Stopped {
+			return now, unlock, nil
+		}
 		unlock()
-		return nil, nil, err
+		if err != nil || now == nil || now.Name == i.Name {
+			return nil, nil, err
+		}
+		i = now // it was given another name meanwhile
 	}
-	return now, unlock, nil
 }
 
 // vanish deletes an ephemeral instance that ended by itself.
@@ -162,6 +167,11 @@ func (s *Service) again(i *Instance) {
 		defer unlock()
 		if err = s.start(s.ctx, now); err == nil {
 			s.tell("instance-restarted", now, nil, nil)
+			return
+		}
+		// It was a stop after all; unless it is the daemon that goes, and the next one starts it.
+		if s.ctx.Err() == nil && !s.down.Load() {
+			err = errors.Join(err, s.patchConfig(s.ctx, now, map[string]string{volPower: "STOPPED"}))
 		}
 	}
 	if err != nil {
