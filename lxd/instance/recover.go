@@ -148,9 +148,7 @@ func (s *Service) adopt(ctx context.Context, i *Instance) {
 	}
 	s.begin(i, l, p, devs, lim)
 	if st, err := p.State(ctx); err == nil && (st == container.Frozen || st == container.Freezing) {
-		if l.step(Running, Freezing) == nil {
-			_ = l.step(Freezing, Frozen) // unless it has ended
-		}
+		l.froze()
 	}
 }
 

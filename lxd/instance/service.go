@@ -186,6 +186,13 @@ func (l *live) step(from, to State) error {
 	return nil
 }
 
+// froze notes that a guest that is taken to run is frozen.
+func (l *live) froze() {
+	if l.step(Running, Freezing) == nil {
+		_ = l.step(Freezing, Frozen) // unless it has ended
+	}
+}
+
 // State is where an instance stands now.
 func (s *Service) State(id int64) State {
 	st, _ := s.liveOf(id).get()

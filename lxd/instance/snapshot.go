@@ -148,11 +148,10 @@ func (s *Service) holdStill(ctx context.Context, i *Instance, p container.Proces
 		defer cancel()
 		if err := p.Unfreeze(ctx); err != nil && !errors.Is(err, container.ErrNotRunning) {
 			log.From(ctx).Error("Could not let an instance go on after a snapshot; use unfreeze", "instance", i.Name, "err", err)
+			l.froze()
 			return
 		}
-		if err := os.Remove(mark); err != nil && !os.IsNotExist(err) {
-			log.From(ctx).Warn("Could not forget that an instance was held", "instance", i.Name, "err", err)
-		}
+		s.forgetHeld(ctx, i)
 	}
 	err := p.Freeze(ctx)
 	switch {
@@ -162,6 +161,13 @@ func (s *Service) holdStill(ctx context.Context, i *Instance, p container.Proces
 		return nil, fmt.Errorf("hold instance %s still: %w", i.Name, err)
 	}
 	return let, nil
+}
+
+// forgetHeld removes the mark of a guest that goes on.
+func (s *Service) forgetHeld(ctx context.Context, i *Instance) {
+	if err := os.Remove(filepath.Join(s.runDir(i), heldMark)); err != nil && !os.IsNotExist(err) {
+		log.From(ctx).Warn("Could not forget that an instance was held", "instance", i.Name, "err", err)
+	}
 }
 
 // letGo frees a guest that an earlier life of the daemon held still.

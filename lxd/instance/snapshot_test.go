@@ -512,3 +512,23 @@ func TestTheRestrictedStayOffTheHost(t *testing.T) {
 	}
 	w.ok(w.s.Restore(t.Context(), admin, "default", "c1", "s1"))
 }
+
+// TestGuestThatIsNotLetGoCanBeUnfrozen: it stands still, and that is its state then.
+func TestGuestThatIsNotLetGoCanBeUnfrozen(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.ok(w.create("c1"))
+	w.write("one")
+	w.ok(w.start("c1"))
+	w.engine.Fail(fake.Unfreeze, errs.Internal("no"))
+	w.ok(w.snapshot(instance.NewSnapshot{}))
+	w.is("c1", instance.Frozen)
+	w.ok(w.s.Unfreeze(t.Context(), "default", "c1", nil))
+	w.is("c1", instance.Running)
+	// A freeze that somebody asks for now outlives the daemon.
+	w.ok(w.s.Freeze(t.Context(), "default", "c1", nil))
+	w.s.Close()
+	w.s = w.service()
+	w.ok(w.s.Recover(t.Context()))
+	w.is("c1", instance.Frozen)
+}

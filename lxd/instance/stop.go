@@ -235,8 +235,11 @@ func (s *Service) frost(ctx context.Context, project, name, action string, from,
 			return err
 		}
 		from = Freezing
-	} else if err := p.Unfreeze(ctx); err != nil {
-		return err
+	} else {
+		if err := p.Unfreeze(ctx); err != nil {
+			return err
+		}
+		s.forgetHeld(ctx, i)
 	}
 	if err := l.step(from, to); err != nil {
 		return err
