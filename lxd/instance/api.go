@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"maps"
+	"math"
 	"strings"
 	"time"
 
@@ -345,7 +346,7 @@ func checkState(req api.InstanceStatePut) error {
 }
 
 func (s *Service) act(ctx context.Context, i *Instance, req api.InstanceStatePut, by *event.Requestor) error {
-	o := StopOptions{Force: req.Force, Timeout: time.Duration(req.Timeout) * time.Second}
+	o := StopOptions{Force: req.Force, Timeout: time.Duration(min(req.Timeout, math.MaxInt32)) * time.Second}
 	switch req.Action {
 	case "start":
 		if s.State(i.ID) == Frozen { // as LXD does
@@ -365,8 +366,8 @@ func (s *Service) act(ctx context.Context, i *Instance, req api.InstanceStatePut
 
 // handleStateAll acts on every instance of the project that is in a fitting state.
 func (s *Service) handleStateAll(ctx context.Context, r *rest.Request) (rest.Response, error) {
-	b, err := rest.Decode[api.InstancesPut](r)
-	if err != nil {
+	b := api.InstancesPut{State: &api.InstanceStatePut{Timeout: -1}}
+	if err := rest.DecodeOnto(r, &b); err != nil {
 		return nil, err
 	}
 	if b.State == nil {
