@@ -149,13 +149,10 @@ func (s *Service) recheck(ctx context.Context, o *origin) error {
 	if err != nil {
 		return err
 	}
-	if i == nil || i.Name != was.Name || i.Project != was.Project || i.Config[volPending] == pendingDelete {
+	if i == nil || i.Name != was.Name || i.Project != was.Project {
 		return errs.NotFound("Instance %q is gone", was.Name)
 	}
-	if err := s.mustBeHere(i); err != nil {
-		return err
-	}
-	if err := s.lookAgain(ctx, i); err != nil {
+	if err := s.known(ctx, i); err != nil {
 		return err
 	}
 	if err := s.settle(ctx, i); err != nil {
@@ -176,9 +173,8 @@ func (s *Service) copyOf(o *origin, snaps []*Snapshot, size int64, count func(in
 		c.Snapshot = o.snapshot.Name
 		return c
 	}
-	if st, p := s.liveOf(o.instance.ID).get(); p != nil && st == Running && !o.loose {
-		i := o.instance
-		c.Quiet = func(ctx context.Context) (func(), error) { return s.holdStill(ctx, i, p) }
+	if !o.loose {
+		c.Quiet = s.quiet(o.instance)
 	}
 	return c
 }
@@ -219,9 +215,6 @@ func (s *Service) planRefresh(ctx context.Context, p *Plan) (target *Instance, e
 	if target.ID == o.instance.ID {
 		return nil, errs.Invalid("Instance %q cannot be refreshed from itself", i.Name)
 	}
-	if err := s.mustBeHere(target); err != nil {
-		return nil, err
-	}
 	// Both or none: two instances may be refreshed from each other.
 	if p.unlock, err = s.Locks.TryLock("refresh", target.Ref(), o.instance.Ref()); err != nil {
 		return nil, errs.Invalid("Instance %q or %q is busy, try again later", o.instance.Name, target.Name)
@@ -242,14 +235,11 @@ func (s *Service) refreshable(ctx context.Context, p *Plan, target *Instance) er
 	if now == nil {
 		return errs.NotFound("Instance %q is gone", target.Name)
 	}
-	if err := s.lookAgain(ctx, now); err != nil {
+	if err := s.known(ctx, now); err != nil {
 		return err
 	}
 	if st := s.State(now.ID); st != Stopped {
 		return errs.Invalid("Instance %q is %s; stop it before it is refreshed", now.Name, strings.ToLower(st.String()))
-	}
-	if now.Config[volPending] == pendingDelete {
-		return errs.Invalid("Instance %q is not whole: its delete has not ended", now.Name)
 	}
 	p.refresh = now
 	return s.recheck(ctx, p.from)

@@ -145,7 +145,7 @@ const twinTime = time.Minute
 
 // keepOwn is for the clients that end a refresh by writing all that the origin says over
 // what the copy says, as LXD's do: it leaves the copy what is its own, such as its
-// addresses and the ids on its disk. It counts for one update after a refresh, and
+// addresses and the ids on its disk. It counts for one update soon after a refresh, and
 // tells whether this is it.
 func (l *live) keepOwn(now, asked map[string]string) (map[string]string, bool) {
 	l.mu.Lock()

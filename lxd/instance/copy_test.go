@@ -656,6 +656,24 @@ func TestKilledMove(t *testing.T) {
 	}
 }
 
+// TestWhoWritesSoonAfterARefreshOnly: what is the copy's own is kept from those who end a
+// refresh, and not from a change much later.
+func TestWhoWritesSoonAfterARefreshOnly(t *testing.T) {
+	t.Parallel()
+	w := original(t)
+	w.ok(w.copyOf("c1", "c2"))
+	w.ok(w.copyOf("c1", "c2", refresh))
+	w.ok(w.s.Start(t.Context(), "default", "c2", nil))
+	w.ok(w.s.Stop(t.Context(), "default", "c2", instance.StopOptions{Force: true}, nil))
+	i := w.load("c2")
+	c := instance.Change{Config: maps.Clone(i.Config), Profiles: []string{"default"},
+		Devices: map[string]map[string]string{"root": {"type": "disk", "path": "/", "pool": "other"}}}
+	own(c.Config)
+	if err := w.s.Update(t.Context(), admin, i, c); err == nil || !strings.Contains(err.Error(), "move the instance instead") {
+		t.Errorf("another pool: %v", err)
+	}
+}
+
 // TestNobodyReachesFilesThatAreMoved: what is written into the old ones would be lost.
 func TestNobodyReachesFilesThatAreMoved(t *testing.T) {
 	t.Parallel()
@@ -703,23 +721,5 @@ func TestNobodyReachesFilesThatAreMoved(t *testing.T) {
 	release()
 	if err := <-result; errs.Status(err) != 503 {
 		t.Errorf("late: %v", err)
-	}
-}
-
-// TestWhoWritesSoonAfterARefreshOnly: what is the copy's own is kept from those who end a
-// refresh, and not from a change much later.
-func TestWhoWritesSoonAfterARefreshOnly(t *testing.T) {
-	t.Parallel()
-	w := original(t)
-	w.ok(w.copyOf("c1", "c2"))
-	w.ok(w.copyOf("c1", "c2", refresh))
-	w.ok(w.s.Start(t.Context(), "default", "c2", nil))
-	w.ok(w.s.Stop(t.Context(), "default", "c2", instance.StopOptions{Force: true}, nil))
-	i := w.load("c2")
-	c := instance.Change{Config: maps.Clone(i.Config), Profiles: []string{"default"},
-		Devices: map[string]map[string]string{"root": {"type": "disk", "path": "/", "pool": "other"}}}
-	own(c.Config)
-	if err := w.s.Update(t.Context(), admin, i, c); err == nil || !strings.Contains(err.Error(), "move the instance instead") {
-		t.Errorf("another pool: %v", err)
 	}
 }

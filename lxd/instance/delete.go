@@ -24,11 +24,10 @@ func (s *Service) Delete(ctx context.Context, project, name string, by *event.Re
 // remove is Delete for those who hold the lock. It notes what it is about to do, so
 // that a daemon which dies on the way finishes when it starts again.
 func (s *Service) remove(ctx context.Context, i *Instance, by *event.Requestor) error {
-	if err := s.lookAgain(ctx, i); err != nil {
-		return err
-	}
-	if err := s.settle(ctx, i); err != nil {
-		return err
+	if p := i.Config[volPending]; elsewhere(p) {
+		if err := s.settle(ctx, i); err != nil {
+			return err
+		}
 	}
 	if s.State(i.ID) != Stopped {
 		return errs.Invalid("Instance is running")

@@ -83,10 +83,7 @@ func (s *Service) planMove(ctx context.Context, as auth.Caller, project, name st
 	if i, err = s.Load(ctx, project, name); err != nil {
 		return nil, nil, err
 	}
-	if err := s.mustBeHere(i); err != nil {
-		return nil, nil, err
-	}
-	if err := s.lookAgain(ctx, i); err != nil {
+	if err := s.known(ctx, i); err != nil {
 		return nil, nil, err
 	}
 	if err := s.settle(ctx, i); err != nil {
@@ -100,9 +97,6 @@ func (s *Service) planMove(ctx context.Context, as auth.Caller, project, name st
 func (s *Service) checkMove(ctx context.Context, as auth.Caller, i *Instance, to NewPlace) (*Instance, error) {
 	if st := s.State(i.ID); st != Stopped && st != Errored {
 		return nil, errs.Invalid("Instance is running; stop it before it moves to another pool")
-	}
-	if i.Config[volPending] == pendingDelete {
-		return nil, errs.Invalid("Instance %q is not whole: its delete has not ended", i.Name)
 	}
 	dev, root, err := rootDevice(i.ExpandedDevices())
 	if err != nil {
@@ -179,13 +173,13 @@ func (s *Service) move(ctx context.Context, i, n *Instance, to NewPlace, count f
 	}
 	n.Config, n.expandedConfig = maps.Clone(i.Config), nil // the mark with it
 	defer l.shutFiles(anyFiles)()
-		doneSoFar(ctx, n.Config, sofar)
 	err = s.Storage.Copy(ctx, into, from, CopyOf{Snapshots: namesOf(kept), Size: size, Count: count})
 	if err == nil {
 		sofar := ""
 		if to.Name != "" && to.Name != i.Name {
 			sofar = fmt.Sprintf("the instance is in pool %q now, but keeps its name", to.Pool)
 		}
+		doneSoFar(ctx, n.Config, sofar)
 		err = s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
 			if err := store(ctx, tx, n); err != nil {
 				return err

@@ -43,17 +43,11 @@ func (s *Service) handleRebuild(ctx context.Context, r *rest.Request) (rest.Resp
 // devices and profiles stay; its files do not. A rebuild that fails or is cancelled
 // leaves them as they were.
 func (s *Service) Rebuild(ctx context.Context, as auth.Caller, project, name string, src api.InstanceSource) error {
-	i, unlock, err := s.claim(ctx, project, name, "rebuild")
+	i, unlock, err := s.claimWhole(ctx, project, name, "rebuild")
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	if err := s.lookAgain(ctx, i); err != nil {
-		return err
-	}
-	if err := s.settle(ctx, i); err != nil {
-		return err
-	}
 	n, fingerprint, err := s.planRebuild(ctx, as, i, src)
 	if err != nil {
 		return err

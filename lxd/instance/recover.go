@@ -116,7 +116,9 @@ func (s *Service) adopt(ctx context.Context, i *Instance) {
 	l := s.liveOf(i.ID)
 	if v, _, err := volume(i); err == nil {
 		if dir, err := s.Storage.Mount(ctx, v); err == nil {
+			l.mu.Lock()
 			l.dir = dir
+			l.mu.Unlock()
 		} else {
 			lg.Warn("Could not mount the volume of an instance", "instance", i.Name, "err", err)
 		}
@@ -129,9 +131,7 @@ func (s *Service) adopt(ctx context.Context, i *Instance) {
 	switch {
 	case errors.Is(err, container.ErrNotRunning):
 		// It ended while nobody watched, or was killed in the middle of its start.
-		l.devs = devs
-		s.release(ctx, i, l)
-		l.devs = nil
+		s.release(ctx, i, l, devs)
 		return
 	case err != nil:
 		lg.Error("Could not find the container of an instance", "instance", i.Name, "err", err)
@@ -229,7 +229,7 @@ func (s *Service) Shutdown(ctx context.Context, force bool) {
 	}
 	groups := map[int64][]*Instance{}
 	for _, i := range all {
-		if st := s.State(i.ID); st.alive() || st == Starting {
+		if st := s.State(i.ID); st.alive() || st == Starting || st == Errored {
 			p := StopPriority.Get(i.ExpandedConfig())
 			groups[p] = append(groups[p], i)
 		}
@@ -265,23 +265,29 @@ func (s *Service) shutdownOne(ctx context.Context, i *Instance, force bool) {
 		return
 	}
 	defer unlock()
-	if i, err = s.loadID(ctx, i.ID); err == nil && (i == nil || !s.State(i.ID).alive()) {
+	now, err := s.loadID(ctx, i.ID)
+	if err == nil && now == nil {
 		return
 	}
 	if err == nil {
-		err = s.stopLocked(ctx, i, o, nil)
+		err = s.lookAgain(ctx, now)
 	}
-	if err != nil && i != nil && !force {
-		err = s.stopLocked(ctx, i, StopOptions{Force: true}, nil)
+	if err == nil {
+		if !s.State(now.ID).alive() {
+			return
+		}
+		if err = s.stopLocked(ctx, now, o, nil); err != nil && !force {
+			err = s.stopLocked(ctx, now, StopOptions{Force: true}, nil)
+		}
 	}
 	if err != nil {
-		lg.Error("Could not stop an instance", "err", err)
+		lg.Error("Could not stop an instance", "instance", i.Name, "err", err)
 		return
 	}
-	if i.Ephemeral {
+	if now.Ephemeral {
 		return
 	}
-	if err := s.patchConfig(ctx, i, map[string]string{volPower: "RUNNING"}); err != nil {
+	if err := s.patchConfig(ctx, now, map[string]string{volPower: "RUNNING"}); err != nil {
 		lg.Warn("Could not note that an instance ran", "instance", i.Name, "err", err)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"sett/lxd/container/fake"
 	"sett/lxd/db/dbtest"
 	"sett/lxd/instance"
+	"sett/shared/api"
 	"sett/shared/errs"
 )
 
@@ -75,4 +76,53 @@ func TestWhatCannotBeLookedAtIsLeftAlone(t *testing.T) {
 	w.ok(w.stop("c1", instance.StopOptions{Force: true}))
 	w.ok(w.s.Delete(t.Context(), "default", "c1", nil))
 	w.clean()
+}
+
+// TestWhatIsHalfGoneCanOnlyGo: nobody makes an instance whole again of which a part is
+// deleted already.
+func TestWhatIsHalfGoneCanOnlyGo(t *testing.T) {
+	t.Parallel()
+	for _, pending := range []string{"delete", "import"} {
+		w := setup(t)
+		w.ok(w.create("c1"))
+		w.ok(w.snapshot(instance.NewSnapshot{Name: "s"}))
+		w.mark(pending)
+		for what, err := range map[string]error{
+			"start":              w.start("c1"),
+			"snapshot":           w.snapshot(instance.NewSnapshot{}),
+			"restore":            w.restore("s"),
+			"rename":             w.s.Rename(t.Context(), "default", "c1", "c2", nil),
+			"move":               w.move(instance.NewPlace{Pool: "other"}),
+			"rebuild":            w.rebuild(api.InstanceSource{Type: "none"}),
+			"copy":               w.copyOf("c1", "c3"),
+			"delete of snapshot": w.s.DeleteSnapshot(t.Context(), "default", "c1", "s", nil),
+		} {
+			if errs.Status(err) != 400 || !strings.Contains(err.Error(), "not whole") {
+				t.Errorf("%s of one with the mark %q: %v", what, pending, err)
+			}
+		}
+		w.ok(w.s.Delete(t.Context(), "default", "c1", nil))
+		w.clean()
+	}
+}
+
+// TestWhatCannotBeMendedCanBeDeleted, for as long as everything of it is where it should be.
+func TestWhatCannotBeMendedCanBeDeleted(t *testing.T) {
+	t.Parallel()
+	for _, pending := range []string{"restore nothing", "rename snapshot a/b"} {
+		w := setup(t)
+		w.ok(w.create("c1"))
+		w.mark(pending)
+		if err := w.start("c1"); err == nil || !strings.Contains(err.Error(), "not whole") {
+			t.Errorf("start with the mark %q: %v", pending, err)
+		}
+		w.ok(w.s.Delete(t.Context(), "default", "c1", nil))
+		w.clean()
+	}
+}
+
+// mark makes a kill in the middle of something of which it leaves this mark.
+func (w *world) mark(pending string) {
+	w.t.Helper()
+	dbtest.Exec(w.t, w.db, `INSERT OR REPLACE INTO instances_config (instance_id, key, value) SELECT id, 'volatile.sett_pending', ? FROM instances`, pending)
 }

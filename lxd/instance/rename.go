@@ -40,7 +40,7 @@ func (s *Service) renameLocked(ctx context.Context, project, name, to string, by
 	if err != nil {
 		return err
 	}
-	if err := s.mustBeHere(i); err != nil {
+	if err := s.known(ctx, i); err != nil {
 		return err
 	}
 	if err := s.settle(ctx, i); err != nil {
@@ -162,6 +162,8 @@ func (s *Service) unrename(ctx context.Context, i *Instance) error {
 func (s *Service) settle(ctx context.Context, i *Instance) error {
 	what, do := "", func(context.Context, *Instance) error { return nil }
 	switch p := i.Config[volPending]; {
+	case p == pendingDelete, p == pendingImport:
+		return errs.Invalid("Instance %q is not whole: its %s has not ended; delete it", i.Name, p)
 	case strings.HasPrefix(p, pendingSnap):
 		what, do = "the rename of a snapshot of it could not be taken back", s.unrenameSnapshot
 	case strings.HasPrefix(p, pendingRename):
@@ -187,6 +189,12 @@ func halfDone(pending string) bool {
 		}
 	}
 	return false
+}
+
+// elsewhere tells of marks by which parts of an instance may be where its rows do not say.
+// Other marks need not be settled for an instance that is to go.
+func elsewhere(pending string) bool {
+	return strings.HasPrefix(pending, pendingRename) || strings.HasPrefix(pending, pendingMove)
 }
 
 // leaveAll has every device forget what it keeps outside of the instance.

@@ -115,9 +115,9 @@ type live struct {
 	// files is who has access to its files.
 	files   map[*Files]bool
 	idle    []*Files // of them, those that wait for the next user
-	readers int      // backups that are being made
 	shut    int      // how many keep everybody from the files; see shutFiles
 	turn    int      // counts those
+	readers int      // backups that are being made
 	// keeping is held while backup.yaml is written, and by those who take the volume away.
 	keeping sync.Mutex
 	// held is there while the guest stands still for a moment, and closed after it.
@@ -262,13 +262,36 @@ func (s *Service) claim(ctx context.Context, project, name, doing string) (*Inst
 	}
 	i, err := s.Load(ctx, project, name)
 	if err == nil {
-		err = s.mustBeHere(i)
+		err = s.known(ctx, i)
 	}
 	if err != nil {
 		unlock()
 		return nil, nil, err
 	}
 	return i, unlock, nil
+}
+
+// claimWhole is claim for those who need all of the instance as it should be: what an
+// earlier attempt has left half-done is ended first.
+func (s *Service) claimWhole(ctx context.Context, project, name, doing string) (*Instance, func(), error) {
+	i, unlock, err := s.claim(ctx, project, name, doing)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := s.settle(ctx, i); err != nil {
+		unlock()
+		return nil, nil, err
+	}
+	return i, unlock, nil
+}
+
+// known makes sure that an instance, whose lock is held, is one of this member, and that it
+// is known whether it runs: before that nothing may be done to it.
+func (s *Service) known(ctx context.Context, i *Instance) error {
+	if err := s.mustBeHere(i); err != nil {
+		return err
+	}
+	return s.lookAgain(ctx, i)
 }
 
 // id names the instance's container to the engine.

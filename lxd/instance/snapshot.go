@@ -31,24 +31,19 @@ type NewSnapshot struct {
 
 // CreateSnapshot takes a snapshot of an instance, which may run.
 func (s *Service) CreateSnapshot(ctx context.Context, project, name string, o NewSnapshot, by *event.Requestor) (*Snapshot, error) {
-	i, unlock, err := s.claim(ctx, project, name, "snapshot")
+	i, unlock, err := s.claimWhole(ctx, project, name, "snapshot")
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	if err := s.lookAgain(ctx, i); err != nil {
-		return nil, err
-	}
 	o.note = done(ctx, nil)
 	return s.takeSnapshot(ctx, i, o, by)
 }
 
-// takeSnapshot is CreateSnapshot for those who hold the lock. The row of the snapshot is
-// written last: without it the rest is swept away when the daemon starts.
+// takeSnapshot is CreateSnapshot for those who hold the lock of an instance that is whole.
+// The row of the snapshot is written last: without it the rest is swept away when the daemon
+// starts.
 func (s *Service) takeSnapshot(ctx context.Context, i *Instance, o NewSnapshot, by *event.Requestor) (*Snapshot, error) {
-	if err := s.settle(ctx, i); err != nil {
-		return nil, err
-	}
 	sn, err := s.planSnapshot(ctx, i, o)
 	if err != nil {
 		return nil, err
@@ -187,14 +182,11 @@ func (s *Service) letGo(ctx context.Context, i *Instance, p container.Process) {
 
 // DeleteSnapshot removes a snapshot.
 func (s *Service) DeleteSnapshot(ctx context.Context, project, instance, name string, by *event.Requestor) error {
-	i, unlock, err := s.claim(ctx, project, instance, "delete of a snapshot")
+	i, unlock, err := s.claimWhole(ctx, project, instance, "delete of a snapshot")
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	if err := s.settle(ctx, i); err != nil {
-		return err
-	}
 	sn, err := s.Snapshot(ctx, i, name)
 	if err != nil {
 		return err
@@ -243,14 +235,11 @@ func (s *Service) RenameSnapshot(ctx context.Context, project, instance, name, t
 	if err := checkSnapshotName(to); err != nil {
 		return err
 	}
-	i, unlock, err := s.claim(ctx, project, instance, "rename of a snapshot")
+	i, unlock, err := s.claimWhole(ctx, project, instance, "rename of a snapshot")
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	if err := s.settle(ctx, i); err != nil {
-		return err
-	}
 	sn, err := s.Snapshot(ctx, i, name)
 	if err != nil {
 		return err

@@ -18,17 +18,11 @@ import (
 // devices. One that runs is stopped for it, and started again.
 func (s *Service) Restore(ctx context.Context, as auth.Caller, project, name, snapshot string) error {
 	by := as.Requestor()
-	i, unlock, err := s.claim(ctx, project, name, "restore")
+	i, unlock, err := s.claimWhole(ctx, project, name, "restore")
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	if err := s.lookAgain(ctx, i); err != nil {
-		return err
-	}
-	if err := s.settle(ctx, i); err != nil {
-		return err
-	}
 	sn, err := s.Snapshot(ctx, i, strings.TrimPrefix(snapshot, i.Name+"/"))
 	if err != nil {
 		return err

@@ -55,15 +55,9 @@ func (s *Service) Start(ctx context.Context, project, name string, by *event.Req
 // start is Start for those who hold the lock.
 func (s *Service) start(ctx context.Context, i *Instance) (err error) {
 	l := s.liveOf(i.ID)
-	if err := s.lookAgain(ctx, i); err != nil {
-		return err
-	}
 	st, _ := l.get()
 	if err := require(i.Name, "start", st, Stopped); err != nil {
 		return err
-	}
-	if i.Config[volPending] == pendingDelete {
-		return errs.Invalid("Instance %q is not whole: its delete has not ended", i.Name)
 	}
 	if err := s.settle(ctx, i); err != nil {
 		return err

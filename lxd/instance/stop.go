@@ -113,9 +113,6 @@ func (s *Service) Restart(ctx context.Context, project, name string, o StopOptio
 // halt ends the process of an instance and waits until all is cleaned up. A clean
 // shutdown that does not come in time leaves the instance running.
 func (s *Service) halt(ctx context.Context, i *Instance, o StopOptions, quiet bool) error {
-	if err := s.lookAgain(ctx, i); err != nil {
-		return err
-	}
 	l := s.liveOf(i.ID)
 	st, p := l.get()
 	if err := require(i.Name, "stop", st, Running, Frozen, Freezing); err != nil {

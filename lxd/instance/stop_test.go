@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"sett/lxd/container/fake"
 	"sett/lxd/instance"
 	"sett/shared/errs"
 )
@@ -54,5 +55,26 @@ func TestShutdownGoesByPriority(t *testing.T) {
 	}
 	if got := strings.Join(order, " "); got != "first second a b last" {
 		t.Errorf("stopped %s", got)
+	}
+}
+
+// TestShutdownLooksAgain at instances of which nobody knew whether they run.
+func TestShutdownLooksAgain(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.ok(w.create("c1"))
+	w.ok(w.start("c1"))
+	w.s.Close()
+	w.engine.Fail(fake.Find, errs.Internal("no answer"))
+	w.s = w.service()
+	w.ok(w.s.Recover(t.Context()))
+	w.is("c1", instance.Errored)
+	w.s.Shutdown(t.Context(), false)
+	w.is("c1", instance.Stopped)
+	if len(w.engine.Running()) != 0 {
+		t.Error("it runs on")
+	}
+	if w.load("c1").Config["volatile.last_state.power"] != "RUNNING" {
+		t.Error("it is not to run again")
 	}
 }

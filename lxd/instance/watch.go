@@ -44,7 +44,10 @@ func (s *Service) watch(id int64, l *live, p container.Process) {
 	if i == nil {
 		i = &Instance{ID: id, Project: p.ID().Project, Name: p.ID().Name, Config: map[string]string{}}
 	}
-	s.release(ctx, i, l)
+	l.mu.Lock()
+	devs := l.devs
+	l.mu.Unlock()
+	s.release(ctx, i, l, devs)
 
 	l.mu.Lock()
 	l.over = true
@@ -179,18 +182,15 @@ func (s *Service) again(i *Instance) {
 	}
 }
 
-// release frees what the host holds for a container that has ended. Every part is
+// release frees what the host holds for a container that has ended, and its devices. Every part is
 // tried; what fails is logged, and tried again before the next start.
-func (s *Service) release(ctx context.Context, i *Instance, l *live) {
+func (s *Service) release(ctx context.Context, i *Instance, l *live, devs []startedDevice) {
 	warn := func(what string, err error) {
 		if err != nil && !errors.Is(err, context.Canceled) {
 			log.From(ctx).Warn("Could not clean up after an instance", "instance", i.Name, "what", what, "err", err)
 		}
 	}
 	l.closeFiles("")
-	l.mu.Lock()
-	devs := l.devs
-	l.mu.Unlock()
 	for n := len(devs) - 1; n >= 0; n-- {
 		warn("device "+devs[n].name, devs[n].dev.PostStop(ctx))
 	}
