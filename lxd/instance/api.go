@@ -181,8 +181,10 @@ func (s *Service) handlePut(ctx context.Context, r *rest.Request) (rest.Response
 	if err := allowed(r, i, b.Config, b.Devices); err != nil {
 		return nil, err
 	}
+	c := change(b)
+	c.Exact = r.Header("If-Match") != ""
 	return s.operation(ctx, r, i, doUpdate, func(ctx context.Context, _ *op.Operation) error {
-		return s.Update(ctx, r.Caller(), i, change(b))
+		return s.Update(ctx, r.Caller(), i, c)
 	})
 }
 
@@ -213,30 +215,28 @@ func change(b api.InstancePut) Change {
 }
 
 func (s *Service) handlePatch(ctx context.Context, r *rest.Request) (rest.Response, error) {
-	i, err := s.Load(ctx, r.Project().Name, r.Value(0))
-	if err != nil {
+	if err := r.ReadBody(); err != nil {
 		return nil, err
 	}
-	if err := r.CheckETag(etag(i)); err != nil {
-		return nil, err
-	}
-	// The body goes on top of a copy of what there is: fields that it lacks stay.
-	b := s.render(i.clone()).InstancePut
-	b.Config, b.Devices = maps.Clone(b.Config), maps.Clone(b.Devices)
-	raw := struct {
-		*api.InstancePut
-		Restore *json.RawMessage `json:"restore"`
-	}{InstancePut: &b}
-	if err := rest.DecodeOnto(r, &raw); err != nil {
-		return nil, err
-	}
-	if raw.Restore != nil {
-		return nil, errs.Invalid("Restore can't be done with PATCH; use PUT")
-	}
-	if err := allowed(r, i, b.Config, b.Devices); err != nil {
-		return nil, err
-	}
-	return rest.Empty(), s.Update(ctx, r.Caller(), i, change(b))
+	return rest.Empty(), s.Patch(ctx, r.Caller(), r.Project().Name, r.Value(0), func(i *Instance) (Change, error) {
+		if err := r.CheckETag(etag(i)); err != nil {
+			return Change{}, err
+		}
+		// The body goes on top of a copy of what there is: fields that it lacks stay.
+		b := s.render(i.clone()).InstancePut
+		b.Config, b.Devices = maps.Clone(b.Config), maps.Clone(b.Devices)
+		raw := struct {
+			*api.InstancePut
+			Restore *json.RawMessage `json:"restore"`
+		}{InstancePut: &b}
+		if err := rest.DecodeOnto(r, &raw); err != nil {
+			return Change{}, err
+		}
+		if raw.Restore != nil {
+			return Change{}, errs.Invalid("Restore can't be done with PATCH; use PUT")
+		}
+		return change(b), nil
+	})
 }
 
 func (s *Service) handlePost(ctx context.Context, r *rest.Request) (rest.Response, error) {
@@ -262,8 +262,8 @@ func (s *Service) handlePost(ctx context.Context, r *rest.Request) (rest.Respons
 	if err := CheckName(b.Name); err != nil {
 		return nil, err
 	}
-	if _, err := s.Load(ctx, i.Project, b.Name); err == nil {
-		return nil, errs.Conflict("Name %q already in use", b.Name)
+	if err := s.freeName(ctx, i.Project, b.Name); err != nil {
+		return nil, err
 	}
 	by := r.Caller().Requestor()
 	return s.operation(ctx, r, i, doRename, func(ctx context.Context, _ *op.Operation) error {

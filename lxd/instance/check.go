@@ -248,6 +248,13 @@ func (s *Service) followProfile(ctx context.Context, i *Instance, old profile.Pr
 	if err != nil || now == nil || now.Name != i.Name {
 		return err // gone meanwhile
 	}
+	if err := s.known(ctx, now); err != nil {
+		return err
+	}
+	// It may have been changed since BeforeProfile looked at it.
+	if err := s.checkEffective(ctx, now); err != nil {
+		return err
+	}
 	before := withProfile(now, old)
 	s.asRunning(before, now)
 	config := now.Config

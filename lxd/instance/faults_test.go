@@ -25,6 +25,7 @@ type cards struct {
 	joined, inUse  map[string]bool // "INSTANCE.DEVICE"
 	fail           map[string]error
 	swept, address int
+	during         func(step string) // is called for each
 }
 
 func newCards() *cards {
@@ -53,9 +54,12 @@ type card struct {
 func (c *card) id() string { return c.env.Instance.Name + "." + c.env.Name }
 
 func (c *card) did(step string, change func()) error {
+	at := step + " " + c.env.Name
+	if c.k.during != nil {
+		c.k.during(at)
+	}
 	c.k.mu.Lock()
 	defer c.k.mu.Unlock()
-	at := step + " " + c.env.Name
 	if err := c.k.fail[at]; err != nil {
 		delete(c.k.fail, at)
 		return err

@@ -16,6 +16,7 @@ import (
 	"sett/lxd/db"
 	"sett/lxd/device"
 	"sett/lxd/op"
+	"sett/lxd/profile"
 	"sett/shared/errs"
 	"sett/shared/log"
 	"sett/shared/undo"
@@ -29,40 +30,76 @@ type Change struct {
 	Config       map[string]string
 	Devices      map[string]map[string]string
 	Profiles     []string
+	// Exact refuses the change of an instance that says something else by now than the
+	// caller saw.
+	Exact bool
 }
 
-// Update replaces what an instance says. old is what the caller saw. A running
+// Update replaces what an instance says. seen is what the caller saw. A running
 // instance follows at once where it can; what it cannot follow is refused.
-func (s *Service) Update(ctx context.Context, as auth.Caller, old *Instance, c Change) error {
-	unlock, err := s.lock(old.Ref(), op.Doing(ctx, "update"))
+func (s *Service) Update(ctx context.Context, as auth.Caller, seen *Instance, c Change) error {
+	unlock, err := s.lock(seen.Ref(), op.Doing(ctx, "update"))
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	now, err := s.loadID(ctx, old.ID)
+	now, err := s.loadID(ctx, seen.ID)
 	if err != nil {
 		return err
 	}
 	if now == nil {
 		return errs.NotFound("Instance not found")
 	}
-	if err := s.mustBeHere(now); err != nil {
+	if err := s.known(ctx, now); err != nil {
 		return err
 	}
+	if c.Exact && !saysSame(seen, now) {
+		return errs.Precondition("Instance %q has been changed meanwhile; look at it again", now.Name)
+	}
+	return s.update(ctx, as, seen, now, c)
+}
+
+// Patch changes what an instance says to what change makes of it. Nobody else changes it
+// between the two.
+func (s *Service) Patch(ctx context.Context, as auth.Caller, project, name string, change func(*Instance) (Change, error)) error {
+	i, unlock, err := s.claim(ctx, project, name, "update")
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	c, err := change(i)
+	if err != nil {
+		return err
+	}
+	return s.update(ctx, as, i, i, c)
+}
+
+// saysSame compares all but what the daemon notes itself.
+func saysSame(a, b *Instance) bool {
+	for k := range config2(a.Config, b.Config) {
+		if !strings.HasPrefix(k, volatilePrefix) {
+			return false
+		}
+	}
+	return a.Architecture == b.Architecture && a.Ephemeral == b.Ephemeral && maps.EqualFunc(a.Devices, b.Devices, maps.Equal) &&
+		slices.EqualFunc(a.Profiles, b.Profiles, func(p, q profile.Profile) bool { return p.ID == q.ID })
+}
+
+// update is Update for those who hold the lock; old is what the instance says now.
+func (s *Service) update(ctx context.Context, as auth.Caller, seen, old *Instance, c Change) (err error) {
 	var refreshed bool
-	c.Config, refreshed = s.liveOf(now.ID).keepOwn(now.Config, c.Config)
+	c.Config, refreshed = s.liveOf(old.ID).keepOwn(old.Config, c.Config)
 	// What the daemon itself noted since the caller looked stays, unless the caller
 	// changes that very key.
-	for k := range config2(old.Config, now.Config) {
-		if strings.HasPrefix(k, volatilePrefix) && c.Config[k] == old.Config[k] {
+	for k := range config2(shown(seen.Config), shown(old.Config)) {
+		if strings.HasPrefix(k, volatilePrefix) && c.Config[k] == seen.Config[k] {
 			c.Config = maps.Clone(c.Config)
 			if c.Config == nil {
 				c.Config = map[string]string{}
 			}
-			c.Config[k] = now.Config[k]
+			c.Config[k] = old.Config[k]
 		}
 	}
-	old = now
 	n := old.clone()
 	n.Description, n.Ephemeral = c.Description, c.Ephemeral
 	n.Config, n.Devices = map[string]string{}, map[string]map[string]string{}
@@ -120,7 +157,13 @@ func (s *Service) Update(ctx context.Context, as auth.Caller, old *Instance, c C
 		return err
 	}
 	done(ctx, n.Config)
-	err = s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error { return store(ctx, tx, n) })
+	err = s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
+		now, err := notedSince(ctx, tx, old, n)
+		if err != nil {
+			return err
+		}
+		return store(ctx, tx, now)
+	})
 	if err != nil {
 		ctx, cancel := s.cleanup()
 		defer cancel()
@@ -132,6 +175,28 @@ func (s *Service) Update(ctx context.Context, as auth.Caller, old *Instance, c C
 	s.changed(old, n)
 	s.tell("instance-updated", n, as.Requestor(), nil)
 	return nil
+}
+
+// notedSince is n with what has been noted since old was loaded: a guest that ends by itself
+// does not wait for the lock of its instance.
+func notedSince(ctx context.Context, tx *db.Tx, old, n *Instance) (*Instance, error) {
+	all, err := db.Maps(ctx, tx, stmtConfig, db.JSON([]int64{n.ID}))
+	if err != nil {
+		return nil, err
+	}
+	now, out := all[n.ID], *n
+	out.Config = maps.Clone(n.Config)
+	for k := range config2(old.Config, now) {
+		if !strings.HasPrefix(k, volatilePrefix) || n.Config[k] != old.Config[k] {
+			continue
+		}
+		if v, ok := now[k]; ok {
+			out.Config[k] = v
+		} else {
+			delete(out.Config, k)
+		}
+	}
+	return &out, nil
 }
 
 // forgetRemoved drops what is remembered of devices that an instance loses, so that
@@ -182,8 +247,8 @@ func checkChange(old, new *Instance) error {
 }
 
 // usersOf loads the instances that take a profile.
-func (s *Service) usersOf(ctx context.Context, profile int64) ([]*Instance, error) {
-	ids, err := db.Select[int64](ctx, s.DB, stmtProfileUsers, profile)
+func (s *Service) usersOf(ctx context.Context, profileID int64) ([]*Instance, error) {
+	ids, err := db.Select[int64](ctx, s.DB, stmtProfileUsers, profileID)
 	if err != nil || len(ids) == 0 {
 		return nil, err
 	}
@@ -287,6 +352,9 @@ func (s *Service) followLimits(ctx context.Context, l *live, p container.Process
 		return err
 	}
 	l.mu.Lock()
+	if want.CPUSet == was.CPUSet { // unless it has been moved meanwhile
+		want.CPUSet = l.limits.CPUSet
+	}
 	l.limited(new, want)
 	l.mu.Unlock()
 	u.Push(func() error {

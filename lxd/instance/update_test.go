@@ -1,10 +1,18 @@
 package instance_test
 
 import (
+	"context"
 	"maps"
+	"strings"
 	"testing"
+	"time"
 
+	"sett/lxd/container/fake"
+	"sett/lxd/db/dbtest"
 	"sett/lxd/instance"
+	"sett/lxd/op"
+	"sett/lxd/profile"
+	"sett/shared/api"
 	"sett/shared/errs"
 )
 
@@ -72,5 +80,122 @@ func TestUpdateFollowsLive(t *testing.T) {
 	c.Config["volatile.uuid"] = "x"
 	if err := w.s.Update(t.Context(), admin, w.load("c1"), c); errs.Status(err) != 400 {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestUpdateKeepsWhatIsNotedMeanwhile: a guest that ends by itself in the middle of a change
+// waits for nobody, and what is noted of its end is true afterwards.
+func TestUpdateKeepsWhatIsNotedMeanwhile(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.ok(w.create("c1", func(r *api.InstancesPost) { r.Devices = map[string]map[string]string{"a": nic("live", "1")} }))
+	w.ok(w.start("c1"))
+	dbtest.Exec(t, w.db, `INSERT INTO instances_config (instance_id, key, value) SELECT id, 'volatile.a.host_name', 'veth0' FROM instances`)
+	w.nics.during = func(step string) {
+		if step == "update 2 a" {
+			w.guest("c1").Halt()
+			w.is("c1", instance.Stopped)
+		}
+	}
+	w.ok(w.change("c1", map[string]map[string]string{"a": nic("live", "2")}))
+	i := w.load("c1")
+	if c := i.Config; c["volatile.last_state.power"] != "STOPPED" || c["volatile.a.host_name"] != "" || c["volatile.a.hwaddr"] == "" {
+		t.Errorf("config %v", c)
+	}
+	if i.Devices["a"]["live"] != "2" {
+		t.Errorf("devices %v", i.Devices)
+	}
+}
+
+// TestUpdateOfWhatHasChangedMeanwhile: between the request and its turn others may have
+// been at the instance.
+func TestUpdateOfWhatHasChangedMeanwhile(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.ok(w.create("c1"))
+	w.ok(w.update(func(*instance.Change) {})) // takes the mark of the create away
+	seen := w.load("c1")
+	late := func(exact bool) error {
+		c := instance.Change{Config: maps.Clone(seen.Config), Profiles: []string{"default"}, Exact: exact}
+		c.Config["user.late"] = "1"
+		return w.s.Update(t.Context(), admin, seen, c)
+	}
+	// What the daemon notes is no change.
+	o, err := w.ops.Start(t.Context(), op.Spec{Run: func(ctx context.Context, _ *op.Operation) error {
+		_, err := w.s.CreateSnapshot(ctx, "default", "c1", instance.NewSnapshot{}, nil)
+		return err
+	}})
+	w.ok(err)
+	w.ok(o.Wait(t.Context()))
+	w.ok(w.start("c1"))
+	w.ok(late(true))
+	if c := w.load("c1").Config; c["user.late"] != "1" || c["volatile.last_state.power"] != "RUNNING" {
+		t.Errorf("config %v", c)
+	}
+	// By now the instance says something else than was seen.
+	if err := late(true); errs.Status(err) != 412 || !strings.Contains(err.Error(), "meanwhile") {
+		t.Errorf("got %v", err)
+	}
+	w.ok(late(false))
+}
+
+func TestUpdateOfOneThatCannotBeLookedAt(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.ok(w.create("c1"))
+	w.ok(w.start("c1"))
+	w.s.Close()
+	w.engine.Fail(fake.Find, errs.Internal("no answer"), errs.Internal("still none"), errs.Internal("none"))
+	w.s = w.service()
+	w.ok(w.s.Recover(t.Context()))
+	w.is("c1", instance.Errored)
+	limit := func(c *instance.Change) { c.Config["limits.memory"] = "32MiB" }
+	if err := w.update(limit); err == nil || !strings.Contains(err.Error(), "Cannot tell") {
+		t.Errorf("got %v", err)
+	}
+	if err := w.s.Rename(t.Context(), "default", "c1", "c2", nil); err == nil || !strings.Contains(err.Error(), "Cannot tell") {
+		t.Errorf("got %v", err)
+	}
+	w.ok(w.update(limit))
+	if w.guest("c1").Limits().Memory != 32<<20 {
+		t.Error("the guest did not follow")
+	}
+}
+
+// TestProfileThatNoLongerFits: the instance has changed after it was asked whether it could
+// take the profile.
+func TestProfileThatNoLongerFits(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.ok(w.create("c1"))
+	w.ok(w.start("c1"))
+	unlock, err := w.s.Locks.Lock(t.Context(), "test", w.load("c1").Ref())
+	w.ok(err)
+	result := make(chan error, 1)
+	go func() {
+		result <- w.s.Profiles.Update(t.Context(), "default", "default", func(p profile.Profile) (profile.Profile, error) {
+			p.Devices = maps.Clone(p.Devices)
+			p.Devices["d"] = map[string]string{"type": "disk", "path": "/mnt", "source": w.dir}
+			return p, nil
+		}, nil)
+	}()
+	for { // until it is stored
+		p, err := w.s.Profiles.Load(t.Context(), "default", "default")
+		w.ok(err)
+		if p.Devices["d"] != nil {
+			break
+		}
+		<-time.After(time.Millisecond)
+	}
+	dbtest.Exec(t, w.db, `INSERT INTO instances_devices (instance_id, name, type) SELECT id, 'mine', 'disk' FROM instances`)
+	dbtest.Exec(t, w.db, `INSERT INTO instances_devices_config (instance_device_id, key, value) SELECT id, 'path', '/mnt' FROM instances_devices UNION SELECT id, 'source', '/' FROM instances_devices`)
+	unlock()
+	if err := <-result; err == nil || !strings.Contains(err.Error(), `both want "/mnt"`) {
+		t.Errorf("got %v", err)
+	}
+	for _, m := range w.guest("c1").Mounts() {
+		if m.Target == "mnt" {
+			t.Error("it was mounted")
+		}
 	}
 }
