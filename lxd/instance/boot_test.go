@@ -237,3 +237,24 @@ func TestInstanceRenamedInItsPauseRises(t *testing.T) {
 	close(over)
 	w.is("c2", instance.Running)
 }
+
+// TestRisingTakesNoSnapshots: one that falls again and again would fill the pool with them.
+func TestRisingTakesNoSnapshots(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.pause = func(int) time.Duration { return 0 }
+	w.s = w.service()
+	w.ok(w.create("c1", with("boot.autorestart", "true", "snapshots.schedule", "@startup")))
+	w.ok(w.start("c1"))
+	for n := 2; n < 5; n++ {
+		w.guest("c1").Halt()
+		for len(w.engine.Starts()) < n {
+			<-time.After(time.Millisecond)
+		}
+		w.idle("c1")
+	}
+	w.snapshots("snap0")
+	w.ok(w.stop("c1", instance.StopOptions{Force: true}))
+	w.ok(w.start("c1"))
+	w.snapshots("snap0", "snap1")
+}

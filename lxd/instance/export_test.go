@@ -6,8 +6,8 @@ import (
 )
 
 // TakeScheduled is what the job does, at a time of the test's.
-func (s *Service) TakeScheduled(ctx context.Context, after, now time.Time) error {
-	return s.takeScheduled(ctx, after, now)
+func (s *Service) TakeScheduled(ctx context.Context, after, now time.Time, owed map[int64]bool) error {
+	return s.takeScheduled(ctx, after, now, owed)
 }
 
 // NextName is the name of a snapshot that was given none.

@@ -3,6 +3,7 @@ package instance
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"path/filepath"
 	"sync"
@@ -250,8 +251,20 @@ func busy(name string, err error) error {
 	if !errors.As(err, &b) {
 		return err
 	}
-	return errs.Invalid("Instance %q is busy: %s is under way", name, b.Holder.Owner)
+	return errs.Wrap(errs.KindInvalid, &busyError{name, b})
 }
+
+// busyError says of a lock that could not be had what people need to know of it.
+type busyError struct {
+	instance string
+	cause    *lock.Busy
+}
+
+func (e *busyError) Error() string {
+	return fmt.Sprintf("Instance %q is busy: %s is under way", e.instance, e.cause.Holder.Owner)
+}
+
+func (e *busyError) Unwrap() error { return e.cause }
 
 // claim locks an instance and then loads it, in this order: what it says stays true
 // until the lock is given back.

@@ -2,10 +2,12 @@ package instance
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
 	"sett/lxd/db"
+	"sett/lxd/lock"
 	"sett/lxd/op"
 	"sett/lxd/task"
 	"sett/shared/errs"
@@ -14,12 +16,15 @@ import (
 
 // Jobs are what is to be done from time to time.
 func (s *Service) Jobs() []task.Job {
-	last := time.Now()
+	last, owed := time.Now(), map[int64]bool{}
 	return []task.Job{
 		{Name: "take scheduled snapshots", Next: nextMinute, Run: func(ctx context.Context) error {
-			from := last
-			last = time.Now()
-			return s.takeScheduled(ctx, from, last)
+			now := time.Now()
+			err := s.takeScheduled(ctx, last, now, owed)
+			if err == nil {
+				last = now
+			}
+			return err
 		}},
 		{Name: "delete expired snapshots", Next: nextMinute, Run: func(ctx context.Context) error { return s.dropExpired(ctx, time.Now()) }},
 		{Name: "prune snapshots", Next: nextMinute, Run: s.prune},
@@ -31,24 +36,31 @@ func (s *Service) Jobs() []task.Job {
 func nextMinute(now time.Time) time.Time { return now.Truncate(time.Minute).Add(time.Minute) }
 
 // takeScheduled takes the snapshots that came due after one time and up to another: a
-// run that comes late misses none, and one that missed several takes one.
-func (s *Service) takeScheduled(ctx context.Context, after, now time.Time) error {
+// run that comes late misses none, and one that missed several takes one. owed are the
+// instances that were busy at their time, from one run to the next.
+func (s *Service) takeScheduled(ctx context.Context, after, now time.Time, owed map[int64]bool) error {
 	all, err := s.these(ctx, stmtScheduled)
 	if err != nil {
 		return err
 	}
-	all = slices.DeleteFunc(all, func(i *Instance) bool { return !s.due(i, after, now) })
+	all = slices.DeleteFunc(all, func(i *Instance) bool { return !s.due(i, after, now, owed[i.ID]) })
+	clear(owed)
 	return s.together(ctx, doSchedule, all, func(ctx context.Context, i *Instance) error {
 		_, err := s.CreateSnapshot(ctx, i.Project, i.Name, NewSnapshot{Scheduled: true}, nil)
+		var busy *lock.Busy
+		owed[i.ID] = errors.As(err, &busy)
 		return err
 	})
 }
 
-func (s *Service) due(i *Instance, after, now time.Time) bool {
+func (s *Service) due(i *Instance, after, now time.Time, owed bool) bool {
 	cfg := i.ExpandedConfig()
 	all, _, err := schedules(SnapshotSchedule.Get(cfg), i.ID)
 	if err != nil || !s.State(i.ID).alive() && !SnapshotStopped.Get(cfg) {
 		return false
+	}
+	if owed {
+		return len(all) > 0
 	}
 	for _, c := range all {
 		if t := c.Next(after); !t.IsZero() && !t.After(now) {
@@ -59,10 +71,17 @@ func (s *Service) due(i *Instance, after, now time.Time) bool {
 }
 
 // snapAtStartup takes the snapshot that @startup asks for. The start does not fail with
-// it.
-func (s *Service) snapAtStartup(ctx context.Context, i *Instance) {
+// it. An instance that ends by itself again and again gets none each time it is brought up:
+// they would fill the pool.
+func (s *Service) snapAtStartup(ctx context.Context, i *Instance, l *live) {
 	_, startup, err := schedules(SnapshotSchedule.Get(i.ExpandedConfig()), i.ID)
 	if err != nil || !startup {
+		return
+	}
+	l.mu.Lock()
+	rising := l.rest != nil
+	l.mu.Unlock()
+	if rising {
 		return
 	}
 	if _, err := s.takeSnapshot(ctx, i, NewSnapshot{Scheduled: true}, nil); err != nil {

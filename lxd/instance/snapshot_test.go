@@ -399,16 +399,16 @@ func TestSnapshotsComeAndGoByThemselves(t *testing.T) {
 		}
 	}
 	now := time.Now()
-	w.ok(w.s.TakeScheduled(t.Context(), now.Add(-2*time.Minute), now))
+	w.ok(w.s.TakeScheduled(t.Context(), now.Add(-2*time.Minute), now, map[int64]bool{}))
 	w.snapshots() // it does not run
 	w.ok(w.start("c1"))
-	w.ok(w.s.TakeScheduled(t.Context(), now.Add(-2*time.Minute), now))
+	w.ok(w.s.TakeScheduled(t.Context(), now.Add(-2*time.Minute), now, map[int64]bool{}))
 	sn := w.snapshots("auto-0")[0]
 	if d := time.Until(sn.Expires); d < 55*time.Minute || d > time.Hour {
 		t.Errorf("it goes in %s", d)
 	}
 	minute := now.Truncate(time.Minute)
-	w.ok(w.s.TakeScheduled(t.Context(), minute, minute.Add(30*time.Second))) // not yet again
+	w.ok(w.s.TakeScheduled(t.Context(), minute, minute.Add(30*time.Second), map[int64]bool{})) // not yet again
 	w.snapshots("auto-0")
 	run("delete expired snapshots")
 	w.snapshots("auto-0")
@@ -417,7 +417,7 @@ func TestSnapshotsComeAndGoByThemselves(t *testing.T) {
 	w.snapshots()
 
 	w.ok(w.update(func(c *instance.Change) { c.Config["snapshots.schedule"] = "@startup, @never" }))
-	w.ok(w.s.TakeScheduled(t.Context(), now.AddDate(-1, 0, 0), now))
+	w.ok(w.s.TakeScheduled(t.Context(), now.AddDate(-1, 0, 0), now, map[int64]bool{}))
 	w.snapshots()
 	w.ok(w.stop("c1", instance.StopOptions{Force: true}))
 	w.ok(w.start("c1"))
@@ -446,7 +446,7 @@ func TestRetentionKeepsOneOfEachPeriod(t *testing.T) {
 	now := time.Now()
 	take := func(age time.Duration) {
 		t.Helper()
-		w.ok(w.s.TakeScheduled(t.Context(), now.Add(-2*time.Hour), now))
+		w.ok(w.s.TakeScheduled(t.Context(), now.Add(-2*time.Hour), now, map[int64]bool{}))
 		dbtest.Exec(t, w.db, `UPDATE instances_snapshots SET creation_date = ? WHERE id = (SELECT max(id) FROM instances_snapshots)`, now.Add(-age))
 	}
 	noon := time.Date(now.Year(), now.Month(), now.Day(), 12, 0, 0, 0, now.Location()).AddDate(0, 0, -1)
@@ -511,6 +511,29 @@ func TestTheRestrictedStayOffTheHost(t *testing.T) {
 		t.Errorf("restore: got %v", err)
 	}
 	w.ok(w.s.Restore(t.Context(), admin, "default", "c1", "s1"))
+}
+
+// TestBusyInstanceGetsItsSnapshotLater and not only when its schedule comes again.
+func TestBusyInstanceGetsItsSnapshotLater(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.ok(w.create("c1", with("snapshots.schedule", "0 3 1 1 *", "snapshots.schedule.stopped", "true")))
+	year := time.Date(time.Now().Year(), 1, 1, 3, 0, 0, 0, time.Local)
+	owed := map[int64]bool{}
+	unlock, err := w.s.Locks.Lock(t.Context(), "test", w.load("c1").Ref())
+	w.ok(err)
+	w.ok(w.s.TakeScheduled(t.Context(), year.Add(-time.Minute), year, owed))
+	w.snapshots()
+	unlock()
+	w.ok(w.s.TakeScheduled(t.Context(), year, year.Add(time.Minute), owed))
+	w.snapshots("snap0")
+	w.ok(w.s.TakeScheduled(t.Context(), year.Add(time.Minute), year.Add(2*time.Minute), owed))
+	w.snapshots("snap0")
+	// What goes wrong for another reason is not tried every minute.
+	w.pools.fail["snapshot"] = errs.Internal("the pool is full")
+	w.ok(w.s.TakeScheduled(t.Context(), year.Add(-time.Minute), year, owed))
+	w.ok(w.s.TakeScheduled(t.Context(), year, year.Add(time.Minute), owed))
+	w.snapshots("snap0")
 }
 
 // TestGuestThatIsNotLetGoCanBeUnfrozen: it stands still, and that is its state then.

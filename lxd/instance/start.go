@@ -62,10 +62,10 @@ func (s *Service) start(ctx context.Context, i *Instance) (err error) {
 	if err := s.settle(ctx, i); err != nil {
 		return err
 	}
-	s.snapAtStartup(ctx, i)
 	if err := s.checkEffective(ctx, i); err != nil {
 		return err
 	}
+	s.snapAtStartup(ctx, i, l)
 	if err := l.set(Starting); err != nil {
 		return err
 	}
