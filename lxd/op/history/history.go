@@ -3,6 +3,7 @@ package history
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -177,24 +178,22 @@ func (s *Store) Find(ctx context.Context, id string) (op.Entry, error) {
 
 // List returns all that is remembered, oldest first. What runs is among it.
 func (s *Store) List(ctx context.Context) ([]op.Entry, error) {
+	// In this order: what is written meanwhile is seen twice, and not missed.
+	s.mu.Lock()
+	waiting, sessions := maps.Clone(s.waiting), slices.Clone(s.sessions)
+	s.mu.Unlock()
 	all, err := s.read(ctx, &db.Where{})
 	if err != nil {
 		return nil, err
 	}
-	at := make(map[string]int, len(all))
 	for i, e := range all {
-		at[e.ID] = i
-	}
-	s.mu.Lock()
-	for id, e := range s.waiting {
-		if i, ok := at[id]; ok {
-			all[i] = e
-		} else {
-			all = append(all, e)
+		if w, ok := waiting[e.ID]; ok && !w.UpdatedAt.Before(e.UpdatedAt) {
+			all[i] = w
 		}
+		delete(waiting, e.ID)
 	}
-	all = append(all, s.sessions...)
-	s.mu.Unlock()
+	all = slices.AppendSeq(all, maps.Values(waiting))
+	all = append(all, sessions...)
 	slices.SortFunc(all, byAge)
 	return all, nil
 }

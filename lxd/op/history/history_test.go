@@ -274,3 +274,26 @@ func TestNobodyWaitsForTheDatabase(t *testing.T) {
 	}
 	w.written(last.ID(), api.Success)
 }
+
+// TestListsMissNothingThatIsJustWritten: an operation is in the history from its beginning on,
+// also while it goes from memory into the table.
+func TestListsMissNothingThatIsJustWritten(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	for range 200 {
+		o := w.start(op.Spec{Run: func(context.Context, *op.Operation) error { return nil }})
+		all, err := w.s.List(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		for _, e := range all {
+			if e.ID == o.ID() {
+				n++
+			}
+		}
+		if n != 1 {
+			t.Fatalf("operation %s is in a list of %d %d times", o.ID(), len(all), n)
+		}
+	}
+}
