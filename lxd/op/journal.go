@@ -99,9 +99,10 @@ func (o *Operation) entry() Entry {
 	a := o.API()
 	a.MayCancel = false
 	a.Err = cut(a.Err)
+	all := a.Metadata
 	a.Metadata = nil
 	if o.spec.Class != Token {
-		for k, v := range o.API().Metadata {
+		for k, v := range all {
 			if harmless(k) {
 				if a.Metadata == nil {
 					a.Metadata = map[string]any{}

@@ -61,8 +61,6 @@ type Spec struct {
 	// Session marks the operation of somebody who sits in front of an instance. A
 	// shutdown does not wait for it: it ends with the instance.
 	Session bool
-	// Keep stretches the time for which the finished operation stays visible.
-	Keep time.Duration
 }
 
 // Manager knows all operations of this member.
@@ -194,14 +192,13 @@ func (o *Operation) finish(err error) {
 	}
 	o.updated = time.Now()
 	o.ended = o.updated
-	keep := max(o.m.keep, o.spec.Keep)
 	o.mu.Unlock()
 	if o.m.journal != nil {
 		o.m.journal.Ended(o.entry())
 	}
 	o.m.publish(o, o.API())
 	close(o.done)
-	time.AfterFunc(keep, func() {
+	time.AfterFunc(o.m.keep, func() {
 		o.m.mu.Lock()
 		defer o.m.mu.Unlock()
 		delete(o.m.ops, o.id)
