@@ -83,6 +83,9 @@ func (s *session) Connect(secret string, upgrade func() (*websocket.Conn, error)
 	}
 	c, err := upgrade()
 	if err != nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.taken, name) // the client may try again
 		return err
 	}
 	// Closing it is what ends its readers and writers.

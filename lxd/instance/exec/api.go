@@ -93,7 +93,6 @@ func (h *Handler) post(ctx context.Context, r *rest.Request) (rest.Response, err
 		os.Run = func(ctx context.Context, o *op.Operation) error {
 			return s.alone(ctx, o, dir, i.Ref().Path()+"/logs/")
 		}
-		// The client learns the outcome from the operation, so that stays for a while.
 	}
 	o, err := h.ops.Start(ctx, os)
 	if err != nil {
