@@ -103,11 +103,7 @@ func (h *Handler) get(ctx context.Context, r *rest.Request) (rest.Response, erro
 }
 
 func (h *Handler) put(ctx context.Context, r *rest.Request) (rest.Response, error) {
-	m, err := rest.Decode[api.ImageMetadata](r)
-	if err != nil {
-		return nil, err
-	}
-	return h.store(ctx, r, func(api.ImageMetadata) (api.ImageMetadata, error) { return m, nil })
+	return h.store(ctx, r, func(api.ImageMetadata) (api.ImageMetadata, error) { return rest.Decode[api.ImageMetadata](r) })
 }
 
 func (h *Handler) patch(ctx context.Context, r *rest.Request) (rest.Response, error) {
@@ -121,6 +117,9 @@ func (h *Handler) patch(ctx context.Context, r *rest.Request) (rest.Response, er
 }
 
 func (h *Handler) store(ctx context.Context, r *rest.Request, change func(api.ImageMetadata) (api.ImageMetadata, error)) (rest.Response, error) {
+	if err := r.ReadBody(); err != nil { // not under the lock: a client may be slow
+		return nil, err
+	}
 	return rest.Empty(), h.change(ctx, r, func(i *instance.Instance, v *template.Volume) error {
 		m, err := v.Metadata()
 		if err != nil {

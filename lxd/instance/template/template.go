@@ -3,6 +3,7 @@ package template
 import (
 	"errors"
 	"io/fs"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -132,7 +133,7 @@ func (v *Volume) SetTemplate(name string, source []byte) error {
 	if err != nil {
 		return err
 	}
-	if len(names) >= maxFiles {
+	if len(names) >= maxFiles && !slices.Contains(names, name) {
 		return errs.Invalid("The instance has %d templates already", len(names))
 	}
 	if err := v.root.Mkdir(folder, 0o711); err != nil {

@@ -2,6 +2,7 @@ package template_test
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -204,5 +205,21 @@ func TestMetadataAndTemplatesComeAndGo(t *testing.T) {
 	must(t, err)
 	if len(ents) != 3 {
 		t.Errorf("the folder holds %v", ents)
+	}
+}
+
+func TestAFullFolderStillTakesChanges(t *testing.T) {
+	t.Parallel()
+	files := map[string]string{}
+	for n := range 1024 {
+		files[fmt.Sprintf("templates/t%d.tpl", n)] = "x"
+	}
+	v, _ := volume(t, files)
+	must(t, v.SetTemplate("t7.tpl", []byte("y")))
+	if b, err := v.Template("t7.tpl"); err != nil || string(b) != "y" {
+		t.Errorf("%q, %v", b, err)
+	}
+	if err := v.SetTemplate("one-more.tpl", []byte("y")); errs.Status(err) != 400 {
+		t.Errorf("one more: %v", err)
 	}
 }
