@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -261,6 +262,16 @@ func guestHearsOfChanges(t *testing.T, s *daemontest.Server) {
 			t.Errorf("%s %s, want %s", e.Type, e.Metadata, want)
 		}
 	}
+	// Who is to hear no more hears no more, also by what was opened before.
+	change(s, "c1", func(p *api.InstancePut) { p.Config["security.devlxd"] = "false" })
+	if lines.Scan() {
+		t.Errorf("told %s", lines.Bytes())
+	}
+	var e event
+	if err := ws.ReadJSON(&e); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("told %s %s (%v)", e.Type, e.Metadata, err)
+	}
+	change(s, "c1", func(p *api.InstancePut) { delete(p.Config, "security.devlxd") })
 }
 
 func guestGetsPublicImagesOnly(t *testing.T, s *daemontest.Server, fingerprint string) {

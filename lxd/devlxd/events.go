@@ -83,6 +83,15 @@ func (h *hub) drop(id int64, s *stream) {
 	}
 }
 
+// clear ends all streams of a guest.
+func (h *hub) clear(id int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for s := range h.subs[id] {
+		h.drop(id, s)
+	}
+}
+
 func (h *hub) listens(id int64) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -107,6 +116,10 @@ func (h *hub) publish(id int64, m message) {
 // Changed implements instance.Watcher.
 func (s *Service) Changed(old, new *instance.Instance) {
 	s.seen.forget(new.ID)
+	if !instance.GuestAPI.Get(new.ExpandedConfig()) {
+		s.hub.clear(new.ID) // it was there when they began
+		return
+	}
 	if !s.hub.listens(new.ID) {
 		return
 	}
