@@ -8,6 +8,7 @@ import (
 
 	"sett/lxd/container"
 	"sett/shared/errs"
+	"sett/shared/gate"
 )
 
 // Step is a point at which the engine can be told to fail.
@@ -46,7 +47,7 @@ type Engine struct {
 	mu       sync.Mutex
 	guests   map[container.ID]*Guest
 	faults   map[Step][]error
-	held     map[Step]*hold
+	gate     gate.Gate[Step]
 	commands map[string]Command
 	pid      int
 	starts   []container.Spec
@@ -74,37 +75,8 @@ func (e *Engine) Fail(s Step, with ...error) {
 	e.faults[s] = append(e.faults[s], with...)
 }
 
-type hold struct{ reached, released chan struct{} }
-
-// Hold makes the next call of a step wait until its context ends, or release is called.
-// reached is closed when it waits.
-func (e *Engine) Hold(s Step) (reached <-chan struct{}, release func()) {
-	h := &hold{make(chan struct{}), make(chan struct{})}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.held == nil {
-		e.held = map[Step]*hold{}
-	}
-	e.held[s] = h
-	return h.reached, sync.OnceFunc(func() { close(h.released) })
-}
-
-func (e *Engine) wait(ctx context.Context, s Step) error {
-	e.mu.Lock()
-	h := e.held[s]
-	delete(e.held, s)
-	e.mu.Unlock()
-	if h == nil {
-		return nil
-	}
-	close(h.reached)
-	select {
-	case <-h.released:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
+// Hold makes the next call of a step wait; see gate.Gate.
+func (e *Engine) Hold(s Step) (reached <-chan struct{}, release func()) { return e.gate.Hold(s) }
 
 // Pending is how many calls of a step are still to fail.
 func (e *Engine) Pending(s Step) int {
@@ -124,7 +96,7 @@ func (e *Engine) fault(ctx context.Context, s Step) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := e.wait(ctx, s); err != nil {
+	if err := e.gate.Pass(ctx, s); err != nil {
 		return err
 	}
 	e.mu.Lock()

@@ -16,6 +16,7 @@ import (
 	"sett/lxd/config"
 	"sett/lxd/host/tree"
 	"sett/lxd/storage/driver"
+	"sett/shared/gate"
 )
 
 // Kind is the fake kind of storage. The zero value is ready.
@@ -24,43 +25,12 @@ type Kind struct {
 	As string
 
 	broken atomic.Pointer[func(step, path string) error]
-
-	mu   sync.Mutex
-	held map[string]*hold // by the step
+	gate   gate.Gate[string]
 }
 
-type hold struct{ reached, released chan struct{} }
-
-// Hold makes the next call of a step wait until its context ends, or release is called.
-// reached is closed when it waits. "rename" and "delete" can be held besides the steps
-// that can be broken; those that have no context wait for release.
-func (k *Kind) Hold(step string) (reached <-chan struct{}, release func()) {
-	h := &hold{make(chan struct{}), make(chan struct{})}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.held == nil {
-		k.held = map[string]*hold{}
-	}
-	k.held[step] = h
-	return h.reached, sync.OnceFunc(func() { close(h.released) })
-}
-
-func (k *Kind) wait(ctx context.Context, step string) error {
-	k.mu.Lock()
-	h := k.held[step]
-	delete(k.held, step)
-	k.mu.Unlock()
-	if h == nil {
-		return nil
-	}
-	close(h.reached)
-	select {
-	case <-h.released:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
+// Hold makes the next call of a step wait; see gate.Gate. "rename" and "delete" can be
+// held besides the steps that can be broken; those that have no context wait for release.
+func (k *Kind) Hold(step string) (reached <-chan struct{}, release func()) { return k.gate.Hold(step) }
 
 // Break has f asked before every step, also those that go on behind a call; its
 // error is the step's. nil mends all. The steps are "make", "clone", "remove",
@@ -118,7 +88,7 @@ type pool struct {
 }
 
 func (d *pool) fail(ctx context.Context, step, path string) error {
-	if err := d.kind.wait(ctx, step); err != nil {
+	if err := d.kind.gate.Pass(ctx, step); err != nil {
 		return err
 	}
 	f := d.kind.broken.Load()
@@ -173,7 +143,7 @@ func (d *pool) Resources(context.Context) (driver.Resources, error) {
 
 // Rename implements driver.Driver.
 func (d *pool) Rename(ctx context.Context, v driver.Volume, name string) error {
-	if err := d.kind.wait(ctx, "rename"); err != nil {
+	if err := d.kind.gate.Pass(ctx, "rename"); err != nil {
 		return err
 	}
 	return d.Trees.Rename(ctx, v, name)
@@ -181,7 +151,7 @@ func (d *pool) Rename(ctx context.Context, v driver.Volume, name string) error {
 
 // RenameSnapshot implements driver.Driver.
 func (d *pool) RenameSnapshot(ctx context.Context, v driver.Volume, name string) error {
-	if err := d.kind.wait(ctx, "rename"); err != nil {
+	if err := d.kind.gate.Pass(ctx, "rename"); err != nil {
 		return err
 	}
 	return d.Trees.RenameSnapshot(ctx, v, name)
@@ -189,7 +159,7 @@ func (d *pool) RenameSnapshot(ctx context.Context, v driver.Volume, name string)
 
 // Delete implements driver.Driver.
 func (d *pool) Delete(ctx context.Context, v driver.Volume) error {
-	if err := d.kind.wait(ctx, "delete"); err != nil {
+	if err := d.kind.gate.Pass(ctx, "delete"); err != nil {
 		return err
 	}
 	return d.Trees.Delete(ctx, v)
@@ -197,7 +167,7 @@ func (d *pool) Delete(ctx context.Context, v driver.Volume) error {
 
 // DeleteSnapshot implements driver.Driver.
 func (d *pool) DeleteSnapshot(ctx context.Context, v driver.Volume) error {
-	if err := d.kind.wait(ctx, "delete"); err != nil {
+	if err := d.kind.gate.Pass(ctx, "delete"); err != nil {
 		return err
 	}
 	return d.Trees.DeleteSnapshot(ctx, v)
