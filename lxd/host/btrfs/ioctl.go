@@ -21,7 +21,6 @@ const (
 	iocSnapCreate    = 0x50009401
 	iocResize        = 0x50009403
 	iocSubvolCreate  = 0x5000940e
-	iocSync          = 0x9408
 	iocTreeSearchV2  = 0xc0709411
 	iocInoLookup     = 0xd0009412
 	iocSnapCreateV2  = 0x50009417
@@ -154,18 +153,6 @@ func (d Dir) SetReadOnly(on bool) error {
 	return d.do("set flags", iocSetFlags, unsafe.Pointer(&want))
 }
 
-// IsSubvolume reports whether the folder is the root of a subvolume.
-func (d Dir) IsSubvolume() (bool, error) {
-	var st unix.Stat_t
-	if err := unix.Fstat(d.FD(), &st); err != nil {
-		return false, err
-	}
-	if st.Ino != firstFree {
-		return false, nil
-	}
-	return d.IsBtrfs()
-}
-
 // IsBtrfs reports whether the folder is on a btrfs file system.
 func (d Dir) IsBtrfs() (bool, error) {
 	var fs unix.Statfs_t
@@ -197,9 +184,6 @@ func (d Dir) Grow() error {
 	copy(a.name[:], "max")
 	return d.do("resize", iocResize, unsafe.Pointer(&a))
 }
-
-// Sync writes the file system's transaction out.
-func (d Dir) Sync() error { return d.do("sync", iocSync, nil) }
 
 // item is one hit of a tree search.
 type item struct {

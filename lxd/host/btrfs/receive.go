@@ -85,9 +85,10 @@ func broken(format string, a ...any) error {
 }
 
 // Receive makes the subvolume name in the folder of the stream that r gives. base finds
-// a subvolume that the stream may build on or clone from. It returns what the stream
+// a subvolume that the stream may build on or clone from. begun is called when the
+// subvolume is there, before the stream writes to it. Receive returns what the stream
 // calls itself. When it fails, part of the subvolume may be there.
-func Receive(ctx context.Context, dir Dir, name string, r io.Reader, base func(Mark) (string, bool)) (Mark, error) {
+func Receive(ctx context.Context, dir Dir, name string, r io.Reader, base func(Mark) (string, bool), begun func() error) (Mark, error) {
 	in := bufio.NewReaderSize(r, 256<<10)
 	head := make([]byte, len(streamMagic)+4)
 	if _, err := io.ReadFull(in, head); err != nil || string(head[:len(streamMagic)]) != streamMagic {
@@ -96,7 +97,7 @@ func Receive(ctx context.Context, dir Dir, name string, r io.Reader, base func(M
 	if v := binary.LittleEndian.Uint32(head[len(streamMagic):]); v != 1 {
 		return Mark{}, errs.NotImplemented("btrfs streams of version %d are not implemented", v)
 	}
-	rc := &receiver{base: base}
+	rc := &receiver{base: base, begun: begun}
 	defer rc.close()
 	for {
 		if err := ctx.Err(); err != nil {
@@ -202,9 +203,10 @@ func (c command) uuid(a uint16) (Mark, error) {
 
 // receiver works on one subvolume.
 type receiver struct {
-	base func(Mark) (string, bool)
-	self Mark
-	root *os.File
+	base  func(Mark) (string, bool)
+	begun func() error
+	self  Mark
+	root  *os.File
 
 	open     *os.File // the file that was written to last
 	openPath string
@@ -524,7 +526,7 @@ func (r *receiver) begin(dir Dir, name string, c command) error {
 		return err
 	}
 	r.root, r.self = d.f, self
-	return nil
+	return r.begun()
 }
 
 // clone has a file share a part of another one, of this subvolume or one that it may

@@ -6,8 +6,6 @@ import (
 	"io"
 	"os"
 	"unsafe"
-
-	"golang.org/x/sys/unix"
 )
 
 const (
@@ -73,8 +71,6 @@ func (d Dir) Send(ctx context.Context, parent *Dir, w io.Writer) error {
 		return ctx.Err()
 	case err != nil:
 		return err
-	case errors.Is(serr, unix.EPIPE):
-		return serr
 	}
 	return serr
 }

@@ -55,7 +55,7 @@ func (k *Kind) Info(ctx context.Context) (driver.Info, bool, string) {
 		}
 		k.version = v
 	})
-	return driver.Info{Name: "btrfs", Version: k.version, CopyOnWrite: true, Quota: true, Usage: true}, k.why == "", k.why
+	return driver.Info{Name: "btrfs", Version: k.version, CopyOnWrite: true}, k.why == "", k.why
 }
 
 // PoolKeys implements driver.Kind.

@@ -47,14 +47,14 @@ func (p *pool) Mark(dir string) (string, error) {
 
 // Receive implements driver.Streamer.
 func (p *pool) Receive(ctx context.Context, v driver.Volume, r io.Reader, came map[string]string, check driver.Filler) error {
-	return p.CreateBy(ctx, v, func(ctx context.Context, path string) error {
+	return p.CreateBy(ctx, v, func(ctx context.Context, path string, limit func() error) error {
 		var self btrfs.Mark
-		err := at(path, func(d btrfs.Dir, name string) error {
-			var err error
-			self, err = btrfs.Receive(ctx, d, name, r, func(m btrfs.Mark) (string, bool) {
-				dir, ok := came[string(m[:])]
-				return dir, ok
-			})
+		base := func(m btrfs.Mark) (string, bool) {
+			dir, ok := came[string(m[:])]
+			return dir, ok
+		}
+		err := at(path, func(d btrfs.Dir, name string) (err error) {
+			self, err = btrfs.Receive(ctx, d, name, r, base, limit)
 			return err
 		})
 		if err == nil {

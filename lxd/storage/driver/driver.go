@@ -15,10 +15,6 @@ type Info struct {
 	Remote bool
 	// Copy on write: copies and snapshots take neither time nor room.
 	CopyOnWrite bool
-	// Quota: SetQuota works. Where it depends on the pool, Driver.Quota tells.
-	Quota bool
-	// Usage is known per volume without walking through it.
-	Usage bool
 }
 
 // Env is what a driver is given for one pool.
@@ -106,7 +102,8 @@ type Driver interface {
 	// gets its name last, after its snapshots; it may be a snapshot itself.
 	Copy(ctx context.Context, dst, src Volume, o CopyOpts) error
 	// Refresh makes the content of dst, which nobody uses, that of src of the same pool,
-	// in one step; o.Snapshots are not looked at.
+	// in one step; o.Snapshots and o.Quota are not looked at. The two may be the same
+	// volume, which o.Ready changes.
 	Refresh(ctx context.Context, dst, src Volume, o CopyOpts) error
 	// Replace puts new content in place of v's in one step; nobody uses v. What is there
 	// can still be read at Path(v), and goes afterwards.
@@ -168,8 +165,7 @@ type Pool interface {
 	Close(ctx context.Context) error
 }
 
-// Optional abilities, asked for by type assertion. Backup and migration in a format
-// of the driver's own will be more of them.
+// Optional abilities, asked for by type assertion.
 
 // Holder is a driver that can show the content of a volume as it is at one moment, while
 // it goes on to change. Where that would take time or room it shows the volume itself.
@@ -190,9 +186,4 @@ type Streamer interface {
 	// Receive makes a volume or a snapshot of a stream. came are those that have come with
 	// it so far, on which it may build; it gets itself added. check looks at the content.
 	Receive(ctx context.Context, v Volume, r io.Reader, came map[string]string, check Filler) error
-}
-
-// Checker is a driver that can tell whether a pool's file system is whole.
-type Checker interface {
-	Check(ctx context.Context) error
 }

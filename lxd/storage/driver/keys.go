@@ -82,17 +82,3 @@ type wrapVolume struct{ err error }
 
 func (w wrapVolume) Error() string { return "Defaults for volumes: " + w.err.Error() }
 func (w wrapVolume) Unwrap() error { return w.err }
-
-// VolumeDefaults are the keys that a new volume of a type inherits from its pool.
-func VolumeDefaults(k Kind, t VolumeType, pool map[string]string) map[string]string {
-	out := map[string]string{}
-	keys := k.VolumeKeys(t)
-	for key, v := range pool {
-		if rest, ok := strings.CutPrefix(key, VolumePrefix); ok && v != "" {
-			if _, known := keys.Lookup(rest); known {
-				out[rest] = v
-			}
-		}
-	}
-	return out
-}

@@ -72,12 +72,3 @@ func (m *Mounts) Release(key string, last func() error) error {
 	e.users = 0
 	return nil
 }
-
-// Users says how many users a volume has.
-func (m *Mounts) Users(key string) int {
-	e := m.get(key)
-	defer m.put(key, e)
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.users
-}

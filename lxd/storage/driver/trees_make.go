@@ -17,12 +17,23 @@ import (
 // Create makes an empty volume and fills it. A snapshot is made in this way when its
 // content comes from elsewhere.
 func (t *Trees) Create(ctx context.Context, v Volume, fill Filler) error {
-	return t.CreateBy(ctx, v, t.Back.Make, fill)
+	return t.CreateBy(ctx, v, t.empty, fill)
 }
 
-// CreateBy is Create with another way to make the folder, of which part may be there when
-// it fails.
-func (t *Trees) CreateBy(ctx context.Context, v Volume, make func(ctx context.Context, path string) error, fill Filler) error {
+// Maker makes a folder with what is in it. It calls limit when the folder is there and
+// empty, so that what comes into it is counted. When it fails part of it may be there.
+type Maker func(ctx context.Context, path string, limit func() error) error
+
+// empty is the Maker of a folder that is filled later.
+func (t *Trees) empty(ctx context.Context, path string, limit func() error) error {
+	if err := t.Back.Make(ctx, path); err != nil {
+		return err
+	}
+	return limit()
+}
+
+// CreateBy is Create with another way to make the folder.
+func (t *Trees) CreateBy(ctx context.Context, v Volume, make Maker, fill Filler) error {
 	if err := t.free(v); err != nil {
 		return err
 	}
@@ -40,13 +51,10 @@ func (t *Trees) CreateBy(ctx context.Context, v Volume, make func(ctx context.Co
 }
 
 // fresh makes a folder that has no name yet, and fills it.
-func (t *Trees) fresh(ctx context.Context, u *undo.Stack, v Volume, make func(ctx context.Context, path string) error, fill Filler) (string, error) {
+func (t *Trees) fresh(ctx context.Context, u *undo.Stack, v Volume, make Maker, fill Filler) (string, error) {
 	tmp := t.begin(u)
-	if err := make(ctx, tmp); err != nil {
+	if err := make(ctx, tmp, func() error { return t.limit(ctx, tmp, v) }); err != nil {
 		return "", fmt.Errorf("make volume %s: %w", v.Name, Explain(err))
-	}
-	if err := t.limit(ctx, tmp, v); err != nil {
-		return "", err
 	}
 	if fill == nil {
 		return tmp, nil
@@ -115,17 +123,11 @@ func (t *Trees) clone(ctx context.Context, dst, src string, o CopyOpts) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if o.Quiet == nil {
-		if err := t.Back.Clone(ctx, dst, src, o.Count); err != nil {
-			return err
-		}
-		return ready(ctx, o, dst)
-	}
-	if err := flush(src); err != nil { // so that little is left to write while they wait
+	hold, err := t.holding(ctx, src, o.Quiet)
+	if err != nil {
 		return err
 	}
-	hold := func() (func(), error) { return o.Quiet(ctx) }
-	if now, ok := t.Back.(Instant); ok {
+	if now, ok := t.Back.(Instant); ok && hold != nil {
 		done, err := now.CloneNow(dst, src, hold)
 		if err != nil {
 			return err
@@ -134,9 +136,11 @@ func (t *Trees) clone(ctx context.Context, dst, src string, o CopyOpts) error {
 			return ready(ctx, o, dst)
 		}
 	}
-	resume, err := hold()
-	if err != nil {
-		return err
+	resume := func() {}
+	if hold != nil {
+		if resume, err = hold(); err != nil {
+			return err
+		}
 	}
 	err = t.Back.Clone(ctx, dst, src, o.Count)
 	resume()
@@ -144,6 +148,15 @@ func (t *Trees) clone(ctx context.Context, dst, src string, o CopyOpts) error {
 		return err
 	}
 	return ready(ctx, o, dst)
+}
+
+// holding is what a Backend calls to hold still who writes to a folder; nil where nobody
+// does. What is not on disk is written first, so that little is left while they wait.
+func (t *Trees) holding(ctx context.Context, path string, quiet Quiet) (func() (resume func(), err error), error) {
+	if quiet == nil {
+		return nil, nil
+	}
+	return func() (func(), error) { return quiet(ctx) }, flush(path)
 }
 
 func ready(ctx context.Context, o CopyOpts, dir string) error {
@@ -184,7 +197,7 @@ func (t *Trees) Replace(ctx context.Context, v Volume, fill Filler) error {
 	var u undo.Stack
 	u.OnError = t.report
 	defer u.Run()
-	tmp, err := t.fresh(ctx, &u, v, t.Back.Make, fill)
+	tmp, err := t.fresh(ctx, &u, v, t.empty, fill)
 	if err != nil {
 		return err
 	}

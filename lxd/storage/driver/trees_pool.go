@@ -3,6 +3,7 @@ package driver
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -43,9 +44,10 @@ func (t *Trees) recover(ctx context.Context) error {
 		if t.garbage.busy(e.Name()) {
 			continue
 		}
-		// What Hold has shown is sealed, and cannot just be moved.
+		// What Hold has shown is sealed, and cannot just be moved. Something that cannot be
+		// removed is no reason to do without the pool.
 		if err := t.discard(filepath.Join(fresh, e.Name())); err != nil {
-			return err
+			t.report(fmt.Errorf("remove %s, which is left over: %w", e.Name(), err))
 		}
 	}
 	old, err := os.ReadDir(filepath.Join(t.Root, trashDir))
@@ -58,7 +60,7 @@ func (t *Trees) recover(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// IsEmptyRoot reports whether nothing but the pool's own empty folders is at root.
+// IsEmptyRoot reports whether a folder is empty but for what mkfs leaves there.
 func IsEmptyRoot(root string) (bool, error) {
 	es, err := os.ReadDir(root)
 	if err != nil {

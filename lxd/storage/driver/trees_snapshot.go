@@ -40,12 +40,9 @@ func (t *Trees) snapshot(ctx context.Context, snap Volume, src string, o CopyOpt
 		return err
 	}
 	if now, ok := t.Back.(Instant); ok {
-		var hold func() (func(), error)
-		if o.Quiet != nil {
-			if err := flush(src); err != nil { // so that little is left to write while they wait
-				return err
-			}
-			hold = func() (func(), error) { return o.Quiet(ctx) }
+		hold, err := t.holding(ctx, src, o.Quiet)
+		if err != nil {
+			return err
 		}
 		done, err := now.SnapshotNow(t.Path(snap), src, hold)
 		if err != nil {

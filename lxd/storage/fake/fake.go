@@ -53,7 +53,7 @@ func (k *Kind) Name() string {
 
 // Info implements driver.Kind.
 func (k *Kind) Info(context.Context) (driver.Info, bool, string) {
-	return driver.Info{Name: k.Name(), Version: "1", Quota: true, Usage: true}, true, ""
+	return driver.Info{Name: k.Name(), Version: "1"}, true, ""
 }
 
 // PoolKeys implements driver.Kind.

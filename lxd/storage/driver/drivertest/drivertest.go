@@ -465,6 +465,17 @@ func refresh(t *testing.T, p *pool) {
 	p.want(t, vol("b"), "one")
 	p.put(t, vol("b"), "two")
 	p.want(t, vol("a"), "one")
+	// A volume that is changed in a copy of itself.
+	boom := errors.New("boom")
+	change := func(err error) driver.CopyOpts {
+		return driver.CopyOpts{Ready: func(ctx context.Context, dir string) error { return errors.Join(write("changed")(ctx, dir), err) }}
+	}
+	if err := p.Refresh(p.ctx, vol("a"), vol("a"), change(boom)); !errors.Is(err, boom) {
+		t.Errorf("got %v", err)
+	}
+	p.want(t, vol("a"), "one")
+	must(t, p.Refresh(p.ctx, vol("a"), vol("a"), change(nil)))
+	p.want(t, vol("a"), "changed")
 }
 
 func rename(t *testing.T, p *pool) {
