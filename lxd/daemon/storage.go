@@ -43,12 +43,16 @@ func (s volumes) CreateEmpty(ctx context.Context, v instance.Volume, size int64)
 	return s.pools.CreateVolume(ctx, rootOf(v), size, nil)
 }
 
-func (s volumes) CreateFilled(ctx context.Context, v instance.Volume, size int64, fill func(context.Context, string) error) error {
-	return s.pools.CreateVolume(ctx, rootOf(v), size, fill)
+func (s volumes) CreateFilled(ctx context.Context, v instance.Volume, size int64, snaps []instance.Brought, fill func(context.Context, []string) error) error {
+	return s.pools.FillVolume(ctx, rootOf(v), size, broughtOf(snaps), fill)
 }
 
-func (s volumes) FillSnapshot(ctx context.Context, v instance.Volume, name string, taken time.Time, fill func(context.Context, string) error) error {
-	return s.pools.FillSnapshot(ctx, rootOf(v), name, taken, fill)
+func broughtOf(snaps []instance.Brought) []storage.Brought {
+	var out []storage.Brought
+	for _, sn := range snaps {
+		out = append(out, storage.Brought(sn))
+	}
+	return out
 }
 
 func (s volumes) Hold(ctx context.Context, v instance.Volume, quiet func(context.Context) (func(), error)) (string, func(), error) {
@@ -71,12 +75,13 @@ func (s volumes) Send(ctx context.Context, pool, dir, parent string, w io.Writer
 	return s.pools.Send(ctx, pool, dir, parent, w)
 }
 
-func (s volumes) Receive(ctx context.Context, v instance.Volume, size int64, parts []instance.Stream, check func(context.Context, string) error) error {
-	streams := make([]storage.Stream, len(parts))
-	for i, p := range parts {
-		streams[i] = storage.Stream(p)
-	}
-	return s.pools.ReceiveVolume(ctx, rootOf(v), size, streams, check)
+func (s volumes) Receive(ctx context.Context, v instance.Volume, size int64, snaps []instance.Brought,
+	open func(context.Context, string) (io.ReadCloser, error), check func(context.Context, string) error) error {
+	return s.pools.ReceiveVolume(ctx, rootOf(v), size, broughtOf(snaps), open, check)
+}
+
+func (s volumes) Alter(ctx context.Context, v instance.Volume, size int64, do func(context.Context, string) error) error {
+	return s.pools.AlterVolume(ctx, rootOf(v), size, do)
 }
 
 func (s volumes) Look(ctx context.Context, post api.StoragePoolsPost) (*instance.LostPool, error) {

@@ -15,6 +15,7 @@ import (
 	"sett/lxd/entity"
 	"sett/lxd/event"
 	"sett/lxd/host/pack"
+	"sett/lxd/instance/backup"
 	"sett/shared/errs"
 	"sett/shared/log"
 	"sett/shared/undo"
@@ -194,6 +195,9 @@ func (s *Service) forBackup(ctx context.Context, project, name string, o NewBack
 	if !o.InstanceOnly {
 		if src.snapshots, err = s.Snapshots(ctx, i); err != nil {
 			return nil, err
+		}
+		if n := len(src.snapshots); n > backup.MaxSnapshots {
+			return nil, errs.Invalid("Instance %q has %d snapshots, and a backup holds no more than %d; delete some, or leave them out with --instance-only", name, n, backup.MaxSnapshots)
 		}
 	}
 	if err := s.keepFile(ctx, i); err != nil {

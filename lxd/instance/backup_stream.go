@@ -3,7 +3,6 @@ package instance
 import (
 	"archive/tar"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -121,58 +120,50 @@ func (u until) Read(p []byte) (int, error) {
 
 // unpackStreams makes the volume and its snapshots of streams of the driver.
 func (s *Service) unpackStreams(ctx context.Context, p *ImportPlan, u *undo.Stack) error {
-	part := func(snapshot, folder string, taken time.Time) Stream {
-		return Stream{Snapshot: snapshot, Taken: taken, Open: func(ctx context.Context) (io.ReadCloser, error) {
-			return member(ctx, p.file.Name(), backup.Stream(folder))
-		}}
-	}
-	var parts []Stream
-	for _, sn := range p.snapshots {
-		parts = append(parts, part(sn.Name, backup.Snapshot(sn.Name), sn.Created))
-	}
-	parts = append(parts, part("", backup.Container, time.Time{}))
-	// What the archive says of the configuration stays in the snapshots, on which the next
-	// stream builds; nobody reads it there. That of the volume is written anew.
-	err := s.Storage.Receive(ctx, p.volume, p.size, parts, func(_ context.Context, dir string) error { return checkRoot(dir, backup.Container) })
+	f, err := os.Open(p.file.Name())
 	if err != nil {
 		return err
+	}
+	defer f.Close()
+	format, err := archive.DetectFile(f)
+	if err != nil {
+		return err
+	}
+	r, err := archive.NewReader(ctx, format, f)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	open := func(_ context.Context, snapshot string) (io.ReadCloser, error) {
+		folder := backup.Container
+		if snapshot != "" {
+			folder = backup.Snapshot(snapshot)
+		}
+		return io.NopCloser(r), member(r, backup.Stream(folder))
+	}
+	// What the archive says of the configuration stays in the snapshots, on which the next
+	// stream builds; nobody reads it there. That of the volume is written anew.
+	err = s.Storage.Receive(ctx, p.volume, p.size, p.brought, open, func(_ context.Context, dir string) error { return checkRoot(dir, backup.Container) })
+	if err != nil {
+		return tooLarge(err)
 	}
 	s.undoVolume(p.volume, u)
 	return nil
 }
 
-// member opens one file of an archive for reading.
-func member(ctx context.Context, path, name string) (io.ReadCloser, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	format, err := archive.DetectFile(f)
-	if err != nil {
-		f.Close()
-		return nil, err
-	}
-	r, w := io.Pipe()
-	go func() {
-		defer f.Close()
-		err := archive.Walk(ctx, format, f, func(e archive.Entry, in io.Reader) error {
-			if e.Name != name || e.Dir || e.Link {
-				return nil
-			}
-			if _, err := io.Copy(w, in); err != nil {
-				return err
-			}
-			return errFound
-		})
-		switch {
-		case errors.Is(err, errFound):
-			err = io.EOF
-		case err == nil:
-			err = errs.Invalid("The backup has no %s", name)
+// member goes on to a file of an archive. The streams are there in the order in which they
+// build on each other, so that the archive is read once.
+func member(r *archive.Reader, name string) error {
+	for {
+		e, err := r.Next()
+		if err == io.EOF {
+			return errs.Invalid("The backup has no %s, or not behind what that builds on", name)
 		}
-		w.CloseWithError(err)
-	}()
-	return r, nil
+		if err != nil {
+			return err
+		}
+		if e.Name == name && !e.Dir && !e.Link {
+			return nil
+		}
+	}
 }
-
-var errFound = errors.New("found")

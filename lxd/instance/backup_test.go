@@ -522,6 +522,65 @@ func TestBackupsOfStrangersAreLookedThrough(t *testing.T) {
 	}
 }
 
+// TestAnImportKeepsToTheSizeOfItsDisk: the limits are there before the content, and what
+// does not fit is told in one sentence and leaves nothing.
+func TestAnImportKeepsToTheSizeOfItsDisk(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	full := false
+	w.broken = func(unpack.Image) error {
+		if full {
+			return fmt.Errorf("%w: boom", unix.EDQUOT)
+		}
+		return nil
+	}
+	w.s = w.service()
+	sized := func(x *backup.Index) {
+		root := func(size string) map[string]map[string]string {
+			return map[string]map[string]string{"root": {"type": "disk", "path": "/", "pool": "pool", "size": size}}
+		}
+		x.Config.Container.Devices = root("1GiB")
+		x.Snapshots = []string{"larger", "smaller", "none"}
+		x.Config.Snapshots = []*api.InstanceSnapshot{{Name: "larger", Devices: root("2GiB")}, {Name: "smaller", Devices: root("10MiB")}, {Name: "none"}}
+	}
+	path := archiveOf(t, index("c1", sized), rootfs("backup/snapshots/larger"), rootfs("backup/snapshots/smaller"), rootfs("backup/snapshots/none"), rootfs("backup/container"))
+	full = true
+	if err := w.importFile(path, instance.ImportOptions{}); !errs.Is(err, errs.KindInvalid) || !strings.Contains(err.Error(), "larger than the size limit of its root disk") {
+		t.Errorf("got %v", err)
+	}
+	w.clean()
+	full = false
+	w.ok(w.importFile(path, instance.ImportOptions{}))
+	var sizes []int64
+	for _, sn := range w.pools.brought {
+		sizes = append(sizes, sn.Size)
+	}
+	if got := w.pools.size[instance.Volume{Pool: "pool", Project: "default", Instance: "c1"}]; got != 1<<30 || !slices.Equal(sizes, []int64{2 << 30, 1 << 30, 1 << 30}) {
+		t.Errorf("size %d, of the snapshots %d", got, sizes)
+	}
+	bad := archiveOf(t, index("c2", sized, func(x *backup.Index) { x.Config.Snapshots[0].Devices["root"]["size"] = "lots" }))
+	if err := w.importFile(bad, instance.ImportOptions{}); !errs.Is(err, errs.KindInvalid) || !strings.Contains(err.Error(), "lots") {
+		t.Errorf("a size that is none: %v", err)
+	}
+}
+
+func TestBackupsHoldSoManySnapshots(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	many := func(x *backup.Index) { x.Snapshots = make([]string, backup.MaxSnapshots+1) }
+	if err := w.importFile(archiveOf(t, index("c1", many)), instance.ImportOptions{}); !errs.Is(err, errs.KindInvalid) || !strings.Contains(err.Error(), "1001 snapshots") {
+		t.Errorf("import: %v", err)
+	}
+	w.ok(w.create("c1"))
+	dbtest.Exec(t, w.db, `WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 1001)
+		INSERT INTO instances_snapshots (instance_id, name, creation_date, stateful) SELECT i.id, 's' || x, CURRENT_TIMESTAMP, 0 FROM instances AS i, n`)
+	if _, err := w.backup(instance.NewBackup{Compression: "none"}); !errs.Is(err, errs.KindInvalid) || !strings.Contains(err.Error(), "--instance-only") {
+		t.Errorf("export: %v", err)
+	}
+	_, err := w.backup(instance.NewBackup{Compression: "none", InstanceOnly: true})
+	w.ok(err)
+}
+
 // bomb is a small text that stands for a large one.
 func bomb() string {
 	var b strings.Builder

@@ -2,6 +2,7 @@ package instance
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"golang.org/x/sys/unix"
 
 	"sett/lxd/auth"
 	"sett/lxd/db"
@@ -36,7 +38,8 @@ type ImportPlan struct {
 	file      *os.File
 	index     *backup.Index
 	snapshots []*Snapshot
-	taken     []string // marks that others have
+	brought   []Brought // the same, as the pool sees them
+	taken     []string  // marks that others have
 }
 
 // stmtMarks are the MAC addresses and ids that instances of the server have.
@@ -99,6 +102,13 @@ func (s *Service) PlanImport(ctx context.Context, as auth.Caller, projectName st
 	}
 	if p.size, err = rootSize(root); err != nil {
 		return nil, err
+	}
+	for _, sn := range p.snapshots {
+		size, err := sn.room(i, p.size)
+		if err != nil {
+			return nil, err
+		}
+		p.brought = append(p.brought, Brought{Name: sn.Name, Taken: sn.Created, Size: size})
 	}
 	if x.Optimized {
 		if err := s.Storage.CanReceive(ctx, p.volume, x.Backend); err != nil {
@@ -283,6 +293,20 @@ func (s *Service) fromAPI(as auth.Caller, i *Instance, a *api.InstanceSnapshot, 
 	return sn, project.CheckHost(as, project.Spec{Config: noted}, project.Spec{Config: sn.Config, Devices: sn.Devices})
 }
 
+// room is the limit of a snapshot that is imported with an instance whose limit is size. It
+// may have been taken when that was more.
+func (sn *Snapshot) room(i *Instance, size int64) (int64, error) {
+	if size == 0 {
+		return 0, nil
+	}
+	_, root, err := rootDevice(sn.of(i).ExpandedDevices())
+	if err != nil {
+		return 0, err
+	}
+	own, err := rootSize(root)
+	return max(own, size), err
+}
+
 // ownMarks gives an instance marks of its own where another one has those that it
 // brings: its id, and the addresses of its interfaces. It returns those that are taken.
 func (s *Service) ownMarks(ctx context.Context, i *Instance, renamed bool) ([]string, error) {
@@ -381,24 +405,39 @@ func (s *Service) unpack(ctx context.Context, p *ImportPlan, u *undo.Stack) erro
 	if p.index.Optimized {
 		return s.unpackStreams(ctx, p, u)
 	}
-	part := func(folder string) func(context.Context, string) error {
-		return func(ctx context.Context, dir string) error {
-			if err := s.Unpacker.Below(ctx, p.file.Name(), folder, dir); err != nil {
+	err := s.Storage.CreateFilled(ctx, p.volume, p.size, p.brought, func(ctx context.Context, dirs []string) error {
+		folders := []string{backup.Container}
+		for _, sn := range p.snapshots {
+			folders = append(folders, backup.Snapshot(sn.Name))
+		}
+		into := map[string]string{}
+		for n, folder := range folders {
+			into[folder] = dirs[n]
+		}
+		if err := s.Unpacker.Below(ctx, p.file.Name(), into); err != nil {
+			return err
+		}
+		for n, folder := range folders {
+			if err := checkPart(dirs[n], folder); err != nil {
 				return err
 			}
-			return checkPart(dir, folder)
 		}
-	}
-	if err := s.Storage.CreateFilled(ctx, p.volume, p.size, part(backup.Container)); err != nil {
-		return err
+		return nil
+	})
+	if err != nil {
+		return tooLarge(err)
 	}
 	s.undoVolume(p.volume, u)
-	for _, sn := range p.snapshots {
-		if err := s.Storage.FillSnapshot(ctx, p.volume, sn.Name, sn.Created, part(backup.Snapshot(sn.Name))); err != nil {
-			return fmt.Errorf("snapshot %q: %w", sn.Name, err)
-		}
-	}
 	return nil
+}
+
+// tooLarge explains a backup that does not fit into the limit of its root disk.
+func tooLarge(err error) error {
+	if !errors.Is(err, unix.EDQUOT) {
+		return err
+	}
+	return errs.Invalid("The backup, or a snapshot in it, is larger than the size limit of its root disk; raise the limit where it comes from: " +
+		"the profile, the pool (volume.size), or the instance before it is exported")
 }
 
 // undoVolume takes back the volume, with its snapshots.

@@ -35,10 +35,9 @@ type Storage interface {
 	// the image once per pool. size is the limit in bytes, 0 for none.
 	CreateFromImage(ctx context.Context, v Volume, fingerprint string, size int64) error
 	CreateEmpty(ctx context.Context, v Volume, size int64) error
-	// CreateFilled makes a root volume whose content fill writes into its folder.
-	CreateFilled(ctx context.Context, v Volume, size int64, fill func(ctx context.Context, dir string) error) error
-	// FillSnapshot makes a snapshot whose content fill writes.
-	FillSnapshot(ctx context.Context, v Volume, name string, taken time.Time, fill func(ctx context.Context, dir string) error) error
+	// CreateFilled makes a root volume and its snapshots, oldest first; fill writes into the
+	// folders of all, the volume's first.
+	CreateFilled(ctx context.Context, v Volume, size int64, snaps []Brought, fill func(ctx context.Context, dirs []string) error) error
 	// Hold shows the content of the volume as it is at one moment, where the pool can do
 	// that at no cost; else the volume itself. drop is to be called once.
 	Hold(ctx context.Context, v Volume, quiet func(context.Context) (resume func(), err error)) (dir string, drop func(), err error)
@@ -52,8 +51,14 @@ type Storage interface {
 	// driver and tells what the stream calls it. parent, which may be empty, is the folder
 	// of a snapshot that has been sent before.
 	Send(ctx context.Context, pool, dir, parent string, w io.Writer) (mark string, err error)
-	// Receive makes a volume and its snapshots of such streams. check looks at each.
-	Receive(ctx context.Context, v Volume, size int64, parts []Stream, check func(ctx context.Context, dir string) error) error
+	// Receive makes a volume and its snapshots of such streams. open is asked for those of
+	// the snapshots in their order, then, by an empty name, for the volume's. check looks at
+	// the content of each.
+	Receive(ctx context.Context, v Volume, size int64, snaps []Brought, open func(ctx context.Context, snapshot string) (io.ReadCloser, error),
+		check func(ctx context.Context, dir string) error) error
+	// Alter changes the content of a volume, which nobody uses: do works on a copy, which
+	// takes its place in one step.
+	Alter(ctx context.Context, v Volume, size int64, do func(ctx context.Context, dir string) error) error
 	// Look finds the volumes of instances in a pool that no record knows. The pool may be
 	// unknown itself; then it is mounted by what is said of it until Close.
 	Look(ctx context.Context, pool api.StoragePoolsPost) (*LostPool, error)
@@ -97,11 +102,11 @@ type Storage interface {
 	Usage(ctx context.Context, vs []Volume) (map[Volume]int64, error)
 }
 
-// Stream is a part of a volume that comes in the format of a driver.
-type Stream struct {
-	Snapshot string // empty: the volume itself, which comes last
-	Taken    time.Time
-	Open     func(ctx context.Context) (io.ReadCloser, error)
+// Brought is a snapshot that comes with a volume from elsewhere.
+type Brought struct {
+	Name  string
+	Taken time.Time
+	Size  int64 // its limit in bytes; 0 stands for the pool's default
 }
 
 // LostPool is a pool that was looked through.
@@ -141,8 +146,9 @@ type Images interface {
 
 // Unpacker takes archives apart without the host in reach.
 type Unpacker interface {
-	// Below unpacks what is below a folder of a tarball into the folder dir.
-	Below(ctx context.Context, path, folder, dir string) error
+	// Below unpacks folders of a tarball, each into a folder of its own: into has the one
+	// by the other.
+	Below(ctx context.Context, path string, into map[string]string) error
 }
 
 // IDs is what instances need of the host's id ranges.

@@ -30,6 +30,8 @@ type pools struct {
 	lost   map[instance.Volume][]string // on disk, and the snapshots of it
 	holds  int                          // volumes that are shown as they were
 	meet   *sync.WaitGroup              // all who mount wait for each other
+
+	brought []instance.Brought // with the last volume that was filled
 }
 
 func (p *pools) did(what string, v instance.Volume) error {
@@ -70,14 +72,26 @@ func (p *pools) CreateFromImage(_ context.Context, v instance.Volume, _ string, 
 
 func (p *pools) CreateEmpty(_ context.Context, v instance.Volume, _ int64) error { return p.create(v) }
 
-func (p *pools) CreateFilled(ctx context.Context, v instance.Volume, _ int64, fill func(context.Context, string) error) error {
+func (p *pools) CreateFilled(ctx context.Context, v instance.Volume, size int64, snaps []instance.Brought, fill func(context.Context, []string) error) error {
 	if err := p.create(v); err != nil {
 		return err
 	}
 	dir := p.at(v)
+	dirs := []string{dir}
 	err := os.Remove(filepath.Join(dir, "rootfs"))
+	for _, sn := range snaps {
+		dirs = append(dirs, p.mounted(v, sn.Name))
+		err = errors.Join(err, os.MkdirAll(p.mounted(v, sn.Name), 0o700))
+		defer os.RemoveAll(p.mounted(v, sn.Name))
+	}
+	p.mu.Lock()
+	p.size[v], p.brought = size, snaps
+	p.mu.Unlock()
 	if err == nil {
-		err = fill(ctx, dir)
+		err = fill(ctx, dirs)
+	}
+	if err == nil {
+		err = p.fillSnapshots(v, snaps)
 	}
 	if err != nil {
 		p.mu.Lock()
@@ -160,8 +174,19 @@ func (p *pools) Send(context.Context, string, string, string, io.Writer) (string
 	return "", errs.NotImplemented("There is no optimized format")
 }
 
-func (p *pools) Receive(context.Context, instance.Volume, int64, []instance.Stream, func(context.Context, string) error) error {
+func (p *pools) Receive(context.Context, instance.Volume, int64, []instance.Brought, func(context.Context, string) (io.ReadCloser, error), func(context.Context, string) error) error {
 	return errs.NotImplemented("There is no optimized format")
+}
+
+func (p *pools) Alter(ctx context.Context, v instance.Volume, size int64, do func(context.Context, string) error) error {
+	p.mu.Lock()
+	err := p.did("alter", v)
+	p.size[v] = size
+	p.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return do(ctx, p.at(v))
 }
 
 func (p *pools) CanSend(context.Context, instance.Volume) error {

@@ -121,24 +121,25 @@ func (p *pools) Rebuild(_ context.Context, v instance.Volume, fingerprint string
 	return os.WriteFile(filepath.Join(p.dir, v.Instance, "content"), []byte("of "+fingerprint), 0o600)
 }
 
-func (p *pools) FillSnapshot(ctx context.Context, v instance.Volume, name string, _ time.Time, fill func(context.Context, string) error) error {
-	dir := p.mounted(v, name)
-	defer os.RemoveAll(dir)
+// fillSnapshots keeps what was written where the snapshots look like volumes.
+func (p *pools) fillSnapshots(v instance.Volume, snaps []instance.Brought) error {
 	p.mu.Lock()
-	err := p.did("fill snapshot", v)
-	p.mu.Unlock()
-	if err = errors.Join(err, os.MkdirAll(dir, 0o700)); err != nil {
-		return err
+	defer p.mu.Unlock()
+	for _, sn := range snaps {
+		if err := p.did("fill snapshot", v); err != nil {
+			return err
+		}
+		b, err := os.ReadFile(filepath.Join(p.mounted(v, sn.Name), "content"))
+		if err != nil && !os.IsNotExist(err) {
+			return err
+		}
+		if err := errors.Join(os.MkdirAll(filepath.Dir(p.snap(v, sn.Name)), 0o700), os.WriteFile(p.snap(v, sn.Name), b, 0o600)); err != nil {
+			return err
+		}
 	}
-	if err := fill(ctx, dir); err != nil {
-		return err
-	}
-	b, err := os.ReadFile(filepath.Join(dir, "content"))
-	if err != nil && !os.IsNotExist(err) {
-		return err
-	}
-	return errors.Join(os.MkdirAll(filepath.Dir(p.snap(v, name)), 0o700), os.WriteFile(p.snap(v, name), b, 0o600))
+	return nil
 }
+
 func (p *pools) RestoreSnapshot(_ context.Context, v instance.Volume, name string, _ int64) error {
 	if err := p.did("restore", v); err != nil {
 		return err

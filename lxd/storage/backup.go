@@ -44,9 +44,80 @@ func (s *Service) Hold(ctx context.Context, v Volume, quiet driver.Quiet) (dir s
 	return dir, func() { release(); unmount() }, nil
 }
 
-// FillSnapshot makes a snapshot of a volume whose content comes from elsewhere.
-func (s *Service) FillSnapshot(ctx context.Context, v Volume, name string, taken time.Time, fill driver.Filler) error {
-	return s.newSnapshot(ctx, v, name, taken, func(p *pool, d driver.Volume) error { return p.drv.Create(ctx, d, fill) })
+// Brought is a snapshot that comes with a volume from elsewhere.
+type Brought struct {
+	Name  string
+	Taken time.Time
+	Size  int64 // its limit in bytes; 0 stands for the pool's default
+}
+
+// FillVolume makes a volume and its snapshots, oldest first, of what comes from elsewhere:
+// fill writes into the folders of all, the volume's first. None has a name before all are
+// whole.
+func (s *Service) FillVolume(ctx context.Context, v Volume, size int64, snaps []Brought, fill func(ctx context.Context, dirs []string) error) error {
+	return s.bringVolume(ctx, v, size, snaps, func(p *pool, d driver.Volume, parts []driver.Volume, made func(driver.Volume)) error {
+		var dirs []string
+		var fillFrom func(ctx context.Context, n int) error
+		fillFrom = func(ctx context.Context, n int) error {
+			if n == len(parts) {
+				return fill(ctx, dirs)
+			}
+			err := p.drv.Create(ctx, parts[n], func(ctx context.Context, dir string) error {
+				dirs = append(dirs, dir)
+				return fillFrom(ctx, n+1)
+			})
+			if err == nil {
+				made(parts[n])
+			}
+			return err
+		}
+		return p.drv.Create(ctx, d, func(ctx context.Context, dir string) error {
+			dirs = append(dirs, dir)
+			return fillFrom(ctx, 0)
+		})
+	})
+}
+
+// bringVolume makes a volume that comes with snapshots. make, which is given all of them
+// with their limits, tells which snapshots it has made, so that they can be taken back.
+func (s *Service) bringVolume(ctx context.Context, v Volume, size int64, snaps []Brought,
+	make func(p *pool, d driver.Volume, parts []driver.Volume, made func(driver.Volume)) error) error {
+	return s.newVolume(ctx, v, size, func(p *pool, d driver.Volume, size int64) error {
+		var parts []driver.Volume
+		for _, sn := range snaps {
+			size, err := s.defaultSize(ctx, v.Pool, sn.Size)
+			if err != nil {
+				return err
+			}
+			parts = append(parts, sized(d.Snapshot(sn.Name), size))
+		}
+		err := s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
+			for _, sn := range snaps {
+				if err := s.insertSnapshot(ctx, tx, v, sn.Name, sn.Taken); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		var u undo.Stack
+		u.OnError = s.lost(v)
+		defer u.Run()
+		made := func(sn driver.Volume) {
+			u.Push(func() error {
+				ctx, cancel := cleanup(ctx)
+				defer cancel()
+				return p.drv.DeleteSnapshot(ctx, sn)
+			})
+		}
+		if err := make(p, sized(d, size), parts, made); err != nil {
+			return err
+		}
+		u.Commit()
+		return nil
+	})
 }
 
 // Describe shows a pool as backups remember it.
@@ -104,54 +175,32 @@ func (s *Service) Send(ctx context.Context, pool, dir, parent string, w io.Write
 	return mark, drv.Send(ctx, dir, parent, w)
 }
 
-// Stream is a part of a volume that comes as a stream of the driver.
-type Stream struct {
-	Snapshot string // empty: the volume itself
-	Taken    time.Time
-	Open     func(ctx context.Context) (io.ReadCloser, error)
-}
-
-// ReceiveVolume makes a volume and its snapshots of streams: the snapshots, oldest first,
-// and then itself. check looks at the content of each.
-func (s *Service) ReceiveVolume(ctx context.Context, v Volume, size int64, parts []Stream, check driver.Filler) error {
+// ReceiveVolume makes a volume and its snapshots, oldest first, of streams of the driver.
+// open gives the streams of the snapshots in their order, and then, by an empty name, that
+// of the volume itself. check looks at the content of each.
+func (s *Service) ReceiveVolume(ctx context.Context, v Volume, size int64, snaps []Brought,
+	open func(ctx context.Context, snapshot string) (io.ReadCloser, error), check driver.Filler) error {
 	_, drv, err := s.streamer(ctx, v.Pool)
 	if err != nil {
 		return err
 	}
-	return s.newVolume(ctx, v, size, func(p *pool, d driver.Volume, size int64) error {
-		var u undo.Stack
-		u.OnError = func(err error) { s.Log.Warn("Could not take back a snapshot", "volume", v.Ref(), "err", err) }
-		defer u.Run()
+	return s.bringVolume(ctx, v, size, snaps, func(_ *pool, d driver.Volume, parts []driver.Volume, made func(driver.Volume)) error {
 		came := map[string]string{}
-		for _, part := range parts {
-			receive := func(d driver.Volume) error {
-				r, err := part.Open(ctx)
-				if err != nil {
-					return err
-				}
-				defer r.Close()
-				return driver.Explain(drv.Receive(ctx, d, r, came, check))
+		receive := func(d driver.Volume) error {
+			r, err := open(ctx, d.SnapshotName())
+			if err != nil {
+				return err
 			}
-			if part.Snapshot == "" {
-				if size > 0 {
-					d.Config = map[string]string{driver.Size.Name(): sizeText(size)}
-				}
-				if err := receive(d); err != nil {
-					return err
-				}
-				continue
-			}
-			if err := s.newSnapshot(ctx, v, part.Snapshot, part.Taken, func(_ *pool, d driver.Volume) error { return receive(d) }); err != nil {
-				return fmt.Errorf("snapshot %q: %w", part.Snapshot, err)
-			}
-			u.Push(func() error {
-				ctx, cancel := cleanup(ctx)
-				defer cancel()
-				return s.DeleteSnapshot(ctx, v, part.Snapshot)
-			})
+			defer r.Close()
+			return driver.Explain(drv.Receive(ctx, d, r, came, check))
 		}
-		u.Commit()
-		return nil
+		for _, sn := range parts {
+			if err := receive(sn); err != nil {
+				return fmt.Errorf("snapshot %q: %w", sn.SnapshotName(), err)
+			}
+			made(sn)
+		}
+		return receive(d)
 	})
 }
 
@@ -312,24 +361,29 @@ func (s *Service) Adopt(ctx context.Context, v Volume, snaps map[string]time.Tim
 	if err != nil {
 		return err
 	}
+	var u undo.Stack
+	u.OnError = s.lost(v)
+	defer u.Run()
+	// The links come first: behind the records there is no way back.
+	u.Push(func() error { return errors.Join(s.unlink(v), s.unlinkSnapshots(v)) })
+	if err := s.linkAll(v, p); err != nil {
+		return err
+	}
 	err = s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
-		if _, err := db.Insert(ctx, tx, stmtVolumeCreate, v.Name, s.Here.ID(), number(v.Type), time.Now().UTC(), v.project(), v.Pool); err != nil {
-			if errors.Is(err, db.ErrDuplicate) {
-				return errs.Conflict("Storage volume %q already exists in pool %q", v.Name, v.Pool)
-			}
+		if err := s.insertVolumeIn(ctx, tx, v); err != nil {
 			return err
 		}
 		for name, taken := range snaps {
-			if err := db.ExecOne(ctx, tx, stmtSnapshotCreate, s.at(v, name, taken.UTC())...); err != nil {
+			if err := s.insertSnapshot(ctx, tx, v, name, taken); err != nil {
 				return err
 			}
 		}
 		return also(ctx, tx)
 	})
-	if err != nil {
-		return err
+	if err == nil {
+		u.Commit()
 	}
-	return errors.Join(s.link(v, p.drv.Path(v.driver())), s.linkSnapshots(v, p))
+	return err
 }
 
 // Disown takes back what Adopt has recorded; the volume stays.

@@ -74,9 +74,7 @@ func (s *Service) CopyVolume(ctx context.Context, dst, src Volume, o CopyOf) err
 	if to == from {
 		err = to.drv.Copy(ctx, d, o.from(src), driver.CopyOpts{Snapshots: o.Snapshots, Quota: size, Quiet: o.Quiet, Count: o.Count, Ready: o.Ready})
 	} else {
-		if size > 0 {
-			d.Config = map[string]string{driver.Size.Name(): sizeText(size)}
-		}
+		d = sized(d, size)
 		var like string
 		if like, err = s.bringSnapshots(ctx, to, from, dst, src, o, &u); err == nil {
 			err = to.drv.Create(ctx, d, bring(from, src, o, like, false))
@@ -122,10 +120,7 @@ func (s *Service) RefreshVolume(ctx context.Context, dst, src Volume, o CopyOf) 
 		defer cancel()
 		return errors.Join(s.removeSnapshot(ctx, dst, o.Snapshots...), s.linkSnapshots(dst, to))
 	})
-	d := dst.driver()
-	if size > 0 {
-		d.Config = map[string]string{driver.Size.Name(): sizeText(size)}
-	}
+	d := sized(dst.driver(), size)
 	if _, err := s.bringSnapshots(ctx, to, from, dst, src, o, &u); err != nil {
 		return driver.Explain(err)
 	}

@@ -19,17 +19,28 @@ func (s *Service) RebuildVolume(ctx context.Context, v Volume, fingerprint strin
 	if size, err = s.defaultSize(ctx, v.Pool, size); err != nil {
 		return err
 	}
-	d := v.driver()
-	if size > 0 {
-		d.Config = map[string]string{driver.Size.Name(): sizeText(size)}
-	}
+	d := sized(v.driver(), size)
 	if fingerprint == "" {
 		return driver.Explain(p.drv.Replace(ctx, d, emptyRoot))
 	}
 	img := Volume{Pool: v.Pool, Type: driver.Image, Name: fingerprint}
 	return driver.Explain(s.ofImage(ctx, p, img, fill, func() error {
-		return p.drv.Refresh(ctx, d, img.driver(), driver.CopyOpts{Quota: size})
+		return p.drv.Refresh(ctx, d, img.driver(), driver.CopyOpts{})
 	}))
+}
+
+// AlterVolume changes the content of a volume, which nobody uses: do works on a copy, which
+// takes its place in one step. size is as in RebuildVolume.
+func (s *Service) AlterVolume(ctx context.Context, v Volume, size int64, do driver.Filler) error {
+	p, err := s.open(ctx, v.Pool)
+	if err != nil {
+		return err
+	}
+	if size, err = s.defaultSize(ctx, v.Pool, size); err != nil {
+		return err
+	}
+	d := sized(v.driver(), size)
+	return driver.Explain(p.drv.Refresh(ctx, d, d, driver.CopyOpts{Ready: do}))
 }
 
 // ofImage does something with the unpacked content of an image.

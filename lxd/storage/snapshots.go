@@ -161,11 +161,6 @@ func (s *Service) at(v Volume, own ...any) []any {
 // write to it. What an earlier attempt has left under the name is not noticed here: its
 // record makes it a conflict.
 func (s *Service) CreateSnapshot(ctx context.Context, v Volume, name string, quiet driver.Quiet) error {
-	return s.newSnapshot(ctx, v, name, time.Now(), func(p *pool, d driver.Volume) error { return p.drv.CreateSnapshot(ctx, d, quiet) })
-}
-
-// newSnapshot writes the record of a snapshot and has it made.
-func (s *Service) newSnapshot(ctx context.Context, v Volume, name string, taken time.Time, make func(*pool, driver.Volume) error) error {
 	p, err := s.open(ctx, v.Pool)
 	if err != nil {
 		return err
@@ -179,16 +174,7 @@ func (s *Service) newSnapshot(ctx context.Context, v Volume, name string, taken 
 		s.Log.Warn("Could not take back a snapshot", "volume", v.Ref(), "snapshot", name, "err", err)
 	}
 	defer u.Run()
-	err = s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
-		err := db.ExecOne(ctx, tx, stmtSnapshotCreate, s.at(v, name, taken.UTC())...)
-		switch {
-		case errors.Is(err, db.ErrDuplicate):
-			return errs.Conflict("Snapshot %q of storage volume %q already exists", name, v.Name)
-		case errors.Is(err, db.ErrNotFound):
-			return errs.NotFound("Storage volume %q not found in pool %q", v.Name, v.Pool)
-		}
-		return err
-	})
+	err = s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error { return s.insertSnapshot(ctx, tx, v, name, time.Now()) })
 	if err != nil {
 		return err
 	}
@@ -197,7 +183,7 @@ func (s *Service) newSnapshot(ctx context.Context, v Volume, name string, taken 
 		defer cancel()
 		return s.removeSnapshot(ctx, v, name)
 	})
-	if err := make(p, d); err != nil {
+	if err := p.drv.CreateSnapshot(ctx, d, quiet); err != nil {
 		return driver.Explain(err)
 	}
 	u.Push(func() error {
@@ -210,6 +196,18 @@ func (s *Service) newSnapshot(ctx context.Context, v Volume, name string, taken 
 	}
 	u.Commit()
 	return nil
+}
+
+// insertSnapshot writes the record of a snapshot.
+func (s *Service) insertSnapshot(ctx context.Context, tx *db.Tx, v Volume, name string, taken time.Time) error {
+	err := db.ExecOne(ctx, tx, stmtSnapshotCreate, s.at(v, name, taken.UTC())...)
+	switch {
+	case errors.Is(err, db.ErrDuplicate):
+		return errs.Conflict("Snapshot %q of storage volume %q already exists", name, v.Name)
+	case errors.Is(err, db.ErrNotFound):
+		return errs.NotFound("Storage volume %q not found in pool %q", v.Name, v.Pool)
+	}
+	return err
 }
 
 func (s *Service) removeSnapshot(ctx context.Context, v Volume, names ...string) error {
@@ -273,10 +271,7 @@ func (s *Service) RestoreSnapshot(ctx context.Context, v Volume, name string, si
 	if size, err = s.defaultSize(ctx, v.Pool, size); err != nil {
 		return err
 	}
-	d := v.driver().Snapshot(name)
-	if size > 0 {
-		d.Config = map[string]string{driver.Size.Name(): sizeText(size)}
-	}
+	d := sized(v.driver().Snapshot(name), size)
 	return driver.Explain(p.drv.Restore(ctx, d))
 }
 

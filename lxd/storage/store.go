@@ -284,20 +284,23 @@ type volumeRow struct {
 }
 
 func (s *Service) insertVolume(ctx context.Context, v Volume) error {
-	return s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
-		p, err := s.loadPool(ctx, tx, v.Pool)
-		if err != nil {
-			return err
-		}
-		if p.state != stateCreated { // it may have begun to go since the volume was asked for
-			return errs.Unavailable("Storage pool %q is being created or deleted", v.Pool)
-		}
-		_, err = db.Insert(ctx, tx, stmtVolumeCreate, v.Name, s.Here.ID(), number(v.Type), time.Now().UTC(), v.project(), v.Pool)
-		if errors.Is(err, db.ErrDuplicate) {
-			return errs.Conflict("Storage volume %q already exists in pool %q", v.Name, v.Pool)
-		}
+	return s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error { return s.insertVolumeIn(ctx, tx, v) })
+}
+
+// insertVolumeIn is insertVolume for those who have more to write.
+func (s *Service) insertVolumeIn(ctx context.Context, tx *db.Tx, v Volume) error {
+	p, err := s.loadPool(ctx, tx, v.Pool)
+	if err != nil {
 		return err
-	})
+	}
+	if p.state != stateCreated { // it may have begun to go since the volume was asked for
+		return errs.Unavailable("Storage pool %q is being created or deleted", v.Pool)
+	}
+	_, err = db.Insert(ctx, tx, stmtVolumeCreate, v.Name, s.Here.ID(), number(v.Type), time.Now().UTC(), v.project(), v.Pool)
+	if errors.Is(err, db.ErrDuplicate) {
+		return errs.Conflict("Storage volume %q already exists in pool %q", v.Name, v.Pool)
+	}
+	return err
 }
 
 func (s *Service) removeVolume(ctx context.Context, v Volume) error {

@@ -6,15 +6,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 
 	"sett/lxd/db"
 	"sett/lxd/storage/driver"
 	"sett/shared/errs"
 )
-
-func sizeText(n int64) string { return strconv.FormatInt(n, 10) }
 
 // DeleteVolume removes a volume, its snapshots and its record. What is not there, in
 // part or in whole, is no error.

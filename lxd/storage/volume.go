@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"sett/lxd/db"
 	"sett/lxd/entity"
@@ -76,10 +77,7 @@ func (s *Service) CreateVolume(ctx context.Context, v Volume, size int64, fill d
 		fill = emptyRoot
 	}
 	return s.newVolume(ctx, v, size, func(p *pool, d driver.Volume, size int64) error {
-		if size > 0 {
-			d.Config = map[string]string{driver.Size.Name(): sizeText(size)}
-		}
-		return p.drv.Create(ctx, d, fill)
+		return p.drv.Create(ctx, sized(d, size), fill)
 	})
 }
 
@@ -135,13 +133,22 @@ func (s *Service) newVolume(ctx context.Context, v Volume, size int64, make func
 	u.Push(func() error {
 		ctx, cancel := cleanup(ctx)
 		defer cancel()
-		return p.drv.Delete(ctx, d)
+		return s.DeleteVolume(ctx, v)
 	})
-	if err := s.link(v, p.drv.Path(d)); err != nil {
+	if err := s.linkAll(v, p); err != nil {
 		return err
 	}
 	u.Commit()
 	return nil
+}
+
+// sized is a volume with a limit, if that is more than 0.
+func sized(d driver.Volume, size int64) driver.Volume {
+	d.Config = nil
+	if size > 0 {
+		d.Config = map[string]string{driver.Size.Name(): strconv.FormatInt(size, 10)}
+	}
+	return d
 }
 
 // checkLimit tells an operator that a limit will not hold. The user's request is served

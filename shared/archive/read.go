@@ -22,32 +22,65 @@ type Entry struct {
 	Size int64
 }
 
-// Walk reads a tarball from its beginning and calls f for every entry; r is the
-// content of that entry. A name that would lead out of the archive is an error.
-func Walk(ctx context.Context, format Format, r io.Reader, f func(e Entry, r io.Reader) error) error {
+// Reader reads a tarball entry by entry, from its beginning.
+type Reader struct {
+	ctx   context.Context
+	plain io.ReadCloser
+	tar   *tar.Reader
+}
+
+// NewReader begins to read. ctx ends it. Close is to be called, and does not close r.
+func NewReader(ctx context.Context, format Format, r io.Reader) (*Reader, error) {
 	plain, err := Decompress(format, ctxReader{ctx, r})
 	if err != nil {
-		return broken(ctx, err)
+		return nil, broken(ctx, err)
 	}
-	defer plain.Close()
-	t := tar.NewReader(plain)
+	return &Reader{ctx, plain, tar.NewReader(plain)}, nil
+}
+
+// Next goes to the next entry, of which Read gives the content. io.EOF ends the tarball. A
+// name that would lead out of it is an error.
+func (r *Reader) Next() (Entry, error) {
+	h, err := r.tar.Next()
+	if err == io.EOF {
+		return Entry{}, err
+	}
+	if err != nil {
+		return Entry{}, broken(r.ctx, err)
+	}
+	name := path.Clean("/" + h.Name)[1:]
+	for part := range strings.SplitSeq(h.Name, "/") {
+		if part == ".." {
+			return Entry{}, errs.Invalid("The archive has a file name with \"..\" in it: %q", h.Name)
+		}
+	}
+	return Entry{
+		Name: name, Dir: h.Typeflag == tar.TypeDir, Size: h.Size,
+		Link: h.Typeflag == tar.TypeSymlink || h.Typeflag == tar.TypeLink,
+	}, nil
+}
+
+// Read reads the content of the entry.
+func (r *Reader) Read(p []byte) (int, error) { return r.tar.Read(p) }
+
+// Close ends the reading.
+func (r *Reader) Close() error { return r.plain.Close() }
+
+// Walk reads a tarball from its beginning and calls f for every entry; r is the
+// content of that entry.
+func Walk(ctx context.Context, format Format, r io.Reader, f func(e Entry, r io.Reader) error) error {
+	t, err := NewReader(ctx, format, r)
+	if err != nil {
+		return err
+	}
+	defer t.Close()
 	for {
-		h, err := t.Next()
+		e, err := t.Next()
 		if err == io.EOF {
 			return nil
 		}
 		if err != nil {
-			return broken(ctx, err)
-		}
-		name := path.Clean("/" + h.Name)[1:]
-		for part := range strings.SplitSeq(h.Name, "/") {
-			if part == ".." {
-				return errs.Invalid("The archive has a file name with \"..\" in it: %q", h.Name)
-			}
-		}
-		e := Entry{
-			Name: name, Dir: h.Typeflag == tar.TypeDir, Size: h.Size,
-			Link: h.Typeflag == tar.TypeSymlink || h.Typeflag == tar.TypeLink,
+			return err
 		}
 		if err := f(e, t); err != nil {
 			if err == ErrStop {

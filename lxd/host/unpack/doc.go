@@ -1,10 +1,10 @@
-// Package unpack takes images apart and packs trees up, with the host's tar and
-// unsquashfs in a jail.
+// Package unpack takes images and backups apart, with the host's tar and unsquashfs in a
+// jail.
 //
 // What strangers put into an archive decides what those programs do, and they run
 // as root, because the ids, device nodes and capabilities in an image are to be kept.
 // So they run where nothing is in reach: their root is an empty tmpfs that shows the
-// host's programs read-only and the one folder that they may fill, they have no network,
+// host's programs read-only and the folders that they may fill, they have no network,
 // see no other process, and keep only the capabilities that making files needs. An
 // archive may have absolute names, ".." or links to write through: all that it can
 // hit is itself.

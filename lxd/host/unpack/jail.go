@@ -6,9 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
+	"maps"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -62,44 +63,44 @@ func (j Jail) Image(ctx context.Context, img Image, dir string) error {
 		return err
 	}
 	defer to.Close()
-	return j.unpack(ctx, img.Rootfs, to, nil)
+	return j.work(ctx, img.Rootfs, child.Job{}, to)
 }
 
-// Below unpacks what is below a folder of a tarball into the folder dir.
-func (j Jail) Below(ctx context.Context, path, folder, dir string) error {
-	to, err := os.OpenFile(dir, unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
-	if err != nil {
-		return err
+// Below unpacks folders of a tarball, each into a folder of its own: into has the one by
+// the other. What else is in there is passed over. The tarball is read once.
+func (j Jail) Below(ctx context.Context, path string, into map[string]string) error {
+	what := child.Job{Below: slices.Sorted(maps.Keys(into))}
+	var to []*os.File
+	for _, folder := range what.Below {
+		dir, err := openFolder(into[folder])
+		if err != nil {
+			return err
+		}
+		defer dir.Close()
+		to = append(to, dir)
 	}
-	defer to.Close()
-	return j.work(ctx, path, to, child.Job{Below: folder})
+	return j.work(ctx, path, what, to...)
 }
 
 // File unpacks one archive into the folder dir.
-func (j Jail) File(ctx context.Context, path, dir string) error {
-	to, err := os.OpenFile(dir, unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
-	if err != nil {
-		return err
-	}
-	defer to.Close()
-	return j.unpack(ctx, path, to, nil)
-}
+func (j Jail) File(ctx context.Context, path, dir string) error { return j.Only(ctx, path, dir) }
 
-// Only unpacks some files of a squashfs into the folder dir.
+// Only unpacks some files of a squashfs into the folder dir; without names, all of an
+// archive of any kind.
 func (j Jail) Only(ctx context.Context, path, dir string, names ...string) error {
-	to, err := os.OpenFile(dir, unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	to, err := openFolder(dir)
 	if err != nil {
 		return err
 	}
 	defer to.Close()
-	return j.unpack(ctx, path, to, names)
+	return j.work(ctx, path, child.Job{Only: names}, to)
 }
 
-func (j Jail) unpack(ctx context.Context, path string, to *os.File, only []string) error {
-	return j.work(ctx, path, to, child.Job{Only: only})
+func openFolder(dir string) (*os.File, error) {
+	return os.OpenFile(dir, unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
 }
 
-func (j Jail) work(ctx context.Context, path string, to *os.File, what child.Job) error {
+func (j Jail) work(ctx context.Context, path string, what child.Job, to ...*os.File) error {
 	from, err := os.Open(path)
 	if err != nil {
 		return err
@@ -109,45 +110,31 @@ func (j Jail) work(ctx context.Context, path string, to *os.File, what child.Job
 	if err != nil {
 		return err
 	}
-	if what.Below != "" && format == archive.SquashFS {
-		return errs.NotImplemented("Backups in squashfs are not implemented; make them a tarball")
+	files := to
+	if format == archive.SquashFS {
+		if what.Below != nil {
+			return errs.NotImplemented("Backups in squashfs are not implemented; make them a tarball")
+		}
+		files = append(files, from)
 	}
 	what.Format = string(format)
-	err = j.run(ctx, what, from, nil, to, from)
+	err = j.run(ctx, what, from, files...)
 	var f *failed
 	switch {
+	case errors.Is(err, unix.EDQUOT) && IsFull(to[0]):
+		return unix.ENOSPC
 	case !errors.As(err, &f):
 		return err
-	case f.says("No space left on device") || IsFull(to):
-		return fmt.Errorf("%w: %s", unix.ENOSPC, f.text)
-	case f.says("Disk quota exceeded") || f.says("Wrote only"): // tar's words for a short write
-		return fmt.Errorf("%w: %s", unix.EDQUOT, f.text)
-	}
-	if what.Below != "" {
-		return errs.Invalid("%s cannot be unpacked: %w", what.Below, err)
+	case what.Below != nil:
+		return errs.Invalid("The backup cannot be unpacked: %w", err)
 	}
 	return errs.Invalid("The image cannot be unpacked: %w", err)
-}
-
-// Pack writes an archive of names below the folder dir to w.
-func (j Jail) Pack(ctx context.Context, w io.Writer, format archive.Format, dir string, names ...string) error {
-	if format == archive.SquashFS {
-		return errs.NotImplemented("Packing squashfs images is not implemented")
-	}
-	from, err := os.OpenFile(dir, unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
-	if err != nil {
-		return err
-	}
-	defer from.Close()
-	return j.run(ctx, child.Job{Pack: true, Format: string(format), Names: names}, nil, w, from)
 }
 
 // failed is what a program said when it did not succeed.
 type failed struct{ text string }
 
 func (f *failed) Error() string { return f.text }
-
-func (f *failed) says(words string) bool { return strings.Contains(f.text, words) }
 
 // clone makes a mount of what f is, to be put into another mount namespace.
 func clone(f *os.File) (*os.File, error) {
@@ -160,7 +147,7 @@ func clone(f *os.File) (*os.File, error) {
 
 // run starts the child and waits for it. Mounts of files become its descriptors from
 // 3 on, the target first.
-func (j Jail) run(ctx context.Context, what child.Job, stdin *os.File, stdout io.Writer, files ...*os.File) error {
+func (j Jail) run(ctx context.Context, what child.Job, stdin *os.File, files ...*os.File) error {
 	b, err := json.Marshal(what)
 	if err != nil {
 		return err
@@ -171,12 +158,9 @@ func (j Jail) run(ctx context.Context, what child.Job, stdin *os.File, stdout io
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	c := exec.CommandContext(ctx, argv[0], append(argv[1:len(argv):len(argv)], child.Verb, string(b))...)
-	said := &tail{max: 4096}
-	if stdin != nil {
-		c.Stdin = stdin
-	}
-	c.Stdout, c.Stderr = stdout, said
+	c := exec.CommandContext(ctx, argv[0], slices.Concat(argv[1:], []string{child.Verb, string(b)}, what.Below)...)
+	said := &tail{max: 4096, full: cancel}
+	c.Stdin, c.Stderr = stdin, said
 	for _, f := range files {
 		m, err := clone(f)
 		if err != nil {
@@ -200,11 +184,7 @@ func (j Jail) run(ctx context.Context, what child.Job, stdin *os.File, stdout io
 		return fmt.Errorf("start the jail: %w", err)
 	}
 	done := make(chan struct{})
-	if !what.Pack {
-		go watch(ctx, cancel, files[0], done)
-	} else {
-		close(done)
-	}
+	go watch(ctx, cancel, files[0], done)
 	err = c.Wait()
 	cause := context.Cause(ctx)
 	cancel(nil)
@@ -255,16 +235,26 @@ func watch(ctx context.Context, stop context.CancelCauseFunc, dir *os.File, done
 	}
 }
 
-// tail keeps the last bytes that are written to it.
+// tail keeps the last bytes that are written to it, and tells when a program says that
+// there is no room: tar would go on to the end of the archive, with one complaint for
+// each file.
 type tail struct {
-	max int
-	buf bytes.Buffer
+	max  int
+	buf  bytes.Buffer
+	full func(error)
 }
 
 func (t *tail) Write(p []byte) (int, error) {
 	t.buf.Write(p)
 	if extra := t.buf.Len() - t.max; extra > 0 {
 		t.buf.Next(extra)
+	}
+	said := func(words string) bool { return bytes.Contains(t.buf.Bytes(), []byte(words)) }
+	switch {
+	case said("No space left on device"):
+		t.full(unix.ENOSPC)
+	case said("Disk quota exceeded"), said("Wrote only"): // tar's words for a short write
+		t.full(unix.EDQUOT)
 	}
 	return len(p), nil
 }

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,9 +16,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sett/lxd/host/pack"
 	"sett/lxd/host/unpack"
 	"sett/lxd/host/unpack/child"
-	"sett/shared/archive"
 	"sett/shared/errs"
 )
 
@@ -91,30 +92,108 @@ func check(t *testing.T, dir string) {
 	}
 }
 
+// packed writes a tarball of some of what image has made.
+func packed(t *testing.T, algorithm, src string, names ...string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "image")
+	f, err := os.Create(file)
+	must(t, err)
+	a, err := pack.ParseAlgorithm(algorithm)
+	must(t, err)
+	z, err := pack.Compress(t.Context(), a, f)
+	must(t, err)
+	w := pack.NewWriter(z)
+	for _, n := range names {
+		if b, err := os.ReadFile(filepath.Join(src, n)); err == nil {
+			must(t, w.File(n, 0o644, b))
+			continue
+		}
+		d, err := pack.OpenFolder(src, n)
+		must(t, err, w.Tree(t.Context(), d, n, pack.Options{}), d.Close())
+	}
+	must(t, w.Close(), z.Close(), f.Close())
+	return file
+}
+
 func TestEveryFormatKeepsEverything(t *testing.T) {
 	t.Parallel()
 	src := image(t)
 	var jail unpack.Jail
-	for _, f := range []archive.Format{archive.Tar, archive.Gzip, archive.XZ, archive.Zstd, archive.LZ4, archive.Bzip2} {
-		t.Run(string(f), func(t *testing.T) {
+	for _, a := range []string{"none", "gzip", "xz", "zstd", "lz4", "bzip2"} {
+		t.Run(a, func(t *testing.T) {
 			t.Parallel()
-			file, dst := filepath.Join(t.TempDir(), "image"), t.TempDir()
-			w, err := os.Create(file)
-			must(t, err, jail.Pack(t.Context(), w, f, src, "metadata.yaml", "templates", "rootfs"), w.Close())
-			must(t, jail.Image(t.Context(), unpack.Image{Meta: file}, dst))
+			dst := t.TempDir()
+			must(t, jail.Image(t.Context(), unpack.Image{Meta: packed(t, a, src, "metadata.yaml", "templates", "rootfs")}, dst))
 			check(t, dst)
 		})
 	}
 	t.Run("split", func(t *testing.T) {
 		t.Parallel()
-		tmp, dst := t.TempDir(), t.TempDir()
-		meta, root := filepath.Join(tmp, "meta"), filepath.Join(tmp, "root")
-		w, err := os.Create(meta)
-		must(t, err, jail.Pack(t.Context(), w, archive.XZ, src, "metadata.yaml", "templates"), w.Close())
+		dst, root := t.TempDir(), filepath.Join(t.TempDir(), "root")
 		run(t, "mksquashfs", filepath.Join(src, "rootfs"), root, "-quiet", "-no-progress")
-		must(t, jail.Image(t.Context(), unpack.Image{Meta: meta, Rootfs: root}, dst))
+		must(t, jail.Image(t.Context(), unpack.Image{Meta: packed(t, "xz", src, "metadata.yaml", "templates"), Rootfs: root}, dst))
 		check(t, dst)
 	})
+}
+
+func folder(name string) entry { return entry{name: name + "/", typ: tar.TypeDir} }
+
+// TestFoldersOfATarballGoWhereTheyBelong: names are what they are, also those that mean
+// something to tar, and there may be many.
+func TestFoldersOfATarballGoWhereTheyBelong(t *testing.T) {
+	t.Parallel()
+	names := []string{`b/a\tb`, `b/a\`, "b/*", "b/[x]", "b/-n", "b/c d", "b/x", "b/xy"}
+	for n := range 600 {
+		names = append(names, fmt.Sprintf("b/%d-%s", n, strings.Repeat("long", 25)))
+	}
+	es := []entry{folder("b/other"), {name: "b/other/f", typ: tar.TypeReg, body: "x"}}
+	into, all := map[string]string{}, t.TempDir()
+	for i, n := range names {
+		es = append(es, folder(n), entry{name: n + "/f", typ: tar.TypeReg, body: n}, entry{name: n + "/g", link: n + "/f", typ: tar.TypeLink})
+		into[n] = filepath.Join(all, fmt.Sprint(i))
+		must(t, os.Mkdir(into[n], 0o700))
+	}
+	must(t, unpack.Jail{}.Below(t.Context(), hostile(t, es...), into))
+	for n, dir := range into {
+		b, err := os.ReadFile(filepath.Join(dir, "f"))
+		if err != nil || string(b) != n {
+			t.Errorf("%s holds %q, %v", n, b, err)
+		}
+		var f, g unix.Stat_t
+		if unix.Lstat(filepath.Join(dir, "f"), &f) != nil || unix.Lstat(filepath.Join(dir, "g"), &g) != nil || f.Ino != g.Ino {
+			t.Errorf("%s: inodes %d and %d", n, f.Ino, g.Ino)
+		}
+		if es, _ := os.ReadDir(dir); len(es) != 2 {
+			t.Errorf("%s holds %v", n, es)
+		}
+	}
+}
+
+func TestFoldersOfATarballReachNoOther(t *testing.T) {
+	t.Parallel()
+	for what, es := range map[string][]entry{
+		"missing":      {folder("b/x")},
+		"link between": {folder("b/x"), {name: "b/x/f", typ: tar.TypeReg, body: "x"}, folder("b/y"), {name: "b/y/f", link: "b/x/f", typ: tar.TypeLink}},
+		"link for one": {{name: "b/x", link: "/usr", typ: tar.TypeSymlink}, {name: "b/x/sett-evil", typ: tar.TypeReg, body: "x"}, folder("b/y")},
+		"file for one": {{name: "b/x", typ: tar.TypeReg, body: "x"}, folder("b/y")},
+		"climbs":       {folder("b/x"), {name: "b/x/../y/f", typ: tar.TypeReg, body: "x"}, folder("b/y")},
+		"by a link":    {folder("b/x"), {name: "b/x/l", link: "../y", typ: tar.TypeSymlink}, {name: "b/x/l/f", typ: tar.TypeReg, body: "x"}, folder("b/y")},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			x, y := t.TempDir(), t.TempDir()
+			err := unpack.Jail{}.Below(t.Context(), hostile(t, es...), map[string]string{"b/x": x, "b/y": y})
+			if !errs.Is(err, errs.KindInvalid) || strings.Contains(err.Error(), "\n") {
+				t.Errorf("got %v", err)
+			}
+			if es, _ := os.ReadDir(y); len(es) > 0 {
+				t.Errorf("the other one holds %v", es)
+			}
+			if _, err := os.Lstat("/usr/sett-evil"); err == nil {
+				t.Error("the host's programs were changed")
+			}
+		})
+	}
 }
 
 func TestACLOfANamedUser(t *testing.T) {

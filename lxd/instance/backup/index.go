@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"strings"
 
@@ -55,6 +54,9 @@ type Config struct {
 	VolumeSnapshots []*api.StorageVolumeSnapshot `yaml:"volume_snapshots,omitempty"`
 }
 
+// MaxSnapshots is how many snapshots a backup holds.
+const MaxSnapshots = 1000
+
 // maxText is how long these files may be. A snapshot takes about two kilobytes.
 const maxText = 16 << 20
 
@@ -89,6 +91,8 @@ func ReadIndex(ctx context.Context, f *os.File) (*Index, error) {
 		return nil, errs.NotImplemented("Virtual machines are not implemented")
 	case x.Type != "" && x.Type != "container":
 		return nil, errs.Invalid("The backup is of the unknown type %q", x.Type)
+	case len(x.Snapshots) > MaxSnapshots:
+		return nil, errs.Invalid("The backup holds %d snapshots; no more than %d can be imported", len(x.Snapshots), MaxSnapshots)
 	}
 	if x.Config == nil && !x.Optimized {
 		text, err := file(ctx, format, f, Container+"/"+FileName, 1<<62)
@@ -216,6 +220,9 @@ func read(dir string) ([]byte, error) {
 	return root.ReadFile(FileName)
 }
 
+// fresh is what the file is called until it is written.
+const fresh = "." + FileName
+
 // Keep writes backup.yaml into the folder of an instance, unless it says the same
 // already.
 func Keep(dir string, c *Config) error {
@@ -231,9 +238,14 @@ func Keep(dir string, c *Config) error {
 		return err
 	}
 	defer root.Close()
-	const fresh = "." + FileName
-	if err := root.Remove(fresh); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	// An archive may have brought anything under these names.
+	if err := root.RemoveAll(fresh); err != nil {
 		return err
+	}
+	if fi, err := root.Lstat(FileName); err == nil && fi.IsDir() {
+		if err := root.RemoveAll(FileName); err != nil {
+			return err
+		}
 	}
 	f, err := root.OpenFile(fresh, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o400)
 	if err != nil {
@@ -256,7 +268,7 @@ func Forget(dir string) error {
 		return err
 	}
 	defer root.Close()
-	return root.RemoveAll(FileName)
+	return errors.Join(root.RemoveAll(fresh), root.RemoveAll(FileName))
 }
 
 // Header is optimized_header.yaml: what the driver's streams hold.

@@ -11,8 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"strconv"
-	"strings"
+	"slices"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -23,19 +22,17 @@ const Verb = "unpack"
 
 // Job is what the child is told, as JSON in its second argument.
 type Job struct {
-	Pack   bool     // make an archive of the target on stdout; else unpack
 	Format string   // of the archive, by package archive's name
-	Names  []string // what to pack, below the target
 	Only   []string // what to take out of a squashfs; empty: all
-	Below  string   // of a tarball: what is below this folder, which becomes the target; empty: all
+	// Below are folders of a tarball, each of which has a target of its own; none: all of
+	// it has one. They are further arguments: together they may be longer than one may be.
+	Below []string `json:"-"`
 }
 
 // Descriptors that the child inherits beside the standard three: mounts without a
 // place, as open_tree makes them.
-const (
-	fdTarget  = 3 // of the folder to fill or to read
-	fdArchive = 4 // of the archive, when unpacking
-)
+// The targets come first, then, for a squashfs, the archive.
+const fdTarget = 3
 
 // ExitJail is the exit status of Main when it came to no work.
 const (
@@ -54,10 +51,12 @@ func keep() []int {
 // Main is the child. args are what follows the verb. It returns the exit status.
 func Main(args []string) int {
 	var j Job
-	if len(args) != 1 || json.Unmarshal([]byte(args[0]), &j) != nil {
+	outside := func(folder string) bool { return !filepath.IsLocal(folder) }
+	if len(args) == 0 || json.Unmarshal([]byte(args[0]), &j) != nil || slices.ContainsFunc(args[1:], outside) {
 		fmt.Fprintln(os.Stderr, "unpack: not meant to be called by hand")
 		return ExitJail
 	}
+	j.Below = args[1:]
 	// Capabilities belong to threads: what drops them must be what starts the program.
 	runtime.LockOSThread()
 	// And the others keep theirs. Who takes over the program must not get at them, nor
@@ -99,9 +98,6 @@ const (
 // command is the program and its arguments, as seen from inside the jail.
 func command(j Job) (string, []string) {
 	if j.Format == "squashfs" {
-		if j.Pack {
-			return "mksquashfs", nil
-		}
 		args := []string{"-f", "-n", "-p", "2", "-da", "64", "-fr", "64", "-d", target, archivePath}
 		return "unsquashfs", append(args, j.Only...)
 	}
@@ -122,14 +118,12 @@ func command(j Job) (string, []string) {
 	// setting them needs powers that the jail lacks.
 	z = append(z, "--numeric-owner", "--acls", "--xattrs", "--xattrs-include=user.*",
 		"--xattrs-include=security.capability", "--xattrs-include=system.posix_acl_*", "-C", target)
-	if j.Pack {
-		return "tar", append(append(z, "--sparse", "-c", "-f", "-", "--"), j.Names...)
-	}
 	z = append(z, "--same-owner", "--same-permissions", "--warning=no-timestamp", "--warning=no-unknown-keyword", "-x", "-f", "-")
-	if j.Below != "" {
-		z = append(z, "--strip-components="+strconv.Itoa(strings.Count(j.Below, "/")+1), "--no-wildcards", "--anchored", "--", j.Below)
+	if len(j.Below) > 0 {
+		// Names are what they are: no patterns, and no backslash that stands for something.
+		z = append(z, "--no-wildcards", "--anchored", "--no-unquote", "--")
 	}
-	return "tar", z
+	return "tar", append(z, j.Below...)
 }
 
 // jail confines this process. It starts in fresh namespaces, as root.
@@ -172,13 +166,21 @@ func jail(j Job) error {
 	if err := unix.Mount("proc", root+"/proc", "proc", strict|unix.MS_NOEXEC|unix.MS_RDONLY, "subset=pid"); err != nil {
 		return fmt.Errorf("mount proc: %w", err)
 	}
-	if err := os.Mkdir(root+target, 0o700); err != nil {
-		return err
+	targets := j.Below
+	if len(targets) == 0 {
+		targets = []string{""}
 	}
-	if err := attach(fdTarget, root+target, strict|unix.MS_NOEXEC|readOnlyIf(j.Pack)); err != nil {
-		return err
+	for n, name := range targets {
+		to := filepath.Join(root+target, name)
+		if err := os.MkdirAll(to, 0o700); err != nil {
+			return err
+		}
+		if err := attach(fdTarget+n, to, strict|unix.MS_NOEXEC); err != nil {
+			return err
+		}
 	}
-	if j.Format == "squashfs" && !j.Pack {
+	fdArchive := fdTarget + len(targets)
+	if j.Format == "squashfs" {
 		// unsquashfs wants a name to open.
 		if err := os.WriteFile(root+archivePath, nil, 0o600); err != nil {
 			return err
@@ -187,8 +189,9 @@ func jail(j Job) error {
 			return err
 		}
 	}
-	unix.Close(fdTarget)
-	unix.Close(fdArchive)
+	for fd := fdTarget; fd <= fdArchive; fd++ {
+		unix.Close(fd)
+	}
 	if err := os.Chdir(root); err != nil {
 		return err
 	}
@@ -202,13 +205,6 @@ func jail(j Job) error {
 		return err
 	}
 	return dropPowers()
-}
-
-func readOnlyIf(on bool) uintptr {
-	if on {
-		return unix.MS_RDONLY
-	}
-	return 0
 }
 
 // show makes a folder of the host's root visible in the new one, or repeats the link

@@ -13,29 +13,36 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Probe builds the jail for packing and says what it looks like from inside.
+// Probe builds the jail and writes what it looks like from inside into the file "seen" of
+// the target.
 func Probe() int {
 	runtime.LockOSThread()
-	if err := jail(Job{Pack: true}); err != nil {
+	if err := jail(Job{}); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return ExitJail
 	}
+	seen, err := os.Create(target + "/seen")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return ExitJail
+	}
+	defer seen.Close()
 	b, _ := os.ReadFile("/proc/thread-self/status")
 	f := map[string]string{}
 	for l := range strings.Lines(string(b)) {
 		k, v, _ := strings.Cut(strings.TrimSpace(l), ":")
 		f[k] = strings.TrimLeft(strings.TrimSpace(v), "0")
 	}
-	fmt.Printf("capabilities %s/%s/%s\n", f["CapEff"], f["CapPrm"], f["CapBnd"])
-	fmt.Println("no new privileges", f["NoNewPrivs"])
+	fmt.Fprintf(seen, "capabilities %s/%s/%s\n", f["CapEff"], f["CapPrm"], f["CapBnd"])
+	fmt.Fprintln(seen, "no new privileges", f["NoNewPrivs"])
 	es, _ := os.ReadDir("/")
 	for _, e := range es {
-		fmt.Println("root", e.Name())
+		fmt.Fprintln(seen, "root", e.Name())
 	}
-	fmt.Println("write to target:", os.WriteFile(target+"/x", nil, 0o600).(*os.PathError).Err)
+	fmt.Fprintln(seen, "write to programs:", os.WriteFile("/usr/bin/sett-evil", nil, 0o600).(*os.PathError).Err)
 	is, _ := net.Interfaces()
 	for _, i := range is {
-		fmt.Println("interfaces", i.Name)
+		fmt.Fprintln(seen, "interfaces", i.Name)
 	}
 	n := 0
 	ps, _ := os.ReadDir("/proc")
@@ -44,14 +51,14 @@ func Probe() int {
 			n++
 		}
 	}
-	fmt.Println("processes", n)
-	_, err := unix.KeyctlGetKeyringID(unix.KEY_SPEC_USER_KEYRING, true)
-	fmt.Println("keys of root:", err)
+	fmt.Fprintln(seen, "processes", n)
+	_, err = unix.KeyctlGetKeyringID(unix.KEY_SPEC_USER_KEYRING, true)
+	fmt.Fprintln(seen, "keys of root:", err)
 	// What a program that somebody took over can do to the one that started it.
 	out, _ := exec.Command("/bin/sh", "-c", `for f in exe root cwd; do readlink /proc/1/$f && echo $f is open; done
 		for f in mem environ maps; do ( : </proc/1/$f ) && head -c 1 /proc/1/$f && echo $f is open; done; :`).CombinedOutput()
 	if strings.Contains(string(out), "is open") {
-		fmt.Printf("process 1 is open: %s\n", out)
+		fmt.Fprintf(seen, "process 1 is open: %s\n", out)
 	}
 	return 0
 }

@@ -8,9 +8,11 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"sett/lxd/host/unpack"
@@ -47,14 +49,19 @@ func (j Jail) Image(ctx context.Context, img unpack.Image, dir string) error {
 	return nil
 }
 
-// Below unpacks what is below a folder of a tarball into the folder dir.
-func (j Jail) Below(ctx context.Context, path, folder, dir string) error {
-	if j.Fail != nil {
-		if err := j.Fail(unpack.Image{Meta: path, Rootfs: folder}); err != nil {
+// Below unpacks folders of a tarball, each into a folder of its own.
+func (j Jail) Below(ctx context.Context, path string, into map[string]string) error {
+	for _, folder := range slices.Sorted(maps.Keys(into)) {
+		if j.Fail != nil {
+			if err := j.Fail(unpack.Image{Meta: path, Rootfs: folder}); err != nil {
+				return err
+			}
+		}
+		if err := extract(ctx, path, folder+"/", into[folder]); err != nil {
 			return err
 		}
 	}
-	return extract(ctx, path, folder+"/", dir)
+	return nil
 }
 
 func extract(ctx context.Context, file, below, dir string) error {
