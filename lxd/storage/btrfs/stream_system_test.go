@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"hash/crc32"
 	"io"
 	"os"
@@ -187,5 +188,37 @@ func TestHostileStreamsHitThemselves(t *testing.T) {
 		if err := p.(driver.Streamer).Receive(ctx, other.Renamed("v"), r, map[string]string{}, nil); !errs.Is(err, errs.KindInvalid) && !errs.Is(err, errs.KindNotImplemented) {
 			t.Errorf("got %v", err)
 		}
+	}
+}
+
+// TestLimitHoldsWhileAStreamComes: of a stream that is larger than the volume may be no more
+// than that comes onto the disk, and nothing stays.
+func TestLimitHoldsWhileAStreamComes(t *testing.T) {
+	t.Parallel()
+	p := newPool(t, t.TempDir(), map[string]string{"size": "512MiB"})
+	ctx := t.Context()
+	w := stream().subvol().do(3, str(15, "f"))
+	for n := range 64 << 20 >> 15 {
+		w.do(15, str(15, "f"), num(18, uint64(n)<<15), attr{19, bytes.Repeat([]byte{byte(n), 1}, 1<<14)})
+	}
+	w.do(21)
+	all := w.Len()
+	for _, name := range []string{"v", "v/s"} {
+		in := bytes.NewReader(w.Bytes())
+		v := driver.Volume{Type: driver.Container, Name: name, Config: map[string]string{"size": "8MiB"}}
+		err := p.(driver.Streamer).Receive(ctx, v, in, map[string]string{}, nil)
+		if !errors.Is(err, unix.EDQUOT) || !strings.Contains(driver.Explain(err).Error(), "size limit") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if read := all - in.Len(); read > 32<<20 {
+			t.Errorf("%s: it went on for %d bytes", name, read)
+		}
+		if _, err := os.Lstat(p.Path(v)); err == nil {
+			t.Errorf("%s is there", name)
+		}
+	}
+	must(t, p.Close(ctx))
+	if left, err := filepath.Glob(filepath.Join(p.Path(driver.Volume{Type: driver.Container, Name: "v"}), "../../.sett/*/*")); err != nil || len(left) > 0 {
+		t.Errorf("left: %v, %v", left, err)
 	}
 }
