@@ -12,10 +12,10 @@ import (
 	"time"
 
 	"sett/lxd/db"
-	"sett/lxd/entity"
 	"sett/lxd/event"
 	"sett/lxd/host/pack"
 	"sett/lxd/instance/backup"
+	"sett/lxd/lock"
 	"sett/shared/errs"
 	"sett/shared/log"
 	"sett/shared/undo"
@@ -32,12 +32,17 @@ type NewBackup struct {
 	Progress func(bytes int64)
 
 	algorithm pack.Algorithm
+	unlock    func() // of the name
 }
+
+// Drop gives up a plan.
+func (o *NewBackup) Drop() { o.unlock() }
 
 // defaultCompression is what backups.compression_algorithm says where it says nothing.
 const defaultCompression = "gzip"
 
-// PlanBackup checks a request for a backup and fills in what it leaves open.
+// PlanBackup checks a request for a backup, fills in what it leaves open, and reserves the
+// name until CreateBackup or Drop.
 func (s *Service) PlanBackup(ctx context.Context, i *Instance, o NewBackup) (NewBackup, error) {
 	if strings.Contains(o.Name, "/") {
 		return o, errs.Invalid("Backup names may not contain slashes")
@@ -71,31 +76,44 @@ func (s *Service) PlanBackup(ctx context.Context, i *Instance, o NewBackup) (New
 	if o.Expires.Unix() <= 0 { // clients write "never" as the epoch, too
 		o.Expires = time.Time{}
 	}
-	all, err := s.Backups(ctx, i)
-	if err != nil {
-		return o, err
-	}
-	taken := func(name string) bool {
-		return slices.ContainsFunc(all, func(b *Backup) bool { return b.Name == name })
-	}
-	if o.Name == "" {
-		for n := 0; ; n++ {
-			o.Name = fmt.Sprintf("backup%d", n)
-			if _, busy := s.Locks.Holder(o.ref(i)); !busy && !taken(o.Name) {
-				break
-			}
-		}
-	}
-	if err := checkBackupName(o.Name); err != nil {
-		return o, err
-	}
-	if taken(o.Name) {
-		return o, backupTaken(i, o.Name)
-	}
-	return o, nil
+	return o, s.reserveBackup(ctx, i, &o)
 }
 
-func (o *NewBackup) ref(i *Instance) entity.Ref { return (&Backup{Name: o.Name}).Ref(i) }
+// reserveBackup takes the name of a backup, or one that is free.
+func (s *Service) reserveBackup(ctx context.Context, i *Instance, o *NewBackup) error {
+	named := o.Name != ""
+	if named {
+		if err := checkBackupName(o.Name); err != nil {
+			return err
+		}
+	}
+	all, err := s.Backups(ctx, i)
+	if err != nil {
+		return err
+	}
+	for n := 0; ; n++ {
+		if !named {
+			o.Name = fmt.Sprintf("backup%d", n)
+		}
+		ref := (&Backup{Name: o.Name}).Ref(i)
+		_, busy := s.Locks.Holder(ref)
+		if !busy && !slices.ContainsFunc(all, func(b *Backup) bool { return b.Name == o.Name }) {
+			if o.unlock, err = s.Locks.TryLock("backup", ref); err == nil {
+				// One may have come to be since all were read.
+				if _, err = s.Backup(ctx, i, o.Name); errs.Is(err, errs.KindNotFound) {
+					return nil
+				}
+				o.unlock()
+				if err != nil {
+					return err
+				}
+			}
+		}
+		if named {
+			return backupTaken(i, o.Name)
+		}
+	}
+}
 
 // checkBackupName refuses names that cannot be a file and part of a URL.
 func checkBackupName(name string) error {
@@ -111,20 +129,13 @@ func checkBackupName(name string) error {
 // name and gets its own at the end; the record is written last. What a daemon that died
 // has left is swept away when it starts again.
 func (s *Service) CreateBackup(ctx context.Context, project, name string, o NewBackup, by *event.Requestor) (*Backup, error) {
+	defer o.unlock()
 	src, err := s.forBackup(ctx, project, name, o)
 	if err != nil {
 		return nil, err
 	}
 	defer src.release()
 	i := src.Instance
-	unlock, err := s.Locks.TryLock("backup", o.ref(i))
-	if err != nil {
-		return nil, backupTaken(i, o.Name)
-	}
-	defer unlock()
-	if _, err := s.Backup(ctx, i, o.Name); err == nil {
-		return nil, backupTaken(i, o.Name)
-	}
 	var u undo.Stack
 	u.OnError = func(err error) { log.From(ctx).Warn("Could not take back a backup", "instance", i.Name, "err", err) }
 	defer u.Run()
@@ -232,9 +243,31 @@ func (s *Service) unread(i *Instance) error {
 	return nil
 }
 
+// lockBackups keeps backups of an instance as they are. Who gives it another name or takes
+// it away locks all of its.
+func (s *Service) lockBackups(ctx context.Context, i *Instance, doing string, names ...string) (func(), error) {
+	keys := make([]lock.Key, len(names))
+	for n, name := range names {
+		keys[n] = (&Backup{Name: name}).Ref(i)
+	}
+	unlock, err := s.Locks.Lock(ctx, doing, keys...)
+	if err != nil {
+		return nil, err
+	}
+	now, err := s.loadID(ctx, i.ID)
+	if err == nil && (now == nil || now.Name != i.Name) {
+		err = errs.NotFound("Instance %q is gone", i.Name)
+	}
+	if err != nil {
+		unlock()
+		return nil, err
+	}
+	return unlock, nil
+}
+
 // DeleteBackup removes a backup.
 func (s *Service) DeleteBackup(ctx context.Context, i *Instance, name string, by *event.Requestor) error {
-	unlock, err := s.Locks.Lock(ctx, "delete of a backup", (&Backup{Name: name}).Ref(i))
+	unlock, err := s.lockBackups(ctx, i, "delete of a backup", name)
 	if err != nil {
 		return err
 	}
@@ -263,7 +296,7 @@ func (s *Service) RenameBackup(ctx context.Context, i *Instance, name, to string
 	if err := checkBackupName(to); err != nil {
 		return err
 	}
-	unlock, err := s.Locks.Lock(ctx, "rename of a backup", (&Backup{Name: name}).Ref(i), (&Backup{Name: to}).Ref(i))
+	unlock, err := s.lockBackups(ctx, i, "rename of a backup", name, to)
 	if err != nil {
 		return err
 	}
@@ -272,13 +305,19 @@ func (s *Service) RenameBackup(ctx context.Context, i *Instance, name, to string
 	if err != nil {
 		return err
 	}
-	if _, err := s.Backup(ctx, i, to); err == nil {
+	switch _, err := s.Backup(ctx, i, to); {
+	case err == nil:
 		return backupTaken(i, to)
+	case !errs.Is(err, errs.KindNotFound):
+		return err
 	}
 	// Both names stand for the file until the record says which it is; a daemon that dies
 	// meanwhile removes the other one when it starts again.
 	dir := s.backupDir(i.Project, i.Name)
 	var u undo.Stack
+	u.OnError = func(err error) {
+		log.From(ctx).Warn("Could not take back the rename of a backup", "instance", i.Name, "err", err)
+	}
 	defer u.Run()
 	if err := os.Link(filepath.Join(dir, name), filepath.Join(dir, to)); err != nil {
 		return err

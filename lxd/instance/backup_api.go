@@ -94,11 +94,15 @@ func (s *Service) handleBackupCreate(ctx context.Context, r *rest.Request) (rest
 		return nil, err
 	}
 	by := r.Caller().Requestor()
-	return s.backupOperation(ctx, r, i, o.Name, doBackup, func(ctx context.Context, run *op.Operation) error {
+	res, err := s.backupOperation(ctx, r, i, o.Name, doBackup, func(ctx context.Context, run *op.Operation) error {
 		o.Progress = progress(run, "create_backup_progress")
 		_, err := s.CreateBackup(ctx, i.Project, i.Name, o, by)
 		return err
 	})
+	if err != nil {
+		o.Drop()
+	}
+	return res, err
 }
 
 // backupOperation is an operation that names a backup the way clients look for it.

@@ -22,6 +22,7 @@ ORDER BY b.instance_id, b.creation_date, b.id`
 INSERT INTO instances_backups (instance_id, name, creation_date, expiry_date, container_only, optimized_storage) VALUES (?, ?, ?, ?, ?, ?)`
 	stmtBackupRename db.Stmt = `UPDATE instances_backups SET name = ? WHERE id = ?`
 	stmtBackupDelete db.Stmt = `DELETE FROM instances_backups WHERE id = ?`
+	stmtBackupNames  db.Stmt = `SELECT name FROM instances_backups WHERE instance_id = ?`
 	stmtWithBackups  db.Stmt = `
 SELECT i.id FROM instances AS i WHERE i.node_id = ? AND EXISTS (SELECT 1 FROM instances_backups AS b WHERE b.instance_id = i.id)`
 	stmtHalfRenamed db.Stmt = `

@@ -581,6 +581,69 @@ func TestBackupsHoldSoManySnapshots(t *testing.T) {
 	w.ok(err)
 }
 
+// TestBackupsHaveTheirNamesFromTheBeginning: two that ask at the same time get two.
+func TestBackupsHaveTheirNamesFromTheBeginning(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.ok(w.create("c1"))
+	plan := func(name string) (instance.NewBackup, error) {
+		return w.s.PlanBackup(t.Context(), w.load("c1"), instance.NewBackup{Name: name, Compression: "none"})
+	}
+	a, err := plan("")
+	w.ok(err)
+	b, err := plan("")
+	w.ok(err)
+	if a.Name != "backup0" || b.Name != "backup1" {
+		t.Errorf("names %q and %q", a.Name, b.Name)
+	}
+	if _, err := plan("backup0"); !errs.Is(err, errs.KindConflict) {
+		t.Errorf("a name that is taken: %v", err)
+	}
+	a.Drop()
+	_, err = w.s.CreateBackup(t.Context(), "default", "c1", b, nil)
+	w.ok(err)
+	if a, err = plan(""); err != nil || a.Name != "backup0" {
+		t.Errorf("a name that was given back: %q, %v", a.Name, err)
+	}
+	a.Drop()
+	_, err = w.backup(instance.NewBackup{Name: "backup0", Compression: "none"})
+	w.ok(err)
+}
+
+// TestNoRenameWhileABackupChanges: the files of backups lie in a folder of the instance's
+// name.
+func TestNoRenameWhileABackupChanges(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.ok(w.create("c1"))
+	_, err := w.backup(instance.NewBackup{Name: "b", Compression: "none"})
+	w.ok(err)
+	was := w.load("c1")
+	unlock, err := w.locks.TryLock("delete of a backup", (&instance.Backup{Name: "b"}).Ref(was))
+	w.ok(err)
+	for what, err := range map[string]error{
+		"rename": w.s.Rename(t.Context(), "default", "c1", "c2", nil),
+		"delete": w.s.Delete(t.Context(), "default", "c1", nil),
+	} {
+		if !errs.Is(err, errs.KindInvalid) || !strings.Contains(err.Error(), `Backup "b" of instance "c1" is busy: delete of a backup`) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	unlock()
+	w.ok(w.s.Rename(t.Context(), "default", "c1", "c2", nil))
+	// Who has looked at it before does not touch what is elsewhere now.
+	if err := w.s.DeleteBackup(t.Context(), was, "b", nil); !errs.Is(err, errs.KindNotFound) {
+		t.Errorf("delete: %v", err)
+	}
+	if err := w.s.RenameBackup(t.Context(), was, "b", "n", nil); !errs.Is(err, errs.KindNotFound) {
+		t.Errorf("rename: %v", err)
+	}
+	if _, err := os.Lstat(w.backupFile("c2", "b")); err != nil {
+		t.Error(err)
+	}
+	w.ok(w.s.DeleteBackup(t.Context(), w.load("c2"), "b", nil))
+}
+
 // bomb is a small text that stands for a large one.
 func bomb() string {
 	var b strings.Builder

@@ -38,7 +38,7 @@ func (s *Service) remove(ctx context.Context, i *Instance, by *event.Requestor) 
 	if err := s.unread(i); err != nil {
 		return err
 	}
-	unlock, err := s.lockAllSnapshots(ctx, i, "delete")
+	unlock, err := s.lockAllParts(ctx, i, "delete")
 	if err != nil {
 		return err
 	}

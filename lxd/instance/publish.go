@@ -2,6 +2,7 @@ package instance
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"sync"
 
@@ -84,9 +85,18 @@ func (s *Service) Publish(ctx context.Context, project, name string) (_ *image.S
 // lockSnapshots keeps snapshots as they are while somebody reads them, or from being read
 // while they go. Who takes an instance away or gives it another name locks all of its.
 func (s *Service) lockSnapshots(i *Instance, doing string, names ...string) (func(), error) {
-	keys := make([]lock.Key, len(names))
-	for n, name := range names {
-		keys[n] = (&Snapshot{Name: name}).Ref(i)
+	return s.lockParts(i, doing, names, nil)
+}
+
+// lockParts locks snapshots and backups of an instance, all or none.
+func (s *Service) lockParts(i *Instance, doing string, snapshots, backups []string) (func(), error) {
+	var keys []lock.Key
+	var parts []string
+	for _, name := range snapshots {
+		keys, parts = append(keys, (&Snapshot{Name: name}).Ref(i)), append(parts, fmt.Sprintf("Snapshot %q", name))
+	}
+	for _, name := range backups {
+		keys, parts = append(keys, (&Backup{Name: name}).Ref(i)), append(parts, fmt.Sprintf("Backup %q", name))
 	}
 	unlock, err := s.Locks.TryLock(doing, keys...)
 	if err == nil {
@@ -94,16 +104,21 @@ func (s *Service) lockSnapshots(i *Instance, doing string, names ...string) (fun
 	}
 	for n, k := range keys {
 		if h, ok := s.Locks.Holder(k); ok {
-			return nil, errs.Invalid("Snapshot %q of instance %q is busy: %s is under way", names[n], i.Name, h.Owner)
+			return nil, errs.Invalid("%s of instance %q is busy: %s is under way", parts[n], i.Name, h.Owner)
 		}
 	}
 	return nil, err
 }
 
-func (s *Service) lockAllSnapshots(ctx context.Context, i *Instance, doing string) (func(), error) {
-	names, err := db.Select[string](ctx, s.DB, stmtSnapshotNames, i.ID)
+// lockAllParts is lockParts for all that an instance has.
+func (s *Service) lockAllParts(ctx context.Context, i *Instance, doing string) (func(), error) {
+	snapshots, err := db.Select[string](ctx, s.DB, stmtSnapshotNames, i.ID)
 	if err != nil {
 		return nil, err
 	}
-	return s.lockSnapshots(i, doing, names...)
+	backups, err := db.Select[string](ctx, s.DB, stmtBackupNames, i.ID)
+	if err != nil {
+		return nil, err
+	}
+	return s.lockParts(i, doing, snapshots, backups)
 }

@@ -59,7 +59,7 @@ func (s *Service) renameLocked(ctx context.Context, project, name, to string, by
 	if err != nil {
 		return err
 	}
-	kept, err := s.lockAllSnapshots(ctx, i, "rename")
+	kept, err := s.lockAllParts(ctx, i, "rename")
 	if err != nil {
 		return err
 	}

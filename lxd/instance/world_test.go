@@ -72,6 +72,8 @@ type world struct {
 	member *clustertest.Member // nil on a server that stands alone
 	ops    *op.Manager
 	broken func(unpack.Image) error // breaks unpacking
+	ids    instance.IDs
+	locks  *lock.Manager
 }
 
 func setup(t *testing.T) *world {
@@ -85,7 +87,7 @@ func setup(t *testing.T) *world {
 }
 
 func newWorld(t *testing.T, d *db.DB) *world {
-	w := &world{t: t, db: d, engine: fake.New(), nics: newCards(), dir: t.TempDir()}
+	w := &world{t: t, db: d, engine: fake.New(), nics: newCards(), dir: t.TempDir(), ids: ids{}}
 	w.pools = &pools{db: w.db, dir: t.TempDir(), vols: map[instance.Volume]int{}, fail: map[string]error{}, size: map[instance.Volume]int64{}}
 	return w
 }
@@ -95,10 +97,11 @@ func (w *world) service() *instance.Service {
 	bus := event.NewBus("")
 	w.events = bus.Subscribe(event.Filter{Types: []event.Type{event.TypeLifecycle}})
 	prof := profile.New(w.db, bus)
+	w.locks = lock.New()
 	w.ops = op.New(w.t.Context(), bus, "", time.Minute)
 	deps := instance.Deps{
-		DB: w.db, Bus: bus, Ops: w.ops, Locks: lock.New(), Log: slog.New(slog.DiscardHandler),
-		Profiles: prof, Engine: w.engine, Devices: device.NewRegistry(disk.Kind{}, w.nics), Storage: w.pools, Images: images{}, IDs: ids{}, Unpacker: unpackfake.Jail{Fail: w.broken},
+		DB: w.db, Bus: bus, Ops: w.ops, Locks: w.locks, Log: slog.New(slog.DiscardHandler),
+		Profiles: prof, Engine: w.engine, Devices: device.NewRegistry(disk.Kind{}, w.nics), Storage: w.pools, Images: images{}, IDs: w.ids, Unpacker: unpackfake.Jail{Fail: w.broken},
 		Dir: w.dir, Daemon: "test", Architecture: "x86_64", Pause: w.pause,
 	}
 	if w.member != nil {
