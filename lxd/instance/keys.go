@@ -109,6 +109,7 @@ const (
 	pendingSnap    = "rename snapshot " // and both names, which hold no slash, with one between
 	pendingMove    = "move "            // and both pools, likewise
 	pendingRebuild = "rebuild "         // and the fingerprint of the image; none: to an empty root
+	pendingShift   = "shift of ids "    // and what shift.go knows it by, and the new map
 	volatilePrefix = "volatile."
 )
 

@@ -174,6 +174,8 @@ func (s *Service) settle(ctx context.Context, i *Instance) error {
 		what, do = "a restore of it could not be ended", s.restoreAgain
 	case strings.HasPrefix(p, pendingRebuild):
 		what, do = "a rebuild of it could not be ended", s.rebuildAgain
+	case strings.HasPrefix(p, pendingShift):
+		what, do = "the ids of its files could not be found out", s.settleShift
 	}
 	if err := do(ctx, i); err != nil {
 		return fmt.Errorf("Instance %q is not whole, %s: %w", i.Name, what, err)
@@ -183,7 +185,7 @@ func (s *Service) settle(ctx context.Context, i *Instance) error {
 
 // halfDone tells of marks that settle deals with.
 func halfDone(pending string) bool {
-	for _, p := range []string{pendingSnap, pendingRename, pendingRestore, pendingMove, pendingRebuild} {
+	for _, p := range []string{pendingSnap, pendingRename, pendingRestore, pendingMove, pendingRebuild, pendingShift} {
 		if strings.HasPrefix(pending, p) {
 			return true
 		}

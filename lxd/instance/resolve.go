@@ -87,6 +87,9 @@ func (f *fates) settled(i *Instance, pending string, err error) {
 		return
 	}
 	f.carried[k] = strings.HasPrefix(pending, pendingRestore) || strings.HasPrefix(pending, pendingRebuild)
+	if strings.HasPrefix(pending, pendingShift) {
+		pending = strings.TrimSpace(pendingShift) // the rest is not for readers
+	}
 	f.cleaned[k] = pending
 }
 

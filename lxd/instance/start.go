@@ -231,11 +231,8 @@ func (st *starting) mapIDs(ctx context.Context) error {
 		if Unshifted.Get(i.ExpandedConfig()) {
 			return errs.Invalid("The ids of the instance's files would have to be changed, which %s forbids", Unshifted.Name())
 		}
-		if err := st.s.IDs.Shift(ctx, root, onDisk, target); err != nil {
-			return err
-		}
-		// Stored at once: the disk has changed whether or not the start succeeds.
-		if err := st.s.patchConfig(ctx, i, map[string]string{volDiskMap: target.String()}); err != nil {
+		// Noted at once: the disk has changed whether or not the start succeeds.
+		if err := st.s.shift(ctx, i, onDisk, target); err != nil {
 			return err
 		}
 	}
