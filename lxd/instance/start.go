@@ -179,29 +179,37 @@ func (st *starting) mount(ctx context.Context) error {
 	if _, err := os.Lstat(st.spec.Rootfs.Path); err != nil {
 		return errs.Invalid("The instance has no root file system; it was made without an image")
 	}
-	return st.keepInVolume(root)
+	return st.keepInVolume()
 }
 
 // keepInVolume takes the means from a guest to make btrfs subvolumes, whose contents
 // no size limit of its volume would count. The answer is that of a file system that
 // knows none, with which programs cope. Guests that may nest others keep them as long
 // as they have no limit: tools for containers like to use them.
-func (st *starting) keepInVolume(root map[string]string) error {
-	if root["size"] == "" && st.spec.Nesting {
-		return nil
-	}
-	d, err := btrfs.Open(st.spec.Rootfs.Path)
-	if err != nil {
-		return nil // no folder of ours to say anything about
-	}
-	defer d.Close()
-	if ok, err := d.IsBtrfs(); err != nil || !ok {
+func (st *starting) keepInVolume() error {
+	isBtrfs, limited, err := limitOf(st.spec.Rootfs.Path)
+	if err != nil || !isBtrfs || st.spec.Nesting && !limited {
 		return err
 	}
 	for _, call := range btrfs.SubvolumeCalls() {
 		st.spec.Seccomp.Rules = append(st.spec.Seccomp.Rules, seccomp.DenyIoctl(call, int(unix.ENOTTY)))
 	}
 	return nil
+}
+
+// limitOf tells of a folder whether it is in a volume of btrfs, and whether that has a
+// limit, of its own or by its pool.
+func limitOf(path string) (isBtrfs, limited bool, err error) {
+	d, err := btrfs.Open(path)
+	if err != nil {
+		return false, false, nil // no folder of ours to say anything about
+	}
+	defer d.Close()
+	if isBtrfs, err = d.IsBtrfs(); err != nil || !isBtrfs {
+		return false, false, err
+	}
+	limited, err = d.Limited()
+	return true, limited, err
 }
 
 // mapIDs decides the id map and how the tree on disk gets to it. The ids on disk

@@ -319,6 +319,9 @@ func (s *Service) followSize(ctx context.Context, old, new *Instance, u *undo.St
 	if err != nil {
 		return err
 	}
+	if err := s.mayLimit(old, size); err != nil {
+		return err
+	}
 	if err := s.Storage.SetSize(ctx, v, size); err != nil {
 		return err
 	}
@@ -328,6 +331,23 @@ func (s *Service) followSize(ctx context.Context, old, new *Instance, u *undo.St
 		return s.Storage.SetSize(ctx, v, was)
 	})
 	return nil
+}
+
+// mayLimit refuses a limit for a guest that runs without one and has kept the means to get
+// round it: see keepInVolume.
+func (s *Service) mayLimit(i *Instance, size int64) error {
+	l := s.liveOf(i.ID)
+	l.mu.Lock()
+	dir, runs := l.dir, l.proc != nil
+	l.mu.Unlock()
+	if size == 0 || !runs || !Nesting.Get(i.ExpandedConfig()) {
+		return nil
+	}
+	isBtrfs, limited, err := limitOf(dir)
+	if err == nil && isBtrfs && !limited {
+		err = errs.Invalid("Instance %q runs, may nest others and has had no size limit, so it can make btrfs subvolumes, which a limit would not count; stop it first", i.Name)
+	}
+	return err
 }
 
 func (s *Service) followLimits(ctx context.Context, l *live, p container.Process, old, new *Instance, u *undo.Stack) error {

@@ -305,6 +305,19 @@ func (d Dir) Quota(id uint64) (Usage, error) {
 	return out[id], nil
 }
 
+// Limited reports whether the subvolume that the folder is in has a limit.
+func (d Dir) Limited() (bool, error) {
+	id, err := d.ID()
+	if err != nil {
+		return false, err
+	}
+	q, err := d.Quota(id)
+	if errors.Is(err, ErrNoQuota) {
+		return false, nil
+	}
+	return q.Limit > 0, err
+}
+
 func addQuota(m map[uint64]Usage, i item) {
 	u := m[i.offset]
 	switch {
