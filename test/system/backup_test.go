@@ -485,3 +485,67 @@ func TestRecoverAfterTheDatabaseIsLost(t *testing.T) {
 		t.Errorf("once more: exit %d\n%s", r.code, r.stdout)
 	}
 }
+
+// TestImportsKeepToTheSizeOfTheirDisk: neither the volume nor a snapshot may be larger, in
+// either format; what does not fit leaves nothing.
+func TestImportsKeepToTheSizeOfTheirDisk(t *testing.T) {
+	h := newHost(t)
+	h.setUp("btrfs")
+	c, d := h.name("c1"), h.name("d1")
+	h.launch(c)
+	h.lxc("exec", c, "--", "sh", "-c", "dd if=/dev/urandom of=/root/big bs=1M count=48 2>/dev/null; sync")
+	h.lxc("snapshot", c, "s0")
+	files := map[string]string{}
+	export := func(what string, args ...string) {
+		t.Helper()
+		files[what] = filepath.Join(h.dir, strings.ReplaceAll(what, " ", "-")+".tar.gz")
+		h.lxc(append([]string{"export", c, files[what], "--quiet", "--compression", "zstd"}, args...)...)
+	}
+	export("volume", "--instance-only")
+	export("volume as a stream", "--instance-only", "--optimized-storage")
+	h.lxc("exec", c, "--", "sh", "-c", "rm /root/big; sync")
+	export("snapshot")
+	export("snapshot as a stream", "--optimized-storage")
+	h.lxc("storage", "set", "default", "volume.size=24MiB")
+	for what, file := range files {
+		if r := h.try("import", file, d); r.code == 0 || !strings.Contains(r.stderr, "larger than the size limit of its root disk") {
+			t.Errorf("%s: exit %d, %s", what, r.code, r.stderr)
+		}
+		if s := h.state(d); s != "" {
+			t.Errorf("%s: %s is %s", what, d, s)
+		}
+		h.noTraces(d)
+	}
+	h.lxc("storage", "set", "default", "volume.size=96MiB")
+	for what, file := range files {
+		h.lxc("import", file, d)
+		h.lxc("start", d)
+		h.waitBooted(d)
+		if r := h.try("exec", d, "--", "dd", "if=/dev/urandom", "of=/root/more", "bs=1M", "count=100"); r.code == 0 {
+			t.Errorf("%s: the limit does not hold afterwards", what)
+		}
+		h.lxc("delete", "--force", d)
+	}
+}
+
+// TestSnapshotsOfAnyNameComeBack: what means something to tar does so in no name.
+func TestSnapshotsOfAnyNameComeBack(t *testing.T) {
+	h := newHost(t)
+	h.setUp("dir")
+	c := h.name("c1")
+	h.lxc("init", "tiny", c)
+	names := []string{`a\tb`, `a\`, "b*", "[a-z]", "--x", "c d"}
+	for _, n := range names {
+		h.lxc("query", "--wait", "-X", "POST", "-d", fmt.Sprintf(`{"name": %q}`, n), "/1.0/instances/"+c+"/snapshots")
+	}
+	file := filepath.Join(h.dir, "b.tar")
+	h.lxc("export", c, file, "--quiet", "--compression", "none")
+	h.lxc("delete", c)
+	h.lxc("import", file)
+	for _, n := range names {
+		if _, err := os.Lstat(filepath.Join(h.lxdDir(), "snapshots", c, n, "rootfs", "bin")); err != nil {
+			t.Error(err)
+		}
+	}
+	h.lxc("delete", c)
+}
