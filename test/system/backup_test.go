@@ -506,6 +506,7 @@ func TestImportsKeepToTheSizeOfTheirDisk(t *testing.T) {
 	h.lxc("exec", c, "--", "sh", "-c", "rm /root/big; sync")
 	export("snapshot")
 	export("snapshot as a stream", "--optimized-storage")
+	h.lxc("stop", "--force", c)
 	h.lxc("storage", "set", "default", "volume.size=24MiB")
 	for what, file := range files {
 		if r := h.try("import", file, d); r.code == 0 || !strings.Contains(r.stderr, "larger than the size limit of its root disk") {
