@@ -10,6 +10,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Version asks the tools for their version.
@@ -70,9 +73,24 @@ func UUID(path string) (string, error) {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", u[:4], u[4:6], u[6:8], u[8:10], u[10:]), nil
 }
 
-// Erase takes away the marks by which a device is known as btrfs.
-func Erase(path string) error {
-	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+// busyFor is how long Erase waits for a file system that is still at work.
+const busyFor = 10 * time.Second
+
+// Erase takes away the marks by which a device is known as btrfs. The file system must be
+// unmounted. It may live on for a moment, where a mount namespace that somebody is just
+// making has a copy of the mount; with its end it would write its marks again.
+func Erase(ctx context.Context, path string) error {
+	ctx, cancel := context.WithTimeout(ctx, busyFor)
+	defer cancel()
+	f, err := os.OpenFile(path, os.O_WRONLY|unix.O_EXCL, 0)
+	for pause := time.Millisecond; errors.Is(err, unix.EBUSY); pause = min(2*pause, 100*time.Millisecond) {
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(pause):
+		}
+		f, err = os.OpenFile(path, os.O_WRONLY|unix.O_EXCL, 0)
+	}
 	if err != nil {
 		return err
 	}

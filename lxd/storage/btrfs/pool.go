@@ -120,7 +120,7 @@ func (p *pool) createDevice(ctx context.Context, u *undo.Stack, more map[string]
 	if err != nil {
 		return err
 	}
-	u.Push(func() error { return btrfs.Erase(dev) })
+	u.Push(func() error { return btrfs.Erase(context.WithoutCancel(ctx), dev) })
 	uuid, err := btrfs.UUID(dev)
 	if err != nil {
 		return err
@@ -242,7 +242,7 @@ func (p *pool) UnmountPool(ctx context.Context) error {
 
 func (p *pool) DeletePool(ctx context.Context) error {
 	if _, err := os.Lstat(p.Root); os.IsNotExist(err) {
-		return p.deleteHome()
+		return p.deleteHome(ctx)
 	}
 	src := driver.Source.Get(p.env.Config)
 	if homeOf(p.env) == inFolder {
@@ -259,7 +259,7 @@ func (p *pool) DeletePool(ctx context.Context) error {
 	if err := p.UnmountPool(ctx); err != nil {
 		return err
 	}
-	if err := p.deleteHome(); err != nil {
+	if err := p.deleteHome(ctx); err != nil {
 		return err
 	}
 	return removeFolder(p.Root)
@@ -274,7 +274,7 @@ func removeFolder(path string) error {
 	return err
 }
 
-func (p *pool) deleteHome() error {
+func (p *pool) deleteHome(ctx context.Context) error {
 	switch homeOf(p.env) {
 	case onLoop:
 		// A record without a source is that of a pool whose making broke off, perhaps
@@ -294,7 +294,7 @@ func (p *pool) deleteHome() error {
 		if err != nil {
 			return nil // it has gone without us
 		}
-		return btrfs.Erase(dev)
+		return btrfs.Erase(ctx, dev)
 	}
 	return nil
 }
