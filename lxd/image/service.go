@@ -14,6 +14,7 @@ import (
 	"sett/lxd/db"
 	"sett/lxd/entity"
 	"sett/lxd/event"
+	"sett/lxd/host/fsmount"
 	"sett/lxd/host/unpack"
 	"sett/lxd/lock"
 	"sett/lxd/op"
@@ -62,7 +63,7 @@ type Service struct {
 // images.
 func New(d Deps) *Service {
 	if d.Full == nil {
-		d.Full = unpack.IsFull
+		d.Full = fsmount.IsFull
 	}
 	return &Service{Deps: d}
 }

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sett/lxd/host/fsmount"
 	"sett/lxd/host/idmap"
 	"sett/lxd/host/pack"
 	"sett/lxd/instance/backup"
@@ -23,18 +24,12 @@ import (
 // is on a reserve: the daemon's database may be there too.
 type spoolFile struct {
 	*os.File
-	since int64 // bytes since the last look at what is left
+	meter fsmount.Meter
 }
 
-const lookEvery = 8 << 20
-
 func (f *spoolFile) Write(p []byte) (int, error) {
-	if f.since += int64(len(p)); f.since >= lookEvery {
-		f.since = 0
-		var st unix.Statfs_t
-		if err := unix.Fstatfs(int(f.Fd()), &st); err == nil && st.Bavail < min(st.Blocks/64, 64<<20/uint64(st.Bsize)) {
-			return 0, &os.PathError{Op: "write", Path: f.Name(), Err: unix.ENOSPC}
-		}
+	if f.meter.Full(f.File, len(p)) {
+		return 0, &os.PathError{Op: "write", Path: f.Name(), Err: unix.ENOSPC}
 	}
 	return f.File.Write(p)
 }

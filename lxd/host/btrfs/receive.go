@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sett/lxd/host/fsmount"
 	"sett/shared/errs"
 )
 
@@ -210,6 +211,7 @@ type receiver struct {
 
 	open     *os.File // the file that was written to last
 	openPath string
+	meter    fsmount.Meter
 }
 
 func (r *receiver) close() {
@@ -440,6 +442,9 @@ func (r *receiver) do(ctx context.Context, dir Dir, name string, c command) erro
 		if err != nil {
 			return err
 		}
+		if err := r.room(len(c.attrs[attrData])); err != nil {
+			return err
+		}
 		_, err = f.WriteAt(c.attrs[attrData], int64(off))
 		return err
 	case cmdTruncate:
@@ -529,6 +534,17 @@ func (r *receiver) begin(dir Dir, name string, c command) error {
 	return r.begun()
 }
 
+// room ends the work before the file system is full to the brim.
+func (r *receiver) room(n int) error {
+	if r.meter.Full(r.root, n) {
+		return unix.ENOSPC
+	}
+	return nil
+}
+
+// copyAtOnce is how much of a file is copied between two looks at whether that may go on.
+const copyAtOnce = 16 << 20
+
 // clone has a file share a part of another one, of this subvolume or one that it may
 // build on.
 func (r *receiver) clone(ctx context.Context, c command) error {
@@ -577,7 +593,10 @@ func (r *receiver) clone(ctx context.Context, c command) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		_, err = io.CopyN(to, part, 16<<20)
+		if err := r.room(copyAtOnce); err != nil {
+			return err
+		}
+		_, err = io.CopyN(to, part, copyAtOnce)
 	}
 	if !errors.Is(err, io.EOF) {
 		return fmt.Errorf("clone into %q: %w", c.attrs[attrPath], err)

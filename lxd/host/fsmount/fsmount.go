@@ -1,5 +1,5 @@
-// Package fsmount mounts the file systems that storage pools live on, and reads what
-// is mounted.
+// Package fsmount mounts the file systems that storage pools live on, reads what is
+// mounted, and tells when one is full.
 package fsmount
 
 import (
@@ -157,4 +157,31 @@ func Flags(options string) (uintptr, string) {
 		rest = append(rest, o)
 	}
 	return flags, strings.Join(rest, ",")
+}
+
+// IsFull reports whether the file system of an open file or folder is nearly full. The
+// reserve is a 64th of it, but at most 64 MiB: on a host's own disk the database needs room
+// too.
+func IsFull(f *os.File) bool {
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(int(f.Fd()), &st); err != nil {
+		return false
+	}
+	reserve := min(st.Blocks/64, 64<<20/uint64(st.Bsize))
+	return st.Bavail < reserve || st.Files > 0 && st.Ffree < min(st.Files/64, 1000)
+}
+
+// Meter bounds how often somebody who writes much asks IsFull. The zero value is ready.
+type Meter struct{ since int64 }
+
+// lookEvery is how much may be written between two looks.
+const lookEvery = 8 << 20
+
+// Full counts bytes that are about to be written to a file, and asks now and then.
+func (m *Meter) Full(f *os.File, n int) bool {
+	if m.since += int64(n); m.since < lookEvery {
+		return false
+	}
+	m.since = 0
+	return IsFull(f)
 }

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sett/lxd/host/fsmount"
 	"sett/lxd/host/unpack/child"
 	"sett/shared/archive"
 	"sett/shared/errs"
@@ -121,7 +122,7 @@ func (j Jail) work(ctx context.Context, path string, what child.Job, to ...*os.F
 	err = j.run(ctx, what, from, files...)
 	var f *failed
 	switch {
-	case errors.Is(err, unix.EDQUOT) && IsFull(to[0]):
+	case errors.Is(err, unix.EDQUOT) && fsmount.IsFull(to[0]):
 		return unix.ENOSPC
 	case !errors.As(err, &f):
 		return err
@@ -206,24 +207,13 @@ func (j Jail) run(ctx context.Context, what child.Job, stdin *os.File, files ...
 	return &failed{text}
 }
 
-// IsFull reports whether a file system is nearly full. The reserve is a 64th of it, but
-// at most 64 MiB: on a host's own disk the database needs room too.
-func IsFull(dir *os.File) bool {
-	var st unix.Statfs_t
-	if err := unix.Fstatfs(int(dir.Fd()), &st); err != nil {
-		return false
-	}
-	reserve := min(st.Blocks/64, 64<<20/uint64(st.Bsize))
-	return st.Bavail < reserve || st.Files > 0 && st.Ffree < min(st.Files/64, 1000)
-}
-
 // watch ends the work before the file system is full to the brim.
 func watch(ctx context.Context, stop context.CancelCauseFunc, dir *os.File, done chan<- struct{}) {
 	defer close(done)
 	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		if IsFull(dir) {
+		if fsmount.IsFull(dir) {
 			stop(unix.ENOSPC)
 			return
 		}

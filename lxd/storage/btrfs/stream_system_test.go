@@ -222,3 +222,20 @@ func TestLimitHoldsWhileAStreamComes(t *testing.T) {
 		t.Errorf("left: %v, %v", left, err)
 	}
 }
+
+// TestStreamsOfHolesEnd: a few bytes may stand for a file as large as any disk.
+func TestStreamsOfHolesEnd(t *testing.T) {
+	t.Parallel()
+	p := newPool(t, t.TempDir(), map[string]string{"size": "256MiB"})
+	w := stream().subvol().do(3, str(15, "hole")).do(17, str(15, "hole"), num(4, 1<<40)).do(3, str(15, "f"))
+	// Blocks that do not begin at a block cannot be shared.
+	w.do(16, str(15, "f"), num(18, 1), num(24, 1<<40), mark(20, 'm'), str(22, "hole"), num(23, 1)).do(21)
+	v := driver.Volume{Type: driver.Container, Name: "v"}
+	err := p.(driver.Streamer).Receive(t.Context(), v, &w.Buffer, map[string]string{}, nil)
+	if !errors.Is(err, unix.ENOSPC) || !strings.Contains(driver.Explain(err).Error(), "pool is full") {
+		t.Errorf("got %v", err)
+	}
+	if ok, err := p.Exists(t.Context(), v); ok || err != nil {
+		t.Errorf("it is there: %v, %v", ok, err)
+	}
+}
