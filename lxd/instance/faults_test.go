@@ -96,7 +96,9 @@ func (c *card) Start(_ context.Context, u *undo.Stack) (device.Plug, error) {
 	return device.Plug{NICs: []container.NIC{{HostName: "veth0", GuestName: c.env.Name}}}, nil
 }
 
-func (c *card) Stop(context.Context) (device.Unplug, error) { return device.Unplug{}, nil }
+func (c *card) Stop(context.Context) (device.Unplug, error) {
+	return device.Unplug{NICs: []device.Unnic{{GuestName: c.env.Name, HostName: "veth0"}}}, nil
+}
 
 func (c *card) PostStop(context.Context) error {
 	return c.did("post-stop", func() { delete(c.k.inUse, c.id()) })
@@ -257,6 +259,9 @@ func TestFailedUpdateBringsDevicesBack(t *testing.T) {
 			}
 			if joined, used := w.nics.holds(); joined != 2 || used != want {
 				t.Errorf("%d devices joined, %d in use: %v", joined, used, w.nics.inUse)
+			}
+			if g := w.guest("c1"); g != nil && len(g.NICs()) != want {
+				t.Errorf("the guest has %v", g.NICs())
 			}
 			w.ok(w.change("c1", map[string]map[string]string{"b": nic("live", "2"), "c": nic()}))
 		})

@@ -626,12 +626,13 @@ func (s *Service) unplug(ctx context.Context, l *live, p container.Process, i *I
 				return err
 			}
 		}
-		if err := d.PostStop(ctx); err != nil {
-			return err
-		}
+		// It is out, whatever comes now: who takes this back has to plug it in.
 		l.mu.Lock()
 		l.devs = slices.DeleteFunc(l.devs, func(x startedDevice) bool { return x.name == name })
 		l.mu.Unlock()
+		if err := d.PostStop(ctx); err != nil {
+			return err
+		}
 	}
 	// Also when it comes back changed: it may have moved to another network, and joins anew.
 	if r, ok := d.(device.Remover); ok {
