@@ -5,6 +5,7 @@ package system
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -100,6 +101,86 @@ func TestDevicesComeAndGo(t *testing.T) {
 	h.waitBooted(c)
 	if r := h.try("exec", c, "--", "ip", "link", "show", "eth0"); r.code == 0 {
 		t.Error("eth0 is inside although it is overridden by none")
+	}
+}
+
+// TestInterfacesChangeWhileTheyRun changes what can change in place, replugs for the rest,
+// and looks whether what is refused leaves all as it was, on the host and inside.
+func TestInterfacesChangeWhileTheyRun(t *testing.T) {
+	h := newHost(t)
+	h.setUp("dir")
+	c, other := h.name("c1"), h.name("c2")
+	h.launch(c)
+	address := strings.TrimSpace(h.lxc("network", "get", h.bridge(), "ipv4.address"))
+	gateway, _, _ := strings.Cut(address, "/")
+	subnet := gateway[:strings.LastIndex(gateway, ".")+1]
+	h.lxc("init", "tiny", other)
+	h.lxc("config", "device", "override", other, "eth0", "ipv4.address="+subnet+"77")
+	h.lxc("config", "device", "override", c, "eth0", "limits.max=10Mbit", "ipv4.address="+subnet+"78")
+	end := func() string {
+		h.seen()
+		return strings.TrimSpace(h.lxc("config", "get", c, "volatile.eth0.host_name"))
+	}
+	host := func(argv ...string) string {
+		out, err := exec.Command(argv[0], argv[1:]...).Output()
+		if err != nil {
+			t.Fatalf("%s: %v", argv, err)
+		}
+		return string(out)
+	}
+	limit := func() string { return host("tc", "class", "show", "dev", end()) }
+	routes := func() (out string) { // others on this machine change theirs
+		for line := range strings.Lines(host("ip", "route")) {
+			if strings.HasPrefix(line, "default") || strings.Contains(line, h.bridge()) {
+				out += line
+			}
+		}
+		return out
+	}
+	hosts := func() string {
+		b, err := os.ReadFile(filepath.Join(h.lxdDir(), "networks", h.bridge(), "dnsmasq.hosts", c+".eth0"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	if !strings.Contains(limit(), "rate 10Mbit") || !strings.Contains(hosts(), subnet+"78") {
+		t.Errorf("limit %q, host %q", limit(), hosts())
+	}
+	all := func() string { // what is unplugged and comes back has another end on the host
+		return strings.ReplaceAll(h.lxc("config", "show", c)+limit()+routes()+hosts(), end(), "END")
+	}
+	before := all()
+	for _, bad := range []string{
+		"ipv4.address=" + subnet + "77", "ipv4.address=" + gateway, "ipv4.address=192.0.2.9", "ipv4.routes=0.0.0.0/0", "ipv4.routes=" + subnet + "0/24",
+		"limits.max=1bit", "mtu=1400", "host_name=" + h.bridge(), "host_name=lo", "network=nosuchnet", "name=lo", "hwaddr=01:00:5e:00:00:01",
+	} {
+		if r := h.try("config", "device", "set", c, "eth0", "limits.max=5Mbit", bad); r.code == 0 {
+			t.Errorf("%s was taken", bad)
+		}
+		if after := all(); after != before {
+			t.Errorf("%s was refused and changed\n%s\nto\n%s", bad, before, after)
+		}
+	}
+	h.lxc("config", "device", "set", c, "eth0", "limits.max=5Mbit", "ipv4.address="+subnet+"79", "ipv4.routes=10.251.3.0/24")
+	if !strings.Contains(limit(), "rate 5Mbit") || !strings.Contains(routes(), "10.251.3.0/24 dev "+h.bridge()) || !strings.Contains(hosts(), subnet+"79") {
+		t.Errorf("limit %q, routes %q, host %q", limit(), routes(), hosts())
+	}
+	h.lxc("config", "device", "set", c, "eth0", "hwaddr=00:16:3e:11:22:33", "name=lan0")
+	if out := h.lxc("exec", c, "--", "ip", "link", "show", "lan0"); !strings.Contains(out, "00:16:3e:11:22:33") {
+		t.Errorf("inside it is\n%s", out)
+	}
+	if !strings.Contains(limit(), "rate 5Mbit") || !strings.Contains(routes(), "10.251.3.0/24 dev "+h.bridge()) || !strings.Contains(hosts(), "00:16:3e:11:22:33") {
+		t.Errorf("limit %q, routes %q, host %q", limit(), routes(), hosts())
+	}
+	h.lxc("stop", "--force", c)
+	if out := routes(); strings.Contains(out, "10.251.3.0/24") {
+		t.Errorf("routes of a stopped instance:\n%s", out)
+	}
+	// No guest tells the host which way to go.
+	b, err := os.ReadFile("/proc/sys/net/ipv6/conf/" + h.bridge() + "/accept_ra")
+	if err != nil || string(b) != "0\n" {
+		t.Errorf("accept_ra of the bridge is %q, %v", b, err)
 	}
 }
 
