@@ -411,16 +411,21 @@ func (s *Service) handlePartPut(ctx context.Context, r *rest.Request) (rest.Resp
 }
 
 func (s *Service) handlePartDelete(ctx context.Context, r *rest.Request) (rest.Response, error) {
-	unlock, err := s.lock(ctx, "deleting network "+r.Name(), r.Name())
+	return rest.Empty(), s.deletePart(ctx, r.Project().Name, r.Name())
+}
+
+// deletePart is dropPart for those who do not hold the lock.
+func (s *Service) deletePart(ctx context.Context, project, name string) error {
+	unlock, err := s.lock(ctx, "deleting network "+name, name)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer unlock()
-	n, err := s.one(ctx, s.DB, r.Project().Name, r.Name())
+	n, err := s.one(ctx, s.DB, project, name)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return rest.Empty(), s.dropPart(ctx, n)
+	return s.dropPart(ctx, n)
 }
 
 // dropPart removes this member's part of a network.
@@ -542,7 +547,7 @@ func (s *Service) DeleteHere(ctx context.Context) error {
 	}
 	var failed []error
 	for _, n := range all {
-		failed = append(failed, s.dropPart(ctx, n))
+		failed = append(failed, s.deletePart(ctx, n.Project, n.Name))
 	}
 	return errors.Join(failed...)
 }
@@ -567,13 +572,6 @@ func (s *Service) joinOne(ctx context.Context, n Network, own map[string]string,
 	if err := s.makePart(ctx, n.Project, n.Name); err != nil {
 		return err
 	}
-	back := context.WithoutCancel(ctx)
-	u.Push(func() error {
-		n, err := s.one(back, s.DB, n.Project, n.Name)
-		if err != nil {
-			return err
-		}
-		return s.dropPart(back, n)
-	})
+	u.Push(func() error { return s.deletePart(context.WithoutCancel(ctx), n.Project, n.Name) })
 	return nil
 }
