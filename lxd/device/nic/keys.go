@@ -23,7 +23,7 @@ var (
 	keyMTU      = config.Int("mtu", 0, config.Check(between(68, 65535)), config.Doc("Largest packet; without it, that of the bridge"))
 	keyHostName = config.String("host_name", "", config.Check(netlink.CheckName), config.Doc("Name of the host's end; without it, a random one"))
 	keyQueue    = config.Int("queue.tx.length", 0, config.Check(between(0, 1<<31-1)), config.Doc("Length of the transmit queue"))
-	keyPriority = config.Int("boot.priority", 0, config.Check(between(0, 1<<32-1)), config.Doc("Order among boot devices; means nothing to containers"))
+	keyPriority = config.Int("boot.priority", 0, config.Live(), config.Check(between(0, 1<<32-1)), config.Doc("Order among boot devices; means nothing to containers"))
 
 	keyIngress = rate("limits.ingress", "Largest rate into the instance, such as 100Mbit")
 	keyEgress  = rate("limits.egress", "Largest rate out of the instance, such as 100Mbit")
