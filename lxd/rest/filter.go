@@ -3,13 +3,15 @@ package rest
 import (
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"sett/shared/errs"
 )
 
 // Filter is a parsed ?filter=: words "field op value" joined by and/or, read from
-// left to right. The zero value lets everything through.
+// left to right. A value may be a regular expression. The zero value lets everything
+// through.
 type Filter struct {
 	clauses []clause
 }
@@ -17,6 +19,26 @@ type Filter struct {
 type clause struct {
 	or, not, ne  bool
 	field, value string
+	pattern      *regexp.Regexp // nil: the value is none
+}
+
+// hits reports whether a value is the one of the clause, or fits it as a pattern for all
+// of it. Upper and lower case are the same.
+func (c clause) hits(v string) bool {
+	return strings.EqualFold(v, c.value) || c.pattern != nil && c.pattern.MatchString(v)
+}
+
+// pattern is what the value of a clause means as a regular expression; one that says
+// itself where it begins or ends stays as it is.
+func pattern(value string) *regexp.Regexp {
+	if !strings.ContainsAny(value, "^$") {
+		value = "^(?:" + value + ")$"
+	}
+	re, err := regexp.Compile("(?i)" + value)
+	if err != nil {
+		return nil
+	}
+	return re
 }
 
 // Empty reports whether the filter lets everything through.
@@ -56,7 +78,7 @@ func ParseFilter(s string) (Filter, error) {
 		default:
 			return f, errs.Invalid("Invalid filter: unknown operator %q (use eq or ne)", words[i+1])
 		}
-		c.value = words[i+2]
+		c.value, c.pattern = words[i+2], pattern(words[i+2])
 		i += 3
 		f.clauses = append(f.clauses, c)
 	}
@@ -108,7 +130,7 @@ func (f Filter) Match(obj any) (bool, error) {
 	res := true
 	for i, c := range f.clauses {
 		v, ok := field(m, c.field)
-		hit := ok && strings.EqualFold(v, c.value)
+		hit := ok && c.hits(v)
 		if c.ne {
 			hit = !hit
 		}

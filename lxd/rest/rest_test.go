@@ -235,6 +235,12 @@ func TestFilter(t *testing.T) {
 		"devices.root.path eq /":           true,
 		"ephemeral eq false":               true,
 		"missing eq x":                     false,
+		"name eq C.":                       true,
+		"name eq c":                        false,
+		"name eq ^c":                       true,
+		"name eq (c1":                      false,
+		"name ne c.*":                      false,
+		"name eq x|c1":                     true,
 		"name eq c2 and name eq c2 or name eq c1": true,
 	} {
 		p, err := rest.ParseFilter(f)
