@@ -532,3 +532,29 @@ func TestTheSameImageInTwoProjects(t *testing.T) {
 		t.Errorf("left %v", got)
 	}
 }
+
+// TestTheSameImageTwiceAtOnce: one of many uploads wins, and the others say why not.
+func TestTheSameImageTwiceAtOnce(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	b := unified(t)
+	var won, lost atomic.Int64
+	var wg sync.WaitGroup
+	for range 6 {
+		wg.Go(func() {
+			o := w.run("POST", "/1.0/images", b)
+			if o["status"] == "Success" {
+				won.Add(1)
+			} else if err, _ := o["err"].(string); strings.Contains(err, "already exists") {
+				lost.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	if won.Load() != 1 || lost.Load() != 5 {
+		t.Errorf("%d uploads won, %d lost", won.Load(), lost.Load())
+	}
+	if got := w.files(); !slices.Equal(got, []string{sum(b)}) {
+		t.Errorf("files %v", got)
+	}
+}
