@@ -238,7 +238,7 @@ func (p *party) put(x exchange) (lines []string) {
 	shape(md, "", &began)
 	lines = append(lines, began...)
 	p.last = a.Operation
-	if slices.Contains(began, `/class "token"`) {
+	if slices.Contains(began, `/class "token"`) || slices.Contains(began, `/class "websocket"`) {
 		return lines // does not end by itself
 	}
 	_, w := ask(p.t, p.socket, "GET", a.Operation+"/wait?timeout=30", nil)
@@ -254,7 +254,7 @@ func less(a, b []string) []string {
 
 // more are fields that we answer with and LXD does not: those of API extensions that came
 // after it or are our own, and those that it has for some operations only.
-var more = regexp.MustCompile(`^(after|/(success|failure|running)\[\])?/(requestor/|ended_at |log\[\]|may_cancel |metadata/fingerprint |resources/(backups|instances|containers)\[\] )`)
+var more = regexp.MustCompile(`^(after|/(success|failure|running)\[\])?/(requestor/|ended_at |log\[\]|may_cancel |metadata/fingerprint |metadata/.*progress|resources/(backups|instances|containers)\[\] )`)
 
 // fewer are fields with which LXD tells how far something is that we are not at, or that
 // it has under a wrong name.
@@ -419,12 +419,18 @@ func exchanges(der []byte) []exchange {
 	add(get(inst+"/snapshots", inst+"/snapshots?recursion=1", inst+"/snapshots/snap", "/1.0/instances?recursion=2", inst+"?recursion=2")...)
 	add(do("PUT", inst+"/snapshots/snap", obj{"expires_at": "2040-01-01T00:00:00Z"}, stale), do("PUT", inst+"/snapshots/snap", obj{"expires_at": "2040-01-01T00:00:00Z"}),
 		do("GET", inst+"/snapshots/snap", nil), do("POST", inst+"/snapshots/snap", obj{"name": "snap2"}), do("PUT", inst, obj{"restore": "snap2"}), otherwise(do("PUT", inst, obj{"restore": "none"}), late),
-		do("DELETE", inst+"/snapshots/snap2", nil), do("DELETE", inst+"/snapshots/snap2", nil), do("DELETE", inst+"/snapshots/snap0", nil))
+		do("DELETE", inst+"/snapshots/snap2", nil), do("DELETE", inst+"/snapshots/snap2", nil), do("DELETE", inst+"/snapshots/snap0", nil),
+		do("GET", "OPERATION", nil), do("GET", "OPERATION/wait", nil), do("GET", "OPERATION/wait?timeout=0", nil), otherwise(do("GET", "OPERATION/wait?timeout=x", nil), fault),
+		otherwise(do("GET", "OPERATION/websocket?secret=x", nil), fault), do("DELETE", "OPERATION", nil))
 	add(do("POST", inst+"/backups", obj{"name": "b0", "compression_algorithm": "none"}))
 	add(get(inst+"/backups", inst+"/backups?recursion=1", inst+"/backups/b0")...)
 	add(do("POST", inst+"/backups/b0", obj{"name": "b1"}), do("DELETE", inst+"/backups/b1", nil), do("DELETE", inst+"/backups/b1", nil))
 	add(do("PUT", inst+"/state", obj{"action": "start", "timeout": 30}), do("PUT", inst+"/state", obj{"action": "start", "timeout": 30}))
-	add(get(inst, inst+"/logs", inst+"/files?path=/etc/passwd")...)
+	add(get(inst, inst+"/logs", inst+"/files?path=/etc/passwd", "/1.0/instances?filter=name+eq+a-.*", "/1.0/instances?filter=status+eq+running",
+		"/1.0/instances?filter=not+name+eq+NAME+and+status+eq+Running", "/1.0/instances?filter=name+eq+x+or+name+eq+NAME")...)
+	add(do("POST", inst+"/exec", obj{"command": []string{"cat"}, "wait-for-websocket": true}), do("POST", inst+"/exec", obj{"command": []string{"cat"}, "wait-for-websocket": true, "interactive": true}),
+		do("POST", inst+"/console", obj{"type": "none"}), do("PATCH", inst, obj{"description": "x", "unknown": "field"}), do("PUT", "/1.0/instances", obj{"state": obj{"action": "none"}}), do("PUT", "/1.0/instances", obj{}))
+	add(do("PUT", inst+"/snapshots/none", obj{}), do("POST", inst+"/snapshots/none", obj{"name": "x"}), do("POST", inst+"/backups", obj{"name": "a/b"}))
 	add(do("POST", inst+"/exec", obj{"command": []string{"true"}, "record-output": true}), do("POST", inst+"/exec", obj{"command": []string{"none"}}),
 		do("POST", inst+"/files?path=/tmp/x", "text"), do("GET", inst+"/files?path=/tmp/x", nil), do("HEAD", inst+"/files?path=/tmp/x", nil), do("DELETE", inst+"/files?path=/tmp/x", nil),
 		do("DELETE", inst+"/files?path=/tmp/x", nil), do("PUT", inst+"/state", obj{"action": "freeze"}), do("PUT", inst+"/state", obj{"action": "unfreeze"}),
