@@ -107,9 +107,6 @@ func (h *Handler) put(ctx context.Context, r *rest.Request) (rest.Response, erro
 }
 
 func (h *Handler) patch(ctx context.Context, r *rest.Request) (rest.Response, error) {
-	if err := r.ReadBody(); err != nil {
-		return nil, err
-	}
 	return h.store(ctx, r, func(m api.ImageMetadata) (api.ImageMetadata, error) {
 		err := rest.DecodeOnto(r, &m)
 		return m, err
