@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 
+	"sett/lxd/entity"
 	"sett/lxd/rest"
 	"sett/shared/errs"
 )
@@ -46,10 +47,11 @@ func (s *Service) handleLogs(ctx context.Context, r *rest.Request) (rest.Respons
 }
 
 func (s *Service) handleLog(ctx context.Context, r *rest.Request) (rest.Response, error) {
-	root, name, err := s.logFile(ctx, r)
+	root, at, err := s.logFile(ctx, r)
 	if err != nil {
 		return nil, err
 	}
+	name := at.Name()
 	return rest.Raw(func(w http.ResponseWriter, hr *http.Request) error {
 		defer root.Close()
 		f, err := root.Open(name)
@@ -63,37 +65,44 @@ func (s *Service) handleLog(ctx context.Context, r *rest.Request) (rest.Response
 		}
 		w.Header().Set("Content-Type", "application/octet-stream")
 		w.Header().Set("Content-Disposition", "inline;filename="+name)
+		s.Bus.Lifecycle("instance-log-retrieved", at, r.Caller().Requestor(), nil)
 		http.ServeContent(w, hr, name, fi.ModTime(), f)
 		return nil
 	}), nil
 }
 
 func (s *Service) handleLogDelete(ctx context.Context, r *rest.Request) (rest.Response, error) {
-	root, name, err := s.logFile(ctx, r)
+	root, at, err := s.logFile(ctx, r)
 	if err != nil {
 		return nil, err
 	}
 	defer root.Close()
+	name := at.Name()
 	if name == "lxc.log" || name == "lxc.conf" {
 		return nil, errs.Invalid("Log file %q cannot be deleted", name)
 	}
-	return rest.Empty(), logErr(name, root.Remove(name))
+	if err := root.Remove(name); err != nil {
+		return nil, logErr(name, err)
+	}
+	s.Bus.Lifecycle("instance-log-deleted", at, r.Caller().Requestor(), nil)
+	return rest.Empty(), nil
 }
 
-func (s *Service) logFile(ctx context.Context, r *rest.Request) (*os.Root, string, error) {
+// logFile opens the folder of a log file and names that.
+func (s *Service) logFile(ctx context.Context, r *rest.Request) (*os.Root, entity.Ref, error) {
 	i, err := s.Load(ctx, r.Project().Name, r.Value(0))
 	if err != nil {
-		return nil, "", err
+		return nil, entity.Ref{}, err
 	}
 	name := r.Value(1)
 	if err := checkLog(name); err != nil {
-		return nil, "", err
+		return nil, entity.Ref{}, err
 	}
 	root, err := os.OpenRoot(s.LogDir(i.Project, i.Name))
 	if err != nil {
-		return nil, "", logErr(name, err)
+		return nil, entity.Ref{}, logErr(name, err)
 	}
-	return root, name, nil
+	return root, entity.New(entity.InstanceLog, i.Project, i.Name, name), nil
 }
 
 func logErr(name string, err error) error {
