@@ -130,12 +130,10 @@ func (s *Service) handleCreate(ctx context.Context, r *rest.Request) (rest.Respo
 	o, err := s.Ops.Start(ctx, op.Spec{Description: doImport, Project: r.Project().Name, Requestor: by,
 		Run: func(ctx context.Context, o *op.Operation) error {
 			defer up.drop() //nolint:errcheck // what is left is removed at the next start
-			i, err := s.accept(ctx, project, up, by)
-			if err != nil {
-				return err
-			}
-			o.Set(map[string]any{"fingerprint": i.Fingerprint, "size": sizeText(i.Size)})
-			return nil
+			// Whoever has the image already learns which one it is.
+			o.Set(map[string]any{"fingerprint": up.fingerprint, "size": sizeText(up.size)})
+			_, err := s.accept(ctx, project, up, by)
+			return err
 		}})
 	if err != nil {
 		_ = up.drop()

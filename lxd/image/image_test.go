@@ -197,7 +197,7 @@ func TestLifeOfAUnifiedImage(t *testing.T) {
 	w.want(200, `["/1.0/images/`+fp+`"]`, "GET", "/1.0/images", "")
 	w.want(200, `[]`, "GET", "/1.0/images?filter=properties.os+eq+Alpine", "")
 
-	if o := w.run("POST", "/1.0/images", b); o["status"] != "Failure" || !strings.Contains(o["err"].(string), "already exists") {
+	if o := w.run("POST", "/1.0/images", b); o["status"] != "Failure" || !strings.Contains(o["err"].(string), "already exists") || o["metadata"].(map[string]any)["fingerprint"] != fp {
 		t.Errorf("second upload: %v", o)
 	}
 	if got := w.files(); len(got) != 1 || got[0] != fp {
