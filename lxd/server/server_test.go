@@ -3,8 +3,10 @@ package server_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -265,6 +267,36 @@ func TestEventsOfNoProjectAreForAdminsAndTheirCause(t *testing.T) {
 	w.as(restricted).want(403, "", "GET", "/1.0/events?type=logging", "")
 	w.want(403, "", "GET", "/1.0/events?all-projects=true", "")
 	w.as(admin).want(400, "supported", "GET", "/1.0/events?type=nope", "")
+}
+
+// TestAListenerThatReadsNothingIsCutOff: whoever tells of events waits for no client.
+func TestAListenerThatReadsNothingIsCutOff(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	srv := httptest.NewServer(w.server)
+	defer srv.Close()
+	conn, _, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(srv.URL, "http")+"/1.0/events?type=logging", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	text := strings.Repeat("x", 32<<10)
+	told := 0
+	for ; w.bus.Wants(event.TypeLogging) && told < 5000; told++ {
+		w.bus.Publish(event.Event{Type: event.TypeLogging, Metadata: event.Logging{Message: text}})
+	}
+	if w.bus.Wants(event.TypeLogging) {
+		t.Fatalf("it still counts after %d events", told)
+	}
+	_ = conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+	n := 0
+	for ; err == nil; n++ {
+		_, _, err = conn.ReadMessage()
+	}
+	var late net.Error
+	if errors.As(err, &late) && late.Timeout() || n > told { // the last of them was none
+		t.Errorf("read %d of %d events, then %v", n, told, err)
+	}
 }
 
 func TestInternalEndpoints(t *testing.T) {
