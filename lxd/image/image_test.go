@@ -453,11 +453,17 @@ func TestImagesOutliveTheirDatabase(t *testing.T) {
 	if got := w.files(); !slices.Equal(got, []string{strings.Repeat("a", 64) + ".rootfs", old}) {
 		t.Errorf("left: %v", got)
 	}
-	// What is imported again takes the place of what was kept.
+	// What is imported again takes the place of what was kept, and of what is cut off.
+	if err := os.Truncate(filepath.Join(w.dir, "images", old), 7); err != nil {
+		t.Fatal(err)
+	}
 	if o := w.run("POST", "/1.0/images", b); o["status"] != "Success" {
 		t.Errorf("imported again: %v", o)
 	}
 	w.want(200, old, "GET", "/1.0/images", "")
+	if code, got, _ := w.do("GET", "/1.0/images/"+old+"/export", nil); code != 200 || got != string(b) {
+		t.Errorf("export: %d, %d bytes", code, len(got))
+	}
 }
 
 // TestUploadsEndBeforeTheDiskIsFull: the database may be on it.

@@ -198,13 +198,16 @@ func (s *Service) accept(ctx context.Context, project string, up *upload, by *ev
 		moves[up.rootfs()] = s.rootfs(i.Fingerprint)
 	}
 	for from, to := range moves {
-		if there(from, to) {
+		had, whole := there(from, to)
+		if whole {
 			continue // another project has it, or a database that was lost had it
 		}
 		if err := os.Rename(from, to); err != nil {
 			return nil, err
 		}
-		u.Push(func() error { return os.Remove(to) })
+		if !had { // what was broken is not to come back
+			u.Push(func() error { return os.Remove(to) })
+		}
 	}
 	err = s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
 		if err := insert(ctx, tx, s.Here.ID(), i); err != nil {
@@ -225,15 +228,15 @@ func (s *Service) accept(ctx context.Context, project string, up *upload, by *ev
 	return i, nil
 }
 
-// there reports whether a file is where another one is to go, as long as that. Its name
-// says what is in it.
-func there(from, to string) bool {
+// there reports whether a file is where another one is to go, and whether it is as long as
+// that. Its name says what is in it.
+func there(from, to string) (had, whole bool) {
 	a, err := os.Lstat(from)
 	if err != nil {
-		return false
+		return false, false
 	}
 	b, err := os.Lstat(to)
-	return err == nil && a.Size() == b.Size()
+	return err == nil, err == nil && a.Size() == b.Size()
 }
 
 // metadata reads metadata.yaml out of an image, and nothing else.
