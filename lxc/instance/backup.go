@@ -3,6 +3,7 @@ package instance
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/signal"
@@ -57,7 +58,7 @@ func export(ctx context.Context, a *cli.App, r cli.Resource, o api.InstanceBacku
 	defer func() { err = errors.Join(err, out.close(err)) }()
 	op, err := r.Server.CreateInstanceBackup(r.Name, o)
 	if err != nil {
-		return err
+		return fmt.Errorf(i18n.G("Create instance backup: %w"), err)
 	}
 	if err := a.Follow(op, i18n.G("Backing up instance: %s")); err != nil {
 		return err
