@@ -5,8 +5,9 @@
 # are. It is built from the mirror that this host's apt uses and kept in DIR under a name made of
 # all that goes into it, so a second call with equal inputs only prints the paths.
 #
-#   SUITE=bookworm   release to build
-#   FRESH=1          build again even when the image is there
+#   SUITE=bookworm         release to build
+#   PACKAGES="cloud-init"  packages to add; with cloud-init come the templates that seed it
+#   FRESH=1                build again even when the image is there
 #
 # Needs root, and mmdebstrap or debootstrap.
 set -euo pipefail
@@ -19,6 +20,7 @@ packages=(
 	systemd-resolved libnss-myhostname    # names by DHCP, and our own
 	iproute2 iputils-ping netbase ca-certificates
 	login passwd procps less
+	${PACKAGES:-}
 )
 
 say() { echo "mkimage: $*" >&2; }
@@ -59,7 +61,7 @@ proxies() {
 }
 
 sources=$(mirrors)
-key=$( (cat "$0"; echo "$suite $arch"; echo "$sources") | sha256sum | cut -c1-12)
+key=$( (cat "$0"; echo "$suite $arch ${PACKAGES:-}"; echo "$sources") | sha256sum | cut -c1-12)
 meta=$cache/debian-$suite-$arch-$key.meta.tar.gz
 rootfs=$cache/debian-$suite-$arch-$key.squashfs
 done_() { echo "$meta"; echo "$rootfs"; }
@@ -183,6 +185,30 @@ cat >"$work/meta/templates/hosts.tpl" <<-END
 	ff02::1	ip6-allnodes
 	ff02::2	ip6-allrouters
 END
+if [ -d "$root/etc/cloud" ]; then
+	# Written once for each new instance; cloud-init finds them before it looks anywhere else.
+	for file in meta-data user-data vendor-data network-config; do
+		cat >>"$work/meta/metadata.yaml" <<-END
+			  /var/lib/cloud/seed/nocloud-net/$file:
+			    when: [create, copy]
+			    template: cloud-$file.tpl
+		END
+	done
+	cat >"$work/meta/templates/cloud-meta-data.tpl" <<-END
+		instance-id: {{ container.name }}
+		local-hostname: {{ container.name }}
+		{{ config_get("user.meta-data", "") }}
+	END
+	for kind in user vendor; do
+		echo "{{ config_get(\"user.$kind-data\", \"#cloud-config\") }}" >"$work/meta/templates/cloud-$kind-data.tpl"
+	done
+	cat >"$work/meta/templates/cloud-network-config.tpl" <<-END
+		{% if config_get("user.network-config", "") == "" %}version: 2
+		ethernets:
+		  eth0: {dhcp4: true, dhcp6: true, dhcp-identifier: mac}
+		{% else %}{{ config_get("user.network-config", "") }}{% endif %}
+	END
+fi
 tar -C "$work/meta" --numeric-owner --owner=0 --group=0 -czf "$work/meta.tar.gz" metadata.yaml templates
 # Level 3 packs four times faster than the default and costs a few percent of size.
 mksquashfs "$root" "$work/rootfs.squashfs" -comp zstd -Xcompression-level 3 -noappend -quiet -no-progress >&2
