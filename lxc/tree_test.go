@@ -1,12 +1,17 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/spf13/cobra"
+
+	"sett/lxc/cli"
 )
 
 // TestEveryCommandOfLXDIsKnown walks the commands and flags of LXD 5.0's client, a line
@@ -62,4 +67,63 @@ func TestNothingIsThereTwice(t *testing.T) {
 		}
 	}
 	walk(newApp().Root())
+}
+
+// TestExamplesAreWellFormed runs the examples of all commands, with a server that cannot
+// be reached: what they ask for must get that far.
+func TestExamplesAreWellFormed(t *testing.T) {
+	t.Parallel()
+	conf := t.TempDir()
+	writeConf(t, conf, filepath.Join(conf, "none"))
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	seen := 0
+	example := func(c *cobra.Command, line string) {
+		_, line, ok := strings.Cut(" "+line, " lxc ") // what is piped in comes before
+		if !ok {
+			t.Errorf("%s: %q is no command line of lxc", c.CommandPath(), line)
+			return
+		}
+		args, err := cli.Words(line)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if shell := slices.IndexFunc(args, func(w string) bool { return w == "<" || w == ">" || w == "|" }); shell >= 0 {
+			args = args[:shell]
+		}
+		if args[0] == "remote" && args[1] == "add" {
+			return // would look for the server
+		}
+		seen++
+		var stdout, stderr bytes.Buffer
+		app := newApp()
+		app.In, app.Out, app.Err = strings.NewReader(""), &stdout, &stderr
+		app.Getenv = func(key string) string {
+			return map[string]string{"LXD_CONF": conf, "LXD_GLOBAL_CONF": conf, "LXD_SOCKET": filepath.Join(conf, "none")}[key]
+		}
+		app.Run(gone, args)
+		for _, bad := range []string{"unknown", "Unknown", "nvalid", "Missing"} {
+			if strings.Contains(stderr.String(), bad) {
+				t.Errorf("%s: %q: %s", c.CommandPath(), line, stderr.String())
+			}
+		}
+		if strings.Contains(stdout.String(), "Usage:") {
+			t.Errorf("%s: %q only prints help", c.CommandPath(), line)
+		}
+	}
+	var walk func(*cobra.Command)
+	walk = func(c *cobra.Command) {
+		for line := range strings.SplitSeq(c.Example, "\n") {
+			if line != "" && !strings.HasPrefix(line, " ") {
+				example(c, line)
+			}
+		}
+		for _, sub := range c.Commands() {
+			walk(sub)
+		}
+	}
+	walk(newApp().Root())
+	if seen < 100 {
+		t.Errorf("only %d examples were found", seen)
+	}
 }
