@@ -12,9 +12,10 @@ go_needed=1.26
 
 build=(gcc libc6-dev pkg-config make git ca-certificates gettext
 	libdqlite-dev libraft-dev libsqlite3-dev lxc-dev)
-run=(liblxc-common lxcfs uidmap nftables iproute2 dnsmasq-base kmod attr acl
-	squashfs-tools tar gzip bzip2 xz-utils zstd lz4 btrfs-progs e2fsprogs rsync)
-test=(mmdebstrap debian-archive-keyring busybox-static libcap2-bin procps sshfs chromium fonts-dejavu-core)
+run=(liblxc-common lxcfs uidmap nftables dnsmasq-base kmod
+	squashfs-tools tar gzip bzip2 xz-utils zstd lz4 btrfs-progs e2fsprogs)
+test=(mmdebstrap debian-archive-keyring busybox-static libcap2-bin acl attr iproute2 procps sshfs
+	chromium fonts-dejavu-core)
 
 say() { echo "deps: $*"; }
 die() { echo "deps: $*" >&2; exit 1; }
