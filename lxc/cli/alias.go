@@ -20,11 +20,13 @@ func builtinAliases() map[string]string {
 
 // expandAlias replaces the beginning of a command line that is an alias. The
 // longest alias wins; @ARG1@ takes the first argument and so on, @ARGS@ those that
-// no number has taken, which otherwise follow.
-// Commands of the tree cannot be hidden by an alias with their bare name, but
-// extended: "list" may mean "list -c ns".
+// no number has taken, which otherwise follow. The user's aliases win over commands,
+// so that "list" may mean "list -c ns"; those built in do not.
 func (a *App) expandAlias(root *cobra.Command, args []string) ([]string, error) {
 	flags, rest := splitGlobalFlags(args)
+	if len(rest) > 0 && (rest[0] == cobra.ShellCompRequestCmd || rest[0] == cobra.ShellCompNoDescRequestCmd) {
+		return slices.Concat(flags, rest[:1], a.expandUnfinished(root, rest[1:])), nil
+	}
 	find := func(aliases map[string]string) (key []string, value string) {
 		for k, v := range aliases {
 			words := strings.Fields(k)
@@ -65,6 +67,22 @@ func (a *App) expandAlias(root *cobra.Command, args []string) ([]string, error) 
 		out = append(out, rest...)
 	}
 	return out, nil
+}
+
+// expandUnfinished is expandAlias for a line whose last word is being completed. What an
+// alias has after its arguments is not there yet.
+func (a *App) expandUnfinished(root *cobra.Command, args []string) []string {
+	const mark = "\x00" // no argument can hold it
+	last := len(args) - 1
+	if last < 1 {
+		return args
+	}
+	line, err := a.expandAlias(root, append(slices.Clone(args[:last]), mark))
+	at := slices.Index(line, mark)
+	if err != nil || at < 0 {
+		return args
+	}
+	return append(line[:at], args[last])
 }
 
 // fillIn puts arguments in the place of their numbers, and returns the others.
