@@ -14,8 +14,9 @@ func TestInitMakesAClusterAndJoinsIt(t *testing.T) {
 	for _, s := range []*daemontest.Server{a, b, c} {
 		s.Address = daemontest.FreeAddress(t)
 	}
-	// cluster, address, joining, name, password, storage, MAAS, interface, images, print
-	want(t, a, 0, "", strings.Join([]string{"yes", a.Address, "no", "one", "no", "no", "no", "no", "", "no"}, "\n")+"\n", "init")
+	// cluster, address, joining, name, password, storage, remote storage, MAAS, interface, images, print
+	want(t, a, 1, "not implemented", strings.Join([]string{"yes", a.Address, "no", "one", "no", "no", "yes"}, "\n")+"\n", "init")
+	want(t, a, 0, "", strings.Join([]string{"yes", a.Address, "no", "one", "no", "no", "no", "no", "no", "", "no"}, "\n")+"\n", "init")
 	want(t, a, 0, "", "cluster:\n  server_name: one\n  enabled: true\n", "init", "--preseed") // a second time
 
 	// By the dialogue: cluster, address, joining, token, wipe, print.

@@ -25,8 +25,9 @@ import (
 // dialogue asks for a set-up. The order of the questions and their defaults are
 // LXD's, because scripts answer them by their number:
 //
-//	cluster · pool (name, backend, then what the backend needs) · MAAS · bridge
-//	(name, IPv4, NAT, IPv6, NAT) or interface of the host · network · images · print
+//	cluster · pool (name, backend, then what the backend needs) · remote pool, in a
+//	cluster only · MAAS · bridge (name, IPv4, NAT, IPv6, NAT) or interface of the host ·
+//	network · images · print
 type dialogue struct {
 	asker
 	c   client.InstanceServer
@@ -47,7 +48,7 @@ func (e *env) askPreseed(ctx context.Context, c client.InstanceServer) (*api.Ini
 	case c != nil && c.ClusterToken != "": // which says all the rest
 		rest = nil
 	case c != nil: // a bridge of one member is of no use to the others
-		rest = []func() error{d.storage, d.maas, d.hostInterface, d.images}
+		rest = []func() error{d.storage, d.remoteStorage, d.maas, d.hostInterface, d.images}
 	}
 	for _, ask := range rest {
 		if err := ask(); err != nil {
@@ -74,6 +75,10 @@ func (d *dialogue) refuse(question, what string) error {
 		return errs.NotImplemented(i18n.G("%s is not implemented in this version; nothing was changed"), what)
 	}
 	return err
+}
+
+func (d *dialogue) remoteStorage() error {
+	return d.refuse(i18n.G("Set up a new storage pool that all members share?"), i18n.G("Storage that members share"))
 }
 
 func (d *dialogue) maas() error {
