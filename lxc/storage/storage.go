@@ -24,7 +24,7 @@ func Command(a *cli.App) *cobra.Command {
 	k := s.keys()
 	set := cli.Command(cli.Help{
 		Use: "set " + arg + " <key>=<value>...", Short: i18n.G("Set storage pool configuration keys"),
-		Long: i18n.G("A single key may also be given as <key> <value>."), Example: "lxc storage set default rsync.bwlimit=10MB",
+		Long: i18n.G("A single key may also be given as <key> <value>."), Example: "lxc storage set default volume.size=10GiB",
 	}, 2, -1, k.Set)
 	get := cli.Command(cli.Help{
 		Use: "get " + arg + " <key>", Short: i18n.G("Get values for storage pool configuration keys"),
@@ -32,7 +32,7 @@ func Command(a *cli.App) *cobra.Command {
 	}, 2, 2, k.Get)
 	unset := cli.Command(cli.Help{
 		Use: "unset " + arg + " <key>", Short: i18n.G("Unset storage pool configuration keys"),
-		Example: "lxc storage unset default rsync.bwlimit",
+		Example: "lxc storage unset default volume.size",
 	}, 2, 2, k.Unset)
 	for _, c := range []*cobra.Command{set, get, unset} {
 		cli.Target(c)

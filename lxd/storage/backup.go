@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"time"
 
 	"sett/lxd/db"
@@ -273,7 +274,9 @@ func (s *Service) tryPool(ctx context.Context, f *Finding, u *undo.Stack) error 
 		}
 		ctx, cancel := cleanup(ctx)
 		defer cancel()
-		return errors.Join(f.drv.Close(ctx), f.drv.UnmountPool(ctx))
+		err := errors.Join(f.drv.Close(ctx), f.drv.UnmountPool(ctx))
+		_ = os.Remove(s.env(p).Path()) // stays if it is the pool's own
+		return err
 	})
 	ctx, cancel := context.WithTimeout(ctx, mountTimeout)
 	defer cancel()

@@ -148,6 +148,7 @@ func TestBadPoolsAreRefused(t *testing.T) {
 		f.want(400, want, "POST", "/1.0/storage-pools", body)
 	}
 	f.want(501, "zfs", "POST", "/1.0/storage-pools", `{"name":"x","driver":"zfs"}`)
+	f.want(501, "rsync.bwlimit", "POST", "/1.0/storage-pools", `{"name":"x","driver":"fake","config":{"rsync.bwlimit":"1MB"}}`)
 	f.want(404, "not found", "PUT", "/1.0/storage-pools/x", `{}`)
 	f.want(404, "not found", "DELETE", "/1.0/storage-pools/x", "")
 	f.want(404, "not found", "GET", "/1.0/storage-pools/x/resources", "")

@@ -14,10 +14,8 @@ var (
 		config.Doc("Path, block device or file that the pool lives on"))
 	InitialSource = config.String("volatile.initial_source", "", config.Local(), config.Fixed(), config.Volatile(),
 		config.Doc("Source that was given when the pool was made"))
-	RsyncBWLimit = config.String("rsync.bwlimit", "", config.Live(), config.Check(checkSize),
-		config.Doc("Highest rate of transfers between pools or servers"))
-	RsyncCompression = config.Bool("rsync.compression", true, config.Live(),
-		config.Doc("Whether transfers are compressed"))
+	RsyncBWLimit     = config.Unbuilt("rsync.bwlimit", config.Doc("Highest rate of transfers between pools or servers"))
+	RsyncCompression = config.Unbuilt("rsync.compression", config.Doc("Whether transfers are compressed"))
 )
 
 // Keys that volumes of all kinds have.
@@ -35,8 +33,6 @@ var (
 	IDMapNext         = config.String("volatile.idmap.next", "", config.Volatile(), config.Doc("Id map of the next use"))
 	User              = config.Any("user.*", config.Live(), config.Doc("Free keys"))
 )
-
-func checkSize(s string) error { _, err := units.ParseByteSizeString(s); return err }
 
 // CommonPoolKeys are the keys that every pool takes.
 func CommonPoolKeys() config.Table {
