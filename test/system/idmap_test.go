@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"sett/lxd/host/idmap"
 )
 
 // Instances with ids of their own run with them, and ids that are mapped one by one
@@ -60,4 +62,45 @@ func TestIDMapsOfInstances(t *testing.T) {
 		t.Error("the host's root was mapped")
 	}
 	h.lxc("delete", "--force", "c1", "c2")
+}
+
+// TestFilesOfOtherIdsAreMadeRight: what another server has left with ids of the host gets the
+// guest's own before it starts, in one step.
+func TestFilesOfOtherIdsAreMadeRight(t *testing.T) {
+	for _, driver := range drivers {
+		t.Run(driver, func(t *testing.T) {
+			t.Parallel()
+			h := newHost(t)
+			h.setUp(driver)
+			c := h.name("c1")
+			h.launch(c)
+			h.lxc("exec", c, "--", "sh", "-c", "echo x >/root/f; chown 12:34 /root/f; chmod 4755 /root/f; sync")
+			h.lxc("stop", "--force", c)
+			dir := filepath.Join(h.lxdDir(), "storage-pools/default/containers", c)
+			m := idmap.Map{{UID: true, GID: true, HostID: 3000000, Range: 1 << 16}}
+			if err := idmap.Shift(t.Context(), filepath.Join(dir, "rootfs"), nil, m); err != nil {
+				t.Fatal(err)
+			}
+			r := h.run(h.bin.lxd(), "sql", "global", "UPDATE instances_config SET value = '"+m.String()+"' WHERE key = 'volatile.last_state.idmap'")
+			if r.code != 0 {
+				t.Fatalf("%s%s", r.stdout, r.stderr)
+			}
+			h.lxc("start", c)
+			h.waitBooted(c)
+			if got := strings.TrimSpace(h.lxc("exec", c, "--", "stat", "-c", "%u:%g %a", "/root/f")); got != "12:34 4755" {
+				t.Errorf("inside it is %s", got)
+			}
+			if got := strings.TrimSpace(h.lxc("config", "get", c, "volatile.last_state.idmap")); got != "[]" {
+				t.Errorf("it is noted as %s", got)
+			}
+			var st unix.Stat_t
+			if err := unix.Lstat(filepath.Join(dir, "rootfs/root/f"), &st); err != nil || st.Uid != 12 || st.Gid != 34 {
+				t.Errorf("on disk it belongs to %d:%d, %v", st.Uid, st.Gid, err)
+			}
+			if _, err := os.Lstat(filepath.Join(dir, ".shifted")); !os.IsNotExist(err) {
+				t.Errorf("the sign of the shift: %v", err)
+			}
+			h.lxc("delete", "--force", c)
+		})
+	}
 }
