@@ -147,7 +147,7 @@ func clone(f *os.File) (*os.File, error) {
 }
 
 // run starts the child and waits for it. Mounts of files become its descriptors from
-// 3 on, the target first.
+// 3 on, the targets first.
 func (j Jail) run(ctx context.Context, what child.Job, stdin *os.File, files ...*os.File) error {
 	b, err := json.Marshal(what)
 	if err != nil {
