@@ -8,10 +8,12 @@ import (
 	"syscall"
 
 	"sett/lxd/host/idmap"
+	"sett/shared/errs"
 )
 
-// ErrNotRunning is returned for a container that has no process.
-var ErrNotRunning = errors.New("container is not running")
+// ErrNotRunning is returned for a container that has no process. It is told to whoever wanted
+// something of one that has just ended.
+var ErrNotRunning = errs.Invalid("The instance is not running")
 
 // Info tells what an engine is and can do.
 type Info struct {

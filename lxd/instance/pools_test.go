@@ -245,6 +245,9 @@ func (p *pools) Mount(_ context.Context, v instance.Volume) (string, error) {
 	if err := p.did("mount", v); err != nil {
 		return "", err
 	}
+	if !hasKey(p.vols, v) {
+		return "", errs.NotFound("Storage volume %q not found", v.Instance)
+	}
 	p.vols[v]++
 	return p.at(v), nil
 }
@@ -252,7 +255,9 @@ func (p *pools) Mount(_ context.Context, v instance.Volume) (string, error) {
 func (p *pools) Unmount(_ context.Context, v instance.Volume) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.vols[v]--
+	if hasKey(p.vols, v) {
+		p.vols[v]--
+	}
 	return p.did("unmount", v)
 }
 

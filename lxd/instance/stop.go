@@ -2,8 +2,10 @@ package instance
 
 import (
 	"context"
+	"errors"
 	"time"
 
+	"sett/lxd/container"
 	"sett/lxd/event"
 	"sett/lxd/op"
 	"sett/shared/errs"
@@ -149,8 +151,8 @@ func (s *Service) halt(ctx context.Context, i *Instance, o StopOptions, quiet bo
 		<-gone
 		return nil
 	}
-	if o.Force || o.Timeout == 0 {
-		if err := p.Kill(ctx); err != nil {
+	kill := func() error {
+		if err := p.Kill(ctx); err != nil && !errors.Is(err, container.ErrNotRunning) {
 			return giveUp(err)
 		}
 		select {
@@ -160,7 +162,10 @@ func (s *Service) halt(ctx context.Context, i *Instance, o StopOptions, quiet bo
 			return giveUp(ctx.Err())
 		}
 	}
-	if err := p.Shutdown(ctx); err != nil {
+	if o.Force || o.Timeout == 0 {
+		return kill()
+	}
+	if err := p.Shutdown(ctx); err != nil && !errors.Is(err, container.ErrNotRunning) { // it may just have ended
 		return giveUp(err)
 	}
 	limit := o.Timeout
@@ -186,15 +191,7 @@ func (s *Service) halt(ctx context.Context, i *Instance, o StopOptions, quiet bo
 		return nil
 	case <-hurry:
 		op.Step(ctx, "somebody asked to stop it by force")
-		if err := p.Kill(ctx); err != nil {
-			return giveUp(err)
-		}
-		select {
-		case <-gone:
-			return nil
-		case <-ctx.Done():
-			return giveUp(ctx.Err())
-		}
+		return kill()
 	case <-late.C:
 		return giveUp(errs.Invalid("The instance did not shut down within %s; use --force to kill it", limit))
 	case <-ctx.Done():
