@@ -10,7 +10,7 @@ import (
 	"sett/shared/log"
 )
 
-// atOnce is how many instances are started side by side with the host.
+// atOnce is how many instances are started side by side with the host, or follow a profile.
 const atOnce = 8
 
 // Autostart starts what is to run: instances with boot.autostart, and those without

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"sett/lxd/auth"
@@ -216,15 +217,21 @@ func (s *Service) AfterProfile(ctx context.Context, old, new profile.Profile) er
 }
 
 // followHere has the instances of this member, which hold the new profile already,
-// follow its change.
+// follow its change, a few at a time. Those that are busy keep nobody else waiting.
 func (s *Service) followHere(ctx context.Context, users []*Instance, old profile.Profile) error {
-	failed := ""
-	for _, i := range users {
-		if !s.local(i) {
-			continue
+	results := make([]error, len(users))
+	free := make(chan struct{}, atOnce)
+	var wg sync.WaitGroup
+	for n, i := range users {
+		if s.local(i) {
+			wg.Go(func() { results[n] = s.followProfile(ctx, i, old, free) })
 		}
-		if err := s.followProfile(ctx, i, old); err != nil {
-			failed += fmt.Sprintf("\n - Instance %q: %v", i.Name, err)
+	}
+	wg.Wait()
+	failed := ""
+	for n, err := range results {
+		if err != nil {
+			failed += fmt.Sprintf("\n - Instance %q: %v", users[n].Name, err)
 		}
 	}
 	if failed != "" {
@@ -237,13 +244,16 @@ func (s *Service) followHere(ctx context.Context, users []*Instance, old profile
 // busy is waited for.
 const profileTime = 2 * time.Minute
 
-// followProfile makes one instance follow a profile of its own that said old before.
-func (s *Service) followProfile(ctx context.Context, i *Instance, old profile.Profile) error {
+// followProfile makes one instance follow a profile of its own that said old before, when it
+// has a place among those that do.
+func (s *Service) followProfile(ctx context.Context, i *Instance, old profile.Profile, free chan struct{}) error {
 	unlock, err := s.Locks.Lock(ctx, "change of profile "+old.Name, i.Ref())
 	if err != nil {
 		return err
 	}
 	defer unlock()
+	free <- struct{}{}
+	defer func() { <-free }()
 	now, err := s.loadID(ctx, i.ID)
 	if err != nil || now == nil || now.Name != i.Name {
 		return err // gone meanwhile

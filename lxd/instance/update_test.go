@@ -199,3 +199,35 @@ func TestProfileThatNoLongerFits(t *testing.T) {
 		}
 	}
 }
+
+// TestBusyInstanceKeepsNoOtherFromItsProfile: the others follow while it is waited for.
+func TestBusyInstanceKeepsNoOtherFromItsProfile(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	for _, n := range []string{"a", "b"} {
+		w.ok(w.create(n))
+		w.ok(w.start(n))
+	}
+	unlock, err := w.s.Locks.Lock(t.Context(), "test", w.load("a").Ref())
+	w.ok(err)
+	result := make(chan error, 1)
+	go func() {
+		result <- w.s.Profiles.Update(t.Context(), "default", "default", func(p profile.Profile) (profile.Profile, error) {
+			p.Config = map[string]string{"limits.processes": "77"}
+			return p, nil
+		}, nil)
+	}()
+	late := time.After(30 * time.Second)
+	for w.guest("b").Limits().Processes != 77 {
+		select {
+		case <-time.After(time.Millisecond):
+		case <-late:
+			t.Fatal("b does not follow")
+		}
+	}
+	unlock()
+	w.ok(<-result)
+	if got := w.guest("a").Limits().Processes; got != 77 {
+		t.Errorf("a has %d", got)
+	}
+}
