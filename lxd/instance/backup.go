@@ -185,20 +185,11 @@ type source struct {
 // forBackup shows an instance as it is now. Until release is called it keeps its volumes
 // and its name; everything else may happen to it: it can be started and stopped.
 func (s *Service) forBackup(ctx context.Context, project, name string, o NewBackup) (*source, error) {
-	i, unlock, err := s.claim(ctx, project, name, "backup")
+	i, unlock, err := s.claimWhole(ctx, project, name, "backup")
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	if err := s.lookAgain(ctx, i); err != nil {
-		return nil, err
-	}
-	if err := s.settle(ctx, i); err != nil {
-		return nil, err
-	}
-	if p := i.Config[volPending]; p != "" && p != pendingCreate {
-		return nil, errs.Invalid("Instance %q is not whole: %s was not finished", name, p)
-	}
 	src := &source{Instance: i}
 	if src.volume, _, err = volume(i); err != nil {
 		return nil, err

@@ -20,7 +20,7 @@ import (
 func (s *Service) Publish(ctx context.Context, project, name string) (_ *image.Source, err error) {
 	name, snapshot, _ := strings.Cut(name, "/")
 	const doing = "publish"
-	i, unlock, err := s.claim(ctx, project, name, doing)
+	i, unlock, err := s.claimWhole(ctx, project, name, doing)
 	if err != nil {
 		return nil, err
 	}
@@ -30,12 +30,6 @@ func (s *Service) Publish(ctx context.Context, project, name string) (_ *image.S
 			release()
 		}
 	}()
-	if err := s.lookAgain(ctx, i); err != nil {
-		return nil, err
-	}
-	if err := s.settle(ctx, i); err != nil {
-		return nil, err
-	}
 	v, _, err := volume(i)
 	if err != nil {
 		return nil, err

@@ -114,11 +114,13 @@ func (s *Service) whole(ctx context.Context, i *Instance) (bool, error) {
 func (s *Service) adopt(ctx context.Context, i *Instance) {
 	lg := log.From(ctx)
 	l := s.liveOf(i.ID)
+	unmount := func() {} // for one of which is not known whether it runs
 	if v, _, err := volume(i); err == nil {
 		if dir, err := s.Storage.Mount(ctx, v); err == nil {
 			l.mu.Lock()
 			l.dir = dir
 			l.mu.Unlock()
+			unmount = s.releasing(i, func(ctx context.Context) error { return s.Storage.Unmount(ctx, v) })
 		} else {
 			lg.Warn("Could not mount the volume of an instance", "instance", i.Name, "err", err)
 		}
@@ -135,6 +137,7 @@ func (s *Service) adopt(ctx context.Context, i *Instance) {
 		return
 	case err != nil:
 		lg.Error("Could not find the container of an instance", "instance", i.Name, "err", err)
+		unmount()
 		_ = l.set(Errored)
 		return
 	}
@@ -160,13 +163,14 @@ func (s *Service) lookAgain(ctx context.Context, i *Instance) error {
 		return nil
 	}
 	_, err := s.Engine.Find(ctx, s.id(i), s.runDir(i))
-	switch {
-	case errors.Is(err, container.ErrNotRunning):
-		return l.set(Stopped)
-	case err != nil:
+	over := errors.Is(err, container.ErrNotRunning)
+	if err != nil && !over {
 		return fmt.Errorf("Cannot tell whether instance %q is running: %w", i.Name, err)
 	}
-	s.adopt(ctx, i)
+	s.adopt(ctx, i) // also of one that has ended, of which things may be left on the host
+	if over {
+		return l.set(Stopped)
+	}
 	return nil
 }
 

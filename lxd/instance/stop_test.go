@@ -65,14 +65,16 @@ func TestShutdownLooksAgain(t *testing.T) {
 	w.ok(w.create("c1"))
 	w.ok(w.start("c1"))
 	w.s.Close()
+	v := instance.Volume{Pool: "pool", Project: "default", Instance: "c1"}
+	w.pools.vols[v] = 0 // the users of it went with the daemon
 	w.engine.Fail(fake.Find, errs.Internal("no answer"))
 	w.s = w.service()
 	w.ok(w.s.Recover(t.Context()))
 	w.is("c1", instance.Errored)
 	w.s.Shutdown(t.Context(), false)
 	w.is("c1", instance.Stopped)
-	if len(w.engine.Running()) != 0 {
-		t.Error("it runs on")
+	if n := w.pools.vols[v]; len(w.engine.Running()) != 0 || n != 0 {
+		t.Errorf("it runs on, or its volume is mounted: %d times", n)
 	}
 	if w.load("c1").Config["volatile.last_state.power"] != "RUNNING" {
 		t.Error("it is not to run again")
