@@ -327,6 +327,37 @@ func TestOldRecordingsGo(t *testing.T) {
 	}
 }
 
+// TestRecordingsTogetherHaveABound: what a guest has its host keep is limited, however often
+// it is asked.
+func TestRecordingsTogetherHaveABound(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	now := time.Now()
+	for name, age := range map[string]time.Duration{"exec_a.stdout": 4, "exec_b.stdout": 3, "exec_c.stderr": 2, "exec_d.stdout": 1, "lxc.log": 9} {
+		p := filepath.Join(dir, name)
+		if err := errors.Join(os.WriteFile(p, make([]byte, 100), 0o600), os.Chtimes(p, now, now.Add(-age*time.Hour))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	for _, c := range []struct {
+		limit int64
+		first string
+		left  int
+	}{{400, "exec_a.stdout", 5}, {250, "exec_c.stderr", 3}, {0, "lxc.log", 1}} {
+		if err := makeRoom(root, c.limit); err != nil {
+			t.Fatal(err)
+		}
+		if es, _ := os.ReadDir(dir); len(es) != c.left || es[0].Name() != c.first {
+			t.Errorf("with %d: %v", c.limit, es)
+		}
+	}
+}
+
 func TestWebsocketThatComesTooLateIsClosed(t *testing.T) {
 	t.Parallel()
 	w := setup(t)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -80,8 +81,46 @@ func (r *recording) close() {
 	closeFile(r.file)
 }
 
-// kept is how long a recording can be fetched.
-const kept = 48 * time.Hour
+const (
+	// kept is how long a recording can be fetched.
+	kept = 48 * time.Hour
+	// together is how much all recordings of an instance may take. What they hold is the
+	// guest's choice, and whoever looks after it by recorded commands may run one a minute.
+	together = 1 << 30
+)
+
+func isRecording(name string) bool {
+	return strings.HasPrefix(name, "exec_") && (strings.HasSuffix(name, ".stdout") || strings.HasSuffix(name, ".stderr"))
+}
+
+// makeRoom removes the oldest recordings of a folder, beyond so many bytes.
+func makeRoom(root *os.Root, limit int64) error {
+	d, err := root.Open(".")
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	ents, err := d.ReadDir(-1)
+	if err != nil {
+		return err
+	}
+	var all []os.FileInfo
+	for _, e := range ents {
+		if fi, err := e.Info(); err == nil && fi.Mode().IsRegular() && isRecording(fi.Name()) {
+			all = append(all, fi)
+		}
+	}
+	slices.SortFunc(all, func(a, b os.FileInfo) int { return b.ModTime().Compare(a.ModTime()) })
+	for _, fi := range all {
+		if limit -= fi.Size(); limit >= 0 {
+			continue
+		}
+		if err := root.Remove(fi.Name()); err != nil && !os.IsNotExist(err) {
+			return err
+		}
+	}
+	return nil
+}
 
 // Jobs are what is to be done from time to time.
 func (h *Handler) Jobs() []task.Job {
@@ -98,7 +137,7 @@ func expire(ctx context.Context, dir string, before time.Time) error {
 		return err
 	}
 	for _, p := range all {
-		if !strings.HasSuffix(p, ".stdout") && !strings.HasSuffix(p, ".stderr") {
+		if !isRecording(filepath.Base(p)) {
 			continue
 		}
 		if fi, err := os.Lstat(p); err != nil || !fi.Mode().IsRegular() || fi.ModTime().After(before) {

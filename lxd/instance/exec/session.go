@@ -302,6 +302,9 @@ func (s *session) alone(ctx context.Context, o *op.Operation, dir, url string) e
 			return err
 		}
 		defer root.Close()
+		if err := makeRoom(root, together-2*s.limit); err != nil {
+			return err
+		}
 		names := map[string]string{}
 		for fd, f := range map[string]**os.File{"1": &spec.Stdout, "2": &spec.Stderr} {
 			name := "exec_" + o.ID() + map[string]string{"1": ".stdout", "2": ".stderr"}[fd]
