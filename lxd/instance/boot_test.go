@@ -238,7 +238,8 @@ func TestInstanceRenamedInItsPauseRises(t *testing.T) {
 	w.is("c2", instance.Running)
 }
 
-// TestRisingTakesNoSnapshots: one that falls again and again would fill the pool with them.
+// TestRisingTakesNoSnapshots: one that falls or reboots again and again would fill the pool
+// with them.
 func TestRisingTakesNoSnapshots(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
@@ -246,8 +247,12 @@ func TestRisingTakesNoSnapshots(t *testing.T) {
 	w.s = w.service()
 	w.ok(w.create("c1", with("boot.autorestart", "true", "snapshots.schedule", "@startup")))
 	w.ok(w.start("c1"))
-	for n := 2; n < 5; n++ {
-		w.guest("c1").Halt()
+	for n := 2; n < 6; n++ {
+		if n%2 == 0 {
+			w.guest("c1").Halt()
+		} else {
+			w.guest("c1").Reboot()
+		}
 		for len(w.engine.Starts()) < n {
 			<-time.After(time.Millisecond)
 		}

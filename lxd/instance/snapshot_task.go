@@ -71,17 +71,10 @@ func (s *Service) due(i *Instance, after, now time.Time, owed bool) bool {
 }
 
 // snapAtStartup takes the snapshot that @startup asks for. The start does not fail with
-// it. An instance that ends by itself again and again gets none each time it is brought up:
-// they would fill the pool.
-func (s *Service) snapAtStartup(ctx context.Context, i *Instance, l *live) {
+// it.
+func (s *Service) snapAtStartup(ctx context.Context, i *Instance) {
 	_, startup, err := schedules(SnapshotSchedule.Get(i.ExpandedConfig()), i.ID)
 	if err != nil || !startup {
-		return
-	}
-	l.mu.Lock()
-	rising := l.rest != nil
-	l.mu.Unlock()
-	if rising {
 		return
 	}
 	if _, err := s.takeSnapshot(ctx, i, NewSnapshot{Scheduled: true}, nil); err != nil {

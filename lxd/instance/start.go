@@ -45,27 +45,44 @@ func (s *Service) Start(ctx context.Context, project, name string, by *event.Req
 		return err
 	}
 	defer unlock()
-	if err := s.start(ctx, i); err != nil {
+	if err := s.startAsked(ctx, i); err != nil {
 		return err
 	}
 	s.tell("instance-started", i, by, nil)
 	return nil
 }
 
-// start is Start for those who hold the lock.
-func (s *Service) start(ctx context.Context, i *Instance) (err error) {
-	l := s.liveOf(i.ID)
-	st, _ := l.get()
-	if err := require(i.Name, "start", st, Stopped); err != nil {
+// startAsked is Start for those who hold the lock.
+func (s *Service) startAsked(ctx context.Context, i *Instance) error {
+	if err := s.mayStart(ctx, i); err != nil {
+		return err
+	}
+	s.snapAtStartup(ctx, i)
+	return s.bringUp(ctx, i)
+}
+
+// start brings up again what has ended, for those who hold the lock. However often a guest
+// reboots or falls, it gets no snapshot of its startup: they would fill the pool.
+func (s *Service) start(ctx context.Context, i *Instance) error {
+	if err := s.mayStart(ctx, i); err != nil {
+		return err
+	}
+	return s.bringUp(ctx, i)
+}
+
+// mayStart refuses to start what runs, and what cannot be.
+func (s *Service) mayStart(ctx context.Context, i *Instance) error {
+	if err := require(i.Name, "start", s.State(i.ID), Stopped); err != nil {
 		return err
 	}
 	if err := s.settle(ctx, i); err != nil {
 		return err
 	}
-	if err := s.checkEffective(ctx, i); err != nil {
-		return err
-	}
-	s.snapAtStartup(ctx, i, l)
+	return s.checkEffective(ctx, i)
+}
+
+func (s *Service) bringUp(ctx context.Context, i *Instance) (err error) {
+	l := s.liveOf(i.ID)
 	if err := l.set(Starting); err != nil {
 		return err
 	}

@@ -96,7 +96,7 @@ func (s *Service) Restart(ctx context.Context, project, name string, o StopOptio
 	}
 	again, err := s.Load(ctx, project, name)
 	if err == nil {
-		err = s.start(ctx, again)
+		err = s.startAsked(ctx, again)
 	}
 	if err != nil {
 		// It was a stop after all, and nobody has noted that yet.
