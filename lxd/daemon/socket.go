@@ -68,7 +68,7 @@ func (l localListener) Accept() (net.Conn, error) {
 // of them come by here.
 type localConn struct {
 	*net.UnixConn
-	before func() // what is to be done before a read
+	before func() // what is to be done before a read that waits
 }
 
 // BeforeRead implements ws.Waiting, for the one who reads.
@@ -77,9 +77,24 @@ func (c *localConn) BeforeRead(f func()) { c.before = f }
 // Read implements io.Reader.
 func (c *localConn) Read(b []byte) (int, error) {
 	if c.before != nil {
+		if n := c.there(b); n > 0 {
+			return n, nil
+		}
 		c.before()
 	}
 	return c.UnixConn.Read(b)
+}
+
+// there takes what has come already, without waiting. Whatever else there is to say, the
+// next read says.
+func (c *localConn) there(b []byte) int {
+	conn, err := c.SyscallConn()
+	if err != nil {
+		return 0
+	}
+	n := 0
+	_ = conn.Control(func(fd uintptr) { n, _ = unix.Read(int(fd), b) })
+	return n
 }
 
 // sender moves bytes into a socket that does not block, as sendfile does.

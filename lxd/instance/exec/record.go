@@ -50,7 +50,7 @@ func newRecording(root *os.Root, name string) (*recording, error) {
 		return nil, err
 	}
 	r := &recording{file: f}
-	if r.ours, r.theirs, err = bigPipe(); err != nil {
+	if r.ours, r.theirs, err = bigPipe(pipeSize); err != nil {
 		_ = f.Close()
 		return nil, err
 	}

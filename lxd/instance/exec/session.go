@@ -212,7 +212,11 @@ func (s *session) pipes(ctx context.Context, o *op.Operation) error {
 		}
 	}()
 	for i := range 3 {
-		r, w, err := bigPipe()
+		size := pipeSize
+		if i == 0 {
+			size = inputSize
+		}
+		r, w, err := bigPipe(size)
 		if err != nil {
 			return err
 		}

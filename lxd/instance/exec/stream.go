@@ -17,17 +17,17 @@ import (
 // chunk is the size of a frame. Larger ones gain nothing once the pipe is as big.
 const chunk = 128 << 10
 
-// pipeSize is what the pipes of a command hold.
-const pipeSize = 1 << 20
+// Sizes of the pipes of a command. The usual 64 KiB make fast commands and fast clients
+// take turns. What a command reads is best still in the processor's cache when it does.
+const pipeSize, inputSize = 1 << 20, 256 << 10
 
-// bigPipe makes a pipe that holds more than the usual 64 KiB, so that a fast command
-// and a fast client need not take turns.
-func bigPipe() (r, w *os.File, err error) {
+// bigPipe makes a pipe that holds so much.
+func bigPipe(size int) (r, w *os.File, err error) {
 	if r, w, err = os.Pipe(); err != nil {
 		return nil, nil, err
 	}
 	if rc, err := w.SyscallConn(); err == nil {
-		_ = rc.Control(func(fd uintptr) { _, _ = unix.FcntlInt(fd, unix.F_SETPIPE_SZ, pipeSize) })
+		_ = rc.Control(func(fd uintptr) { _, _ = unix.FcntlInt(fd, unix.F_SETPIPE_SZ, size) })
 	}
 	return r, w, nil
 }
