@@ -151,7 +151,8 @@ func TestSystemCallsAreFiltered(t *testing.T) {
 		}
 		for _, bad := range []string{
 			"security.syscalls.allow=read", "security.syscalls.blacklist=mkdir", "raw.seccomp=2\ndenylist\n", "security.syscalls.deny=a b",
-			"security.syscalls.intercept.mount.allowed=proc", "security.syscalls.intercept.bpf=true",
+			"security.syscalls.intercept.mount.allowed=proc", "security.syscalls.intercept.mount.allowed=9p", "security.syscalls.intercept.bpf=true",
+			"security.syscalls.deny=mkdir trace", "security.syscalls.deny=mkdir errno 1\nmkdir errno 2", "security.syscalls.deny=umount2 notify",
 		} {
 			if r := h.try("config", "set", c, bad); r.code == 0 {
 				t.Errorf("%s was taken", bad)
