@@ -13,6 +13,7 @@ import (
 	"sett/lxd/db"
 	"sett/lxd/host/idmap"
 	"sett/shared/log"
+	"sett/shared/undo"
 )
 
 // Recover brings the service in line with the host after a start of the daemon:
@@ -80,7 +81,7 @@ func (s *Service) finish(ctx context.Context, i *Instance, pending string) error
 	if pending == pendingCreate {
 		whole, err := s.whole(ctx, i)
 		if err == nil && whole {
-			err = s.patchConfig(ctx, i, map[string]string{volPending: ""})
+			err = s.endCreate(ctx, i)
 		}
 		if err != nil {
 			l.Error("Could not tell whether an instance is whole", "instance", i.Name, "err", err)
@@ -99,6 +100,22 @@ func (s *Service) finish(ctx context.Context, i *Instance, pending string) error
 	l.Info("Cleaned up an instance", "instance", i.Name, "after", "an interrupted "+pending)
 	s.tell("instance-deleted", i, nil, nil)
 	return nil
+}
+
+// endCreate does what comes after the volume of a new instance.
+func (s *Service) endCreate(ctx context.Context, i *Instance) error {
+	v, _, err := volume(i)
+	if err != nil {
+		return err
+	}
+	if err := s.Storage.Link(ctx, v); err != nil {
+		return err
+	}
+	var u undo.Stack
+	if err := s.newFolders(i, &u); err != nil {
+		return err
+	}
+	return s.patchConfig(ctx, i, map[string]string{volPending: ""})
 }
 
 // whole reports whether a create got as far as the volume.
