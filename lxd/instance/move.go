@@ -54,6 +54,11 @@ func (s *Service) Move(ctx context.Context, as auth.Caller, project, name string
 	if len(keys) == 1 {
 		return nil
 	}
+	if n != nil { // it has moved, and is to have the name that goes with it
+		var end func()
+		ctx, end = op.Insist(ctx)
+		defer end()
+	}
 	err = s.renameLocked(ctx, project, name, to.Name, as.Requestor())
 	if err != nil && n != nil {
 		return fmt.Errorf("The instance is in pool %q now, but keeps its name: %w", to.Pool, err)

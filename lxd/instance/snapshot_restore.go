@@ -68,6 +68,8 @@ func (s *Service) stopForRestore(ctx context.Context, i *Instance, by *event.Req
 	if err := s.halt(ctx, i, StopOptions{Force: true}, true); err != nil {
 		return nil, err
 	}
+	ctx, end := op.Insist(ctx) // who loses patience now still finds it running afterwards
+	defer end()
 	now, err := s.Load(ctx, i.Project, i.Name)
 	if err != nil {
 		return nil, err

@@ -94,6 +94,9 @@ func (s *Service) Restart(ctx context.Context, project, name string, o StopOptio
 	if err := s.halt(ctx, i, o, true); err != nil {
 		return err
 	}
+	// It ran, and shall not stay stopped because somebody lost patience.
+	ctx, end := op.Insist(ctx)
+	defer end()
 	again, err := s.Load(ctx, project, name)
 	if err == nil {
 		err = s.startAsked(ctx, again)
@@ -155,12 +158,7 @@ func (s *Service) halt(ctx context.Context, i *Instance, o StopOptions, quiet bo
 		if err := p.Kill(ctx); err != nil && !errors.Is(err, container.ErrNotRunning) {
 			return giveUp(err)
 		}
-		select {
-		case <-gone:
-			return nil
-		case <-ctx.Done():
-			return giveUp(ctx.Err())
-		}
+		return s.dead(gone)
 	}
 	if o.Force || o.Timeout == 0 {
 		return kill()
@@ -196,6 +194,16 @@ func (s *Service) halt(ctx context.Context, i *Instance, o StopOptions, quiet bo
 		return giveUp(errs.Invalid("The instance did not shut down within %s; use --force to kill it", limit))
 	case <-ctx.Done():
 		return giveUp(ctx.Err())
+	}
+}
+
+// dead waits until all is cleaned up after a process that was killed, whoever loses patience.
+func (s *Service) dead(gone <-chan struct{}) error {
+	select {
+	case <-gone:
+		return nil
+	case <-s.ctx.Done():
+		return s.ctx.Err()
 	}
 }
 
