@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"database/sql"
+	"errors"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -80,6 +82,23 @@ func open(t testing.TB, data []byte) *db.DB {
 		}
 	})
 	return d
+}
+
+// At opens the database in a file, which the caller closes. Where there is none it is made,
+// with the fresh schema. before and after, which may be nil, are told of what is executed;
+// an error of before keeps it from that.
+func At(t testing.TB, path string, before, after func(query string) error) *db.DB {
+	t.Helper()
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		data, err := template()
+		if err == nil {
+			err = os.WriteFile(path, data, 0o600)
+		}
+		if err != nil {
+			t.Fatalf("make the fresh schema: %v", err)
+		}
+	}
+	return db.Open(Watched(path, before, after), db.Options{})
 }
 
 // Exec changes the database behind the back of the code under test, for what a

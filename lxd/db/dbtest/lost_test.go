@@ -2,67 +2,38 @@ package dbtest
 
 import (
 	"context"
-	"database/sql"
 	"database/sql/driver"
 	"path/filepath"
 	"testing"
 	"time"
 
-	"github.com/mattn/go-sqlite3"
-
 	"sett/lxd/db"
-	"sett/lxd/db/migrations"
 	"sett/shared/errs"
 )
 
-// flaky is SQLite behind a connection that breaks: when breaks says so, a statement
+// openFlaky opens SQLite behind a connection that breaks: when breaks says so, a statement
 // loses its connection before or after it took effect.
-type flaky struct {
-	sqlite3.SQLiteDriver
-	dsn    string
-	breaks func(query string) (before, after bool)
-}
-
-func (f *flaky) Driver() driver.Driver { return f }
-
-func (f *flaky) Connect(context.Context) (driver.Conn, error) {
-	c, err := f.SQLiteDriver.Open(f.dsn)
-	if err != nil {
-		return nil, err
-	}
-	return &flakyConn{c.(*sqlite3.SQLiteConn), f}, nil
-}
-
-type flakyConn struct {
-	*sqlite3.SQLiteConn
-	f *flaky
-}
-
-func (c *flakyConn) ExecContext(ctx context.Context, q string, args []driver.NamedValue) (driver.Result, error) {
-	before, after := c.f.breaks(q)
-	if before {
-		return nil, driver.ErrBadConn
-	}
-	res, err := c.SQLiteConn.ExecContext(ctx, q, args)
-	if after && err == nil {
-		return nil, driver.ErrBadConn
-	}
-	return res, err
-}
-
-func openFlaky(t *testing.T, o db.Options, breaks func(string) (bool, bool)) *db.DB {
+func openFlaky(t *testing.T, o db.Options, breaks func(string) (before, after bool)) *db.DB {
 	t.Helper()
-	f := &flaky{dsn: "file:" + filepath.Join(t.TempDir(), "db") + dsn, breaks: func(string) (bool, bool) { return false, false }}
-	pool := sql.OpenDB(f)
+	path := filepath.Join(t.TempDir(), "db")
+	fresh := At(t, path, nil, nil)
+	if err := fresh.Close(); err != nil {
+		t.Fatal(err)
+	}
+	broken := false // by the statement that runs; these tests have one at a time
+	pool := Watched(path, func(q string) error {
+		var before bool
+		if before, broken = breaks(q); before {
+			return driver.ErrBadConn
+		}
+		return nil
+	}, func(string) error {
+		if broken {
+			return driver.ErrBadConn
+		}
+		return nil
+	})
 	t.Cleanup(func() { _ = pool.Close() })
-	steps, err := migrations.Global()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := migrations.Apply(t.Context(), pool, steps, "test"); err != nil {
-		t.Fatal(err)
-	}
-	f.breaks = breaks
 	return db.Open(pool, o)
 }
 
