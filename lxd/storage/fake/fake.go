@@ -5,6 +5,7 @@ package fake
 
 import (
 	"context"
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -23,6 +24,8 @@ import (
 type Kind struct {
 	// As is the name it goes by; empty: "fake".
 	As string
+	// Instant pools make snapshots and copies in one step, and remove in one.
+	Instant bool
 
 	broken atomic.Pointer[func(step, path string) error]
 	gate   gate.Gate[string]
@@ -53,7 +56,7 @@ func (k *Kind) Name() string {
 
 // Info implements driver.Kind.
 func (k *Kind) Info(context.Context) (driver.Info, bool, string) {
-	return driver.Info{Name: k.Name(), Version: "1"}, true, ""
+	return driver.Info{Name: k.Name(), Version: "1", CopyOnWrite: k.Instant}, true, ""
 }
 
 // PoolKeys implements driver.Kind.
@@ -71,6 +74,9 @@ func (k *Kind) Validate(context.Context, driver.Env) error { return nil }
 func (k *Kind) New(env driver.Env) (driver.Driver, error) {
 	d := &pool{kind: k, env: env, quota: map[fileID]int64{}}
 	d.Trees = driver.Trees{Root: filepath.Join(env.Dir, "storage-pools", env.Pool), Back: limiter{d}, Logf: env.Logf}
+	if k.Instant {
+		d.Back = instant{limiter{d}}
+	}
 	return d, nil
 }
 
@@ -226,6 +232,35 @@ func (l limiter) SetQuota(ctx context.Context, path string, bytes int64) error {
 	defer l.mu.Unlock()
 	l.quota[id] = bytes
 	return nil
+}
+
+// instant is the Backend of a pool that is driver.Instant too.
+type instant struct{ limiter }
+
+func (i instant) SnapshotNow(dst, src string, quiet func() (func(), error)) (bool, error) {
+	return i.CloneNow(dst, src, quiet)
+}
+
+func (i instant) CloneNow(dst, src string, quiet func() (func(), error)) (bool, error) {
+	if quiet != nil {
+		resume, err := quiet()
+		if err != nil {
+			return false, err
+		}
+		defer resume()
+	}
+	if err := i.Clone(context.Background(), dst, src, nil); err != nil {
+		return false, errors.Join(err, tree.Remove(context.Background(), dst))
+	}
+	return true, nil
+}
+
+func (i instant) RemoveNow(path string) (bool, error) {
+	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+		return true, nil
+	}
+	err := i.Remove(context.Background(), path)
+	return err == nil, err
 }
 
 func (d *pool) Usage(ctx context.Context, v driver.Volume) (driver.Usage, error) {

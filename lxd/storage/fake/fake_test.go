@@ -13,7 +13,12 @@ import (
 
 func TestConformance(t *testing.T) {
 	t.Parallel()
-	drivertest.Run(t, drivertest.Options{Kind: &fake.Kind{}})
+	for name, instant := range map[string]bool{"copies": false, "instant": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			drivertest.Run(t, drivertest.Options{Kind: &fake.Kind{Instant: instant}})
+		})
+	}
 }
 
 func TestFailuresAtEachStepLeaveNothing(t *testing.T) {
