@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -71,6 +72,10 @@ func CopyWith(ctx context.Context, dst, src string, o Options) error {
 	return c.dir(ctx, folders{s, d, like}, "", 0)
 }
 
+// errSwapped tells of a name that stood for something else once it was looked at closely. It
+// is left out, like one that has vanished.
+var errSwapped = errors.New("it has become something else")
+
 // none stands for the descriptor of a folder that is not there.
 const none = -1
 
@@ -128,12 +133,14 @@ func (c *copier) dir(ctx context.Context, f folders, rel string, depth int) erro
 	}
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	for _, name := range names {
+	for n, name := range names {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 		if err := c.entry(ctx, &wg, f, name, path.Join(rel, name), depth); err != nil {
-			if errors.Is(err, unix.ENOENT) && gone(f.s, name) {
+			// What is moved while the folder is read may be found twice.
+			again := err == unix.EEXIST && slices.Index(names, name) < n
+			if errors.Is(err, unix.ENOENT) && gone(f.s, name) || err == errSwapped || again {
 				continue
 			}
 			err = at(rel, name, err)
@@ -183,7 +190,11 @@ func (c *copier) entry(ctx context.Context, wg *sync.WaitGroup, f folders, name,
 		defer c.mu.Unlock()
 		id := inode{st.Dev, st.Ino}
 		if first, ok := c.links[id]; ok {
-			return unix.Linkat(c.root, first, f.d, name, 0)
+			err := unix.Linkat(c.root, first, f.d, name, 0)
+			if err != unix.ENOENT {
+				return err
+			}
+			// The first name had become something else when it was copied.
 		}
 		if err := c.leaf(ctx, f, name, &st); err != nil {
 			return err
@@ -196,6 +207,9 @@ func (c *copier) entry(ctx context.Context, wg *sync.WaitGroup, f folders, name,
 
 func (c *copier) subdir(ctx context.Context, wg *sync.WaitGroup, f folders, name, rel string, depth int) error {
 	from, err := openDir(f.s, name)
+	if err == unix.ENOTDIR || err == unix.ELOOP {
+		return errSwapped
+	}
 	if err != nil {
 		return err
 	}
@@ -239,13 +253,13 @@ func (c *copier) leaf(ctx context.Context, f folders, name string, st *unix.Stat
 	case unix.S_IFREG:
 		return c.file(ctx, f, name)
 	case unix.S_IFLNK:
-		buf := make([]byte, st.Size+1)
+		buf := make([]byte, unix.PathMax)
 		n, err := unix.Readlinkat(s, name, buf)
+		if err == unix.EINVAL {
+			return errSwapped
+		}
 		if err != nil {
 			return err
-		}
-		if n == len(buf) { // changed meanwhile
-			return unix.EAGAIN
 		}
 		if err := unix.Symlinkat(string(buf[:n]), d, name); err != nil {
 			return err
@@ -289,20 +303,23 @@ func (c *copier) chown(d int, name string, st *unix.Stat_t) error {
 func times(st *unix.Stat_t) []unix.Timespec { return []unix.Timespec{st.Atim, st.Mtim} }
 
 // openFile opens a regular file. The name may have become something else since it was
-// looked at, so it is opened without following and without blocking, and looked at
-// again: ok is false for what is no regular file.
+// looked at, and to open a device is to use it: so a handle is looked at that does nothing,
+// and then opened. ok is false for what is no regular file.
 func openFile(at int, name string, st *unix.Stat_t) (fd int, ok bool, err error) {
-	fd, err = retry(func() (int, error) {
-		return unix.Openat(at, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	handle, err := retry(func() (int, error) {
+		return unix.Openat(at, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	})
 	if err != nil {
 		return none, false, err
 	}
-	if err := unix.Fstat(fd, st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
-		unix.Close(fd)
+	defer unix.Close(handle)
+	if err := unix.Fstat(handle, st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return none, false, err
 	}
-	return fd, true, nil
+	fd, err = retry(func() (int, error) {
+		return unix.Open("/proc/self/fd/"+strconv.Itoa(handle), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	})
+	return fd, err == nil, err
 }
 
 // file copies a regular file.

@@ -3,6 +3,7 @@ package tree_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -190,6 +191,64 @@ func TestNoLinkLeadsOutside(t *testing.T) {
 	}
 	if err := tree.Remove(t.Context(), filepath.Join(dst, "d")); err == nil {
 		t.Error("a link was removed as a folder")
+	}
+}
+
+// TestATreeThatChangesUnderTheCopy swaps what names stand for, as fast as it can. Nothing of
+// the host's comes into a copy, nothing but files is opened, and every copy comes to its end.
+func TestATreeThatChangesUnderTheCopy(t *testing.T) {
+	t.Parallel()
+	host, src := t.TempDir(), t.TempDir()
+	must(t, os.WriteFile(filepath.Join(host, "f"), []byte("the host's secret"), 0o600))
+	p := func(n string) string { return filepath.Join(src, n) }
+	for n := range 20 {
+		for _, d := range []string{"d", "e"} {
+			d = p(fmt.Sprint(d, n))
+			must(t, os.Mkdir(d, 0o700), os.WriteFile(filepath.Join(d, "f"), []byte("guest"), 0o600))
+		}
+		must(t, os.Link(p(fmt.Sprintf("d%d/f", n)), p(fmt.Sprintf("e%d/g", n))))
+	}
+	must(t, os.Symlink(host, p("dirlink")), os.Symlink(filepath.Join(host, "f"), p("filelink")), unix.Mkfifo(p("pipe"), 0o600),
+		os.WriteFile(p("file"), []byte("guest"), 0o600))
+	watch, err := unix.InotifyInit1(unix.IN_NONBLOCK)
+	must(t, err)
+	defer unix.Close(watch)
+	_, err = unix.InotifyAddWatch(watch, p("pipe"), unix.IN_OPEN)
+	must(t, err)
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer close(stop)
+	for _, swap := range [][2]string{{"dirlink", "e%"}, {"filelink", "d%/f"}, {"pipe", "file"}, {"d0/f", "d1"}} {
+		wg.Go(func() {
+			for n := 0; ; n++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				for range 2 {
+					_ = unix.Renameat2(unix.AT_FDCWD, p(swap[0]), unix.AT_FDCWD, p(strings.ReplaceAll(swap[1], "%", fmt.Sprint(n%20))), unix.RENAME_EXCHANGE)
+				}
+			}
+		})
+	}
+	for range 20 {
+		dst := t.TempDir()
+		must(t, tree.Copy(t.Context(), dst, src))
+		must(t, filepath.WalkDir(dst, func(path string, e fs.DirEntry, err error) error {
+			if err != nil || !e.Type().IsRegular() {
+				return err
+			}
+			b, err := os.ReadFile(path)
+			if strings.Contains(string(b), "secret") {
+				t.Errorf("%s holds the host's file", path)
+			}
+			return err
+		}))
+	}
+	if n, err := unix.Read(watch, make([]byte, 4096)); err != unix.EAGAIN {
+		t.Errorf("the pipe was opened: %d, %v", n, err)
 	}
 }
 
