@@ -156,27 +156,9 @@ func Start(ctx context.Context, o Options) (_ *Daemon, err error) {
 	if err := d.dropWake(); err != nil {
 		return nil, err
 	}
-	for name, mode := range folders {
-		p := filepath.Join(o.Dir, name)
-		if err := os.MkdirAll(p, mode); err != nil {
-			return nil, err
-		}
-		if err := os.Chmod(p, mode); err != nil {
-			return nil, err
-		}
-	}
-	d.ops = op.New(d.ctx, d.bus, "", 5*time.Second)
-	d.ops.Follow(d.here.ID)
-	if d.past, err = history.Open(ctx, d.st.Local.DB, d.log); err != nil {
-		return nil, fmt.Errorf("read the history of operations: %w", err)
-	}
-	u.Push(func() error { return d.past.Close(context.WithoutCancel(ctx)) })
-	d.ops.Keep(d.past)
-	d.jobs = task.New(d.log)
-	if err := d.build(ctx); err != nil {
+	if err := d.assemble(ctx, &u); err != nil {
 		return nil, err
 	}
-	u.Push(func() error { d.own.guests.Close(); return nil })
 	if !d.here.Clustered() {
 		if err := d.own.certificates.Trust().Refresh(ctx); err != nil {
 			return nil, fmt.Errorf("read the trusted certificates: %w", err)
@@ -213,14 +195,45 @@ func Start(ctx context.Context, o Options) (_ *Daemon, err error) {
 	return d, nil
 }
 
+// assemble makes the parts of a daemon whose databases are open.
+func (d *Daemon) assemble(ctx context.Context, u *undo.Stack) (err error) {
+	for name, mode := range folders {
+		p := filepath.Join(d.o.Dir, name)
+		if err := os.MkdirAll(p, mode); err != nil {
+			return err
+		}
+		if err := os.Chmod(p, mode); err != nil {
+			return err
+		}
+	}
+	d.ops = op.New(d.ctx, d.bus, "", 5*time.Second)
+	d.ops.Follow(d.here.ID)
+	if d.past, err = history.Open(ctx, d.st.Local.DB, d.log); err != nil {
+		return fmt.Errorf("read the history of operations: %w", err)
+	}
+	u.Push(func() error { return d.past.Close(context.WithoutCancel(ctx)) })
+	d.ops.Keep(d.past)
+	d.jobs = task.New(d.log)
+	if err := d.build(ctx); err != nil {
+		return err
+	}
+	u.Push(func() error { d.own.guests.Close(); return nil })
+	return nil
+}
+
 // comeUp does what the API need not wait for.
 func (d *Daemon) comeUp() {
 	d.startHTTPS()
 	d.own.members.Start(d.ctx)
 	d.own.server.Listen(d.ctx)
-	if !d.waitDatabase() {
-		return
+	if d.waitDatabase() {
+		d.findAll()
 	}
+}
+
+// findAll brings the parts in line with what there is on the host, and makes the daemon
+// ready.
+func (d *Daemon) findAll() {
 	if err := d.own.storage.Start(d.ctx); err != nil {
 		d.log.Error("Could not start the storage pools", "err", err)
 	}

@@ -1,0 +1,76 @@
+package daemon
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"sett/lxd/cluster"
+	"sett/lxd/db"
+	"sett/lxd/db/node"
+	"sett/lxd/db/store"
+	"sett/lxd/event"
+	"sett/shared/log"
+	"sett/shared/undo"
+)
+
+// Bare is a daemon on databases that a test has opened, without a socket and without the
+// lock on its folder: a test may have several of them on one folder, of which all but one
+// do nothing any more. It starts in milliseconds.
+type Bare struct {
+	d    *Daemon
+	http http.Handler
+}
+
+// StartBare starts one, and returns when it is ready and has started what is to run.
+func StartBare(o Options, global *db.DB, local *node.DB) (*Bare, error) {
+	ctx := context.Background()
+	o.Tell = func(string) {}
+	d := &Daemon{o: o, here: cluster.Alone(), bus: event.NewBus(""), ready: make(chan struct{}), own: &parts{}, log: slog.New(o.LogHandler),
+		st: &store.Store{Global: global, Local: local}}
+	d.bus.Follow(d.here.Location)
+	d.ctx, d.cancel = context.WithCancel(log.With(ctx, d.log))
+	var u undo.Stack
+	defer u.Run()
+	u.Push(func() error { d.cancel(); return nil })
+	if err := d.known(ctx, local, nil); err != nil {
+		return nil, err
+	}
+	if err := d.assemble(ctx, &u); err != nil {
+		return nil, err
+	}
+	b := &Bare{d, d.handler()}
+	d.findAll()
+	u.Commit()
+	return b, nil
+}
+
+// Ask sends a request as somebody who administers the server.
+func (b *Bare) Ask(ctx context.Context, method, path string, header map[string]string, body io.Reader) (int, []byte) {
+	r := httptest.NewRequestWithContext(context.WithValue(ctx, peerKey{}, &unix.Ucred{}), method, path, body)
+	for k, v := range header {
+		r.Header.Set(k, v)
+	}
+	w := httptest.NewRecorder()
+	b.http.ServeHTTP(w, r)
+	return w.Code, w.Body.Bytes()
+}
+
+// End ends it. Containers go on.
+func (b *Bare) End() {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	d := b.d
+	_ = d.ops.Close(ctx)
+	d.cancel()
+	d.jobs.Stop()
+	d.own.ui.Close(ctx)
+	d.wg.Wait()
+	d.own.close(ctx)
+	_ = d.past.Close(ctx)
+}
