@@ -280,11 +280,17 @@ func (h *host) try(args ...string) result {
 // imports the small image as "tiny".
 func (h *host) setUp(driver string) {
 	h.t.Helper()
-	pool := []string{"storage", "create", "default", driver}
+	pool := []string{"default", driver}
 	if driver == "btrfs" {
 		pool = append(pool, "size=1GiB")
 	}
-	h.lxc(pool...)
+	h.setUpIn(pool...)
+}
+
+// setUpIn is setUp with the given pool, whose name is "default".
+func (h *host) setUpIn(pool ...string) {
+	h.t.Helper()
+	h.lxc(append([]string{"storage", "create"}, pool...)...)
 	h.lxc("network", "create", h.bridge())
 	h.lxc("profile", "device", "add", "default", "root", "disk", "path=/", "pool=default")
 	h.lxc("profile", "device", "add", "default", "eth0", "nic", "network="+h.bridge(), "name=eth0")
