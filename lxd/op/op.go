@@ -259,16 +259,6 @@ func (o *Operation) Set(md map[string]any) {
 	o.m.publish(o, o.API())
 }
 
-// AddResource lists one more object that the operation is about.
-func (o *Operation) AddResource(r entity.Ref) {
-	o.mu.Lock()
-	o.spec.Resources = append(o.spec.Resources[:len(o.spec.Resources):len(o.spec.Resources)], r)
-	o.mu.Unlock()
-}
-
-// Secret is what a token operation guards.
-func (o *Operation) Secret() string { return o.spec.Secret }
-
 // guards reports whether a secret is that of a token operation.
 func (o *Operation) guards(secret string) bool {
 	return o.spec.Class == Token && o.spec.Secret != "" && subtle.ConstantTimeCompare([]byte(secret), []byte(o.spec.Secret)) == 1
@@ -292,13 +282,7 @@ func (o *Operation) UseToken(secret string) bool {
 	return first
 }
 
-// MayCancel reports whether clients may cancel it now.
-func (o *Operation) MayCancel() bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.mayCancel()
-}
-
+// mayCancel reports whether clients may cancel it now. o.mu is held.
 func (o *Operation) mayCancel() bool {
 	return (o.spec.Class == Token || !o.spec.Fixed) && o.past == 0 && !o.status.IsFinal()
 }

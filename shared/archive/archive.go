@@ -1,6 +1,6 @@
-// Package archive tells the formats of archives apart by their first bytes, and reads
-// single small files out of them. What it reads was written by strangers: sizes are
-// limited, nothing is written to disk, no name is used as a path.
+// Package archive tells the formats of archives apart by their first bytes, and walks
+// through tarballs. What it reads was written by strangers: nothing is written to disk, no
+// name is used as a path, and unpacking takes no more memory than it must.
 package archive
 
 import (

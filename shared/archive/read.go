@@ -109,29 +109,3 @@ func (c ctxReader) Read(p []byte) (int, error) {
 	}
 	return c.r.Read(p)
 }
-
-// File reads one small file out of a tarball and looks no further. A tarball without
-// it gives a not-found error.
-func File(ctx context.Context, format Format, r io.Reader, name string, limit int64) ([]byte, error) {
-	var out []byte
-	found := false
-	err := Walk(ctx, format, r, func(e Entry, r io.Reader) error {
-		if e.Name != name || e.Dir || e.Link {
-			return nil
-		}
-		if e.Size > limit {
-			return errs.Invalid("%s is larger than %d bytes", name, limit)
-		}
-		var err error
-		out, err = io.ReadAll(io.LimitReader(r, limit+1))
-		if err != nil {
-			return broken(ctx, err)
-		}
-		found = true
-		return ErrStop
-	})
-	if err == nil && !found {
-		err = errs.NotFound("The archive has no %s", name)
-	}
-	return out, err
-}

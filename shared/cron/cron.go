@@ -39,9 +39,6 @@ var aliases = map[string]string{
 	"@monthly": "0 0 1 * *", "@annually": "0 0 1 1 *", "@yearly": "0 0 1 1 *",
 }
 
-// Alias reports whether s is a name for a schedule.
-func Alias(s string) bool { return aliases[strings.ToLower(s)] != "" }
-
 // Parse reads a schedule.
 func Parse(s string) (Schedule, error) {
 	if a, ok := aliases[strings.ToLower(strings.TrimSpace(s))]; ok {

@@ -22,8 +22,3 @@ func From(ctx context.Context) *slog.Logger {
 	}
 	return slog.Default()
 }
-
-// Add returns a context whose logger has more attributes.
-func Add(ctx context.Context, args ...any) context.Context {
-	return With(ctx, From(ctx).With(args...))
-}
