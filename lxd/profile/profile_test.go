@@ -23,6 +23,7 @@ import (
 // users stands in for the instances.
 type users struct {
 	before, after []string
+	look          func() // in place of a look at the instances before a change
 	follow        func() // in place of instances that follow a change
 }
 
@@ -35,6 +36,9 @@ func (u *users) CheckConfig(c map[string]string) error {
 func (u *users) CheckDevices(context.Context, string, map[string]map[string]string) error { return nil }
 func (u *users) BeforeProfile(_ context.Context, old, _ profile.Profile) error {
 	u.before = append(u.before, old.Name)
+	if u.look != nil {
+		u.look()
+	}
 	return nil
 }
 func (u *users) AfterProfile(_ context.Context, old, _ profile.Profile) error {
@@ -190,4 +194,19 @@ func TestChangesOfAProfileComeOneAfterTheOther(t *testing.T) {
 	}
 	f.want(t, 412, "ETag", "PUT", "/1.0/profiles/p", `{}`, "If-Match", hdr.Get("Etag"))
 	f.want(t, 200, `"user.a":"1"`, "GET", "/1.0/profiles/p", "")
+}
+
+// TestAChangeThroughAnotherMemberIsNotUndone: that one knows nothing of the lock here.
+func TestAChangeThroughAnotherMemberIsNotUndone(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.want(t, 201, "", "POST", "/1.0/profiles", `{"name":"p","config":{"user.a":"0"}}`)
+	f.users.look = func() {
+		dbtest.Exec(t, f.db, `UPDATE profiles_config SET value = 'theirs' WHERE key = 'user.a'`)
+	}
+	f.want(t, 412, "meanwhile", "PATCH", "/1.0/profiles/p", `{"config":{"user.b":"1"}}`)
+	f.want(t, 200, `"config":{"user.a":"theirs"}`, "GET", "/1.0/profiles/p", "")
+	f.users.look = nil
+	f.want(t, 200, "", "PATCH", "/1.0/profiles/p", `{"config":{"user.b":"1"}}`)
+	f.want(t, 200, `"config":{"user.a":"theirs","user.b":"1"}`, "GET", "/1.0/profiles/p", "")
 }

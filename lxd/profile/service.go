@@ -230,6 +230,12 @@ func (s *Service) Update(ctx context.Context, project, name string, change func(
 		return err
 	}
 	err = s.db.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
+		// The lock keeps out whoever comes through this member, not through another.
+		if now, err := one(ctx, tx, project, name); err != nil {
+			return err
+		} else if now.ID != old.ID || now.Description != old.Description || !maps.Equal(now.Config, old.Config) || !maps.EqualFunc(now.Devices, old.Devices, maps.Equal) {
+			return errs.Precondition("Profile %q has been changed by somebody else meanwhile; look at it again", name)
+		}
 		if err := store(ctx, tx, new); err != nil {
 			return err
 		}
