@@ -62,7 +62,12 @@ func newJudge(t *testing.T) *judge {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		j.must(judgeDaemon, "shutdown", "--timeout", "30")
+		end := exec.Command(judgeDaemon, "shutdown", "--timeout", "30")
+		end.Env = j.environ("setup")
+		if out, err := end.CombinedOutput(); err != nil {
+			t.Errorf("LXD does not end: %v\n%s", err, out)
+			_ = cmd.Process.Kill()
+		}
 		_ = cmd.Wait()
 		for _, m := range []string{"devlxd", "shmounts", "guestapi"} {
 			_ = exec.Command("umount", "-l", filepath.Join(j.dir, "lxd", m)).Run()
