@@ -131,7 +131,7 @@ chroot "$root" systemctl --quiet enable systemd-networkd systemd-resolved >&2
 chroot "$root" systemctl --quiet disable systemd-networkd-wait-online systemd-timesyncd >/dev/null 2>&1 || true
 # These touch the kernel, which is the host's.
 chroot "$root" systemctl --quiet mask sys-kernel-config.mount sys-kernel-debug.mount \
-	sys-kernel-tracing.mount systemd-modules-load.service >&2
+	sys-kernel-tracing.mount systemd-modules-load.service systemd-binfmt.service >&2
 
 ln -sf ../run/systemd/resolve/stub-resolv.conf "$root/etc/resolv.conf"
 rm -f "$root"/etc/{hostname,hosts} # debootstrap copies the host's, mode and all
@@ -194,19 +194,21 @@ if [ -d "$root/etc/cloud" ]; then
 			    template: cloud-$file.tpl
 		END
 	done
+	echo 'locale: false # there are no locales' >"$root/etc/cloud/cloud.cfg.d/90-image.cfg"
 	cat >"$work/meta/templates/cloud-meta-data.tpl" <<-END
-		instance-id: {{ container.name }}
+		instance-id: {{ config_get("volatile.cloud-init.instance-id", container.name) }}
 		local-hostname: {{ container.name }}
 		{{ config_get("user.meta-data", "") }}
 	END
 	for kind in user vendor; do
-		echo "{{ config_get(\"user.$kind-data\", \"#cloud-config\") }}" >"$work/meta/templates/cloud-$kind-data.tpl"
+		echo "{{ config_get(\"cloud-init.$kind-data\", config_get(\"user.$kind-data\", \"#cloud-config\")) }}" \
+			>"$work/meta/templates/cloud-$kind-data.tpl"
 	done
 	cat >"$work/meta/templates/cloud-network-config.tpl" <<-END
-		{% if config_get("user.network-config", "") == "" %}version: 2
+		{% if config_get("cloud-init.network-config", config_get("user.network-config", "")) == "" %}version: 2
 		ethernets:
 		  eth0: {dhcp4: true, dhcp6: true, dhcp-identifier: mac}
-		{% else %}{{ config_get("user.network-config", "") }}{% endif %}
+		{% else %}{{ config_get("cloud-init.network-config", config_get("user.network-config", "")) }}{% endif %}
 	END
 fi
 tar -C "$work/meta" --numeric-owner --owner=0 --group=0 -czf "$work/meta.tar.gz" metadata.yaml templates
