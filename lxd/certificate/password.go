@@ -113,6 +113,11 @@ func (g *guard) allow(from netip.Addr) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	now := g.now()
+	// Nothing is remembered of those who come while all together have no attempt left,
+	// however many they are.
+	if !g.all.take(now, guessesOfAll, guessOfAllEvery) {
+		return false
+	}
 	b := g.by[from]
 	if b == nil {
 		if len(g.by) > 4096 { // those who have not tried for long have all their attempts again
@@ -125,7 +130,11 @@ func (g *guard) allow(from netip.Addr) bool {
 		b = &bucket{}
 		g.by[from] = b
 	}
-	return b.take(now, guesses, guessEvery) && g.all.take(now, guessesOfAll, guessOfAllEvery)
+	if !b.take(now, guesses, guessEvery) {
+		g.all.used = max(0, g.all.used-1)
+		return false
+	}
+	return true
 }
 
 // forgive gives the attempts of somebody back who has shown to know the password.
