@@ -130,6 +130,7 @@ func TestWhatIsMissingIsToldBeforeARecovery(t *testing.T) {
 	w.ok(w.create("c2"))
 	w.forgetAll()
 	dbtest.Exec(t, w.db, `DELETE FROM profiles WHERE name = 'web'`)
+	w.ok(os.Remove(filepath.Join(w.pools.dir, "c2", "backup.yaml"))) // nobody but root writes to it
 	w.ok(os.WriteFile(filepath.Join(w.pools.dir, "c2", "backup.yaml"), []byte("container: ["), 0o600))
 	found, err := w.s.LookForLost(t.Context())
 	w.ok(err)
