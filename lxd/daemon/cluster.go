@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -82,6 +83,10 @@ type part interface {
 	JoinConfig(ctx context.Context) ([]api.ClusterMemberConfigKey, error)
 	CreateHere(ctx context.Context, config []api.ClusterMemberConfigKey) error
 	DeleteHere(ctx context.Context) error
+	// Plan is what CreateHere is about to make. On a server that was killed meanwhile, and
+	// stands alone again, Unsettle has Start remove what there is of it.
+	Plan(ctx context.Context, config []api.ClusterMemberConfigKey) (json.RawMessage, error)
+	Unsettle(ctx context.Context, plan json.RawMessage) error
 }
 
 // resources implements member.Resources over all parts.
@@ -119,6 +124,39 @@ func (rs resources) CreateHere(ctx context.Context, config []api.ClusterMemberCo
 		u.Push(func() error { return r.DeleteHere(context.WithoutCancel(ctx)) })
 	}
 	u.Commit()
+	return nil
+}
+
+// Plan implements member.Resources: a plan for each part, in their order.
+func (rs resources) Plan(ctx context.Context, config []api.ClusterMemberConfigKey) (string, error) {
+	plans := make([]json.RawMessage, len(rs))
+	for i, r := range rs {
+		var err error
+		if plans[i], err = r.Plan(ctx, config); err != nil {
+			return "", err
+		}
+	}
+	b, err := json.Marshal(plans)
+	return string(b), err
+}
+
+// unsettle takes up what a daemon that was killed while it joined was about to make.
+func (d *Daemon) unsettle(ctx context.Context) error {
+	text, err := member.TakePlan(ctx, d.st.Local)
+	if err != nil || text == "" || d.here.Clustered() {
+		return err
+	}
+	var plans []json.RawMessage
+	if err := json.Unmarshal([]byte(text), &plans); err != nil {
+		return fmt.Errorf("read what was about to be made for a cluster: %w", err)
+	}
+	for i, r := range d.resources() {
+		if i < len(plans) {
+			if err := r.Unsettle(ctx, plans[i]); err != nil {
+				return err
+			}
+		}
+	}
 	return nil
 }
 

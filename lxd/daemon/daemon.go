@@ -234,6 +234,9 @@ func (d *Daemon) comeUp() {
 // findAll brings the parts in line with what there is on the host, and makes the daemon
 // ready.
 func (d *Daemon) findAll() {
+	if err := d.unsettle(d.ctx); err != nil {
+		d.log.Error("Could not note what a join that was cut off has left", "err", err)
+	}
 	if err := d.own.storage.Start(d.ctx); err != nil {
 		d.log.Error("Could not start the storage pools", "err", err)
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -141,6 +142,19 @@ func (s *Service) checkEmpty(ctx context.Context) error {
 	return nil
 }
 
+// notePlan is what a joining server is about to make.
+const notePlan = "plan"
+
+// TakePlan returns what the daemon before was about to make for a cluster, once; empty
+// when it was not killed then.
+func TakePlan(ctx context.Context, local *node.DB) (string, error) {
+	text, err := local.Note(ctx, notePlan)
+	if err != nil || text == "" {
+		return "", err
+	}
+	return text, local.SetNote(ctx, notePlan, "")
+}
+
 // created writes down that a member has all that it needs.
 func (s *Service) created(ctx context.Context, id int64) error {
 	return s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
@@ -208,6 +222,14 @@ func (s *Service) join(ctx context.Context, e *entrance, q api.ClusterPut, by *e
 	s.here.Set(me)
 	u.Push(func() error { s.here.Leave(); return nil })
 	s.Changed(ctx)
+	plan, err := s.Resources.Plan(ctx, q.MemberConfig)
+	if err != nil {
+		return err
+	}
+	if err := s.Store.Local.SetNote(ctx, notePlan, plan); err != nil {
+		return err
+	}
+	u.Push(func() error { return s.Store.Local.SetNote(late, notePlan, "") })
 	if err := s.Resources.CreateHere(ctx, q.MemberConfig); err != nil {
 		return err
 	}
@@ -221,7 +243,7 @@ func (s *Service) join(ctx context.Context, e *entrance, q api.ClusterPut, by *e
 		return err
 	}
 	u.Commit()
-	if err := s.Store.DropOld(); err != nil {
+	if err := errors.Join(s.Store.DropOld(), s.Store.Local.SetNote(late, notePlan, "")); err != nil {
 		s.Log.Warn("Could not drop the database from before joining", "err", err)
 	}
 	if err := s.changed(ctx); err != nil {

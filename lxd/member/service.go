@@ -29,6 +29,8 @@ type Resources interface {
 	// CreateHere makes this member's part of all that the cluster has, with the
 	// settings that were asked for, and takes it all back when something fails.
 	CreateHere(ctx context.Context, config []api.ClusterMemberConfigKey) error
+	// Plan is what CreateHere is about to make, for the daemon after one that is killed.
+	Plan(ctx context.Context, config []api.ClusterMemberConfigKey) (string, error)
 	// DeleteHere takes this member's part away, when it leaves.
 	DeleteHere(ctx context.Context) error
 }

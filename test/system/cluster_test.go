@@ -344,6 +344,141 @@ func TestClusterRestartOfAll(t *testing.T) {
 	}
 }
 
+// clustered asks a daemon whether it is a member.
+func (h *host) clustered() bool {
+	h.t.Helper()
+	var s struct {
+		Environment struct {
+			Clustered bool `json:"server_clustered"`
+		} `json:"environment"`
+	}
+	h.get("/1.0", &s)
+	return s.Environment.Clustered
+}
+
+// TestClusterJoinIsKilled kills a server again and again while it joins, each time a
+// little later: after that it is a server that stands alone, with what it had, or a
+// member like any other, and the cluster lets it in.
+func TestClusterJoinIsKilled(t *testing.T) {
+	f := newFleet(t, 2)
+	first, h := f.members[0], f.members[1]
+	first.lxc("config", "set", "core.https_address", f.address(0)+":8443")
+	first.lxc("cluster", "enable", f.name(0))
+	first.lxc("storage", "create", "default", "dir")
+	first.lxc("network", "create", first.bridge())
+	alone, joined := 0, 0
+	var said result
+	for wait := time.Duration(0); joined < 2; wait += 10*time.Millisecond + wait/5 {
+		if wait > 10*time.Second {
+			t.Fatalf("the server never gets in: %q", said.stderr)
+		}
+		h.lxc("profile", "create", "mine")
+		fields := strings.Fields(first.lxc("cluster", "add", f.name(1), "--quiet"))
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			preseed := fmt.Sprintf("cluster:\n  enabled: true\n  server_address: %s:8443\n  cluster_token: %s\n", f.address(1), fields[len(fields)-1])
+			said = h.runIn(strings.NewReader(preseed), h.bin.lxd(), "init", "--preseed")
+		}()
+		<-time.After(wait)
+		h.stop(syscall.SIGKILL)
+		<-done
+		t.Logf("killed after %s: %.200q", wait, said.stderr)
+		h.start()
+		if !h.clustered() {
+			alone++
+			h.lxc("profile", "show", "mine") // nothing is lost
+			h.lxc("profile", "delete", "mine")
+			continue
+		}
+		joined++
+		h.eventually("both members to be there", func() bool {
+			return strings.Count(h.try("cluster", "list", "--format", "csv").stdout, "ONLINE") == 2
+		})
+		if out := h.lxc("storage", "list", "--format", "csv"); !strings.Contains(out, "default,") {
+			t.Errorf("a member without the pool: %s", out)
+		}
+		first.lxc("cluster", "remove", f.name(1))
+		h.eventually("the removed member to be alone", func() bool { return !h.clustered() })
+	}
+	t.Logf("of %d kills %d left the server alone, %d a member", alone+joined, alone, joined)
+	if alone == 0 {
+		t.Error("no kill was in time")
+	}
+	f.join(1)
+	h.lxc("profile", "create", "last")
+	first.lxc("profile", "delete", "last")
+}
+
+// TestClusterManyJoinAtOnce lets three servers in at the same time.
+func TestClusterManyJoinAtOnce(t *testing.T) {
+	f := newFleet(t, 4)
+	first := f.members[0]
+	first.lxc("config", "set", "core.https_address", f.address(0)+":8443")
+	first.lxc("cluster", "enable", f.name(0))
+	var wg sync.WaitGroup
+	for i := range f.members[1:] {
+		wg.Go(func() { f.join(i + 1) })
+	}
+	wg.Wait()
+	for _, h := range f.members {
+		h.eventually("all members to be there", func() bool {
+			return strings.Count(h.try("cluster", "list", "--format", "csv").stdout, "ONLINE") == 4
+		})
+	}
+	f.members[3].lxc("profile", "create", "p")
+	f.members[1].lxc("profile", "delete", "p")
+}
+
+// TestClusterWithoutAMajority asks the member that is left of three: each request is
+// answered within bounds, and says what is wrong.
+func TestClusterWithoutAMajority(t *testing.T) {
+	f := newFleet(t, 3)
+	f.form()
+	f.setUpCluster()
+	left := f.members[f.leader()]
+	n := left.name("c1")
+	left.lxc("launch", "tiny", n, "--target", f.name(f.leader()))
+	var others []*host
+	for _, h := range f.members {
+		if h != left {
+			h.stop(syscall.SIGKILL)
+			others = append(others, h)
+		}
+	}
+	for _, args := range [][]string{
+		{"list"}, {"info"}, {"info", n}, {"config", "set", n, "user.x=1"}, {"config", "show", n}, {"launch", "tiny", left.name("c2")}, {"exec", n, "--", "true"},
+		{"stop", "--force", n}, {"profile", "create", "late"}, {"storage", "list"}, {"network", "list"}, {"image", "list"}, {"cluster", "list"}, {"cluster", "add", "m9"},
+		{"cluster", "remove", "--force", "--yes", f.name(1)}, {"config", "trust", "list"}, {"config", "trust", "add", "--name", "x", "-q"}, {"operation", "list"},
+		{"config", "set", "core.trust_password=x"},
+	} {
+		var r result
+		took := timed(func() { r = left.try(args...) })
+		t.Logf("lxc %s: %s, %d %.150q", strings.Join(args, " "), took.Round(100*time.Millisecond), r.code, r.stderr)
+		if took > 40*time.Second {
+			t.Errorf("lxc %s took %s", strings.Join(args, " "), took)
+		}
+		if r.code != 0 && !strings.Contains(r.stderr, "database") && !strings.Contains(r.stderr, "cluster") {
+			t.Errorf("lxc %s does not say what is wrong: %q", strings.Join(args, " "), r.stderr)
+		}
+	}
+	for _, h := range others {
+		h.begin()
+	}
+	left.eventually("the cluster to be back", func() bool { return left.try("exec", n, "--", "true").code == 0 })
+	left.eventually("what was half done to be gone", func() bool {
+		left.try("profile", "delete", "late")
+		return left.try("profile", "show", "late").code != 0
+	})
+}
+
+// timed tells how long something takes.
+func timed(f func()) time.Duration {
+	start := time.Now()
+	f()
+	return time.Since(start)
+}
+
 // TestClusterRemovedMember: what was removed is a lone server again, and cannot write
 // to its old cluster any more.
 func TestClusterRemovedMember(t *testing.T) {
@@ -354,15 +489,7 @@ func TestClusterRemovedMember(t *testing.T) {
 	if out := f.members[0].lxc("cluster", "list", "--format", "csv"); strings.Contains(out, f.name(3)) {
 		t.Errorf("the removed member is listed:\n%s", out)
 	}
-	gone.eventually("the removed member to be alone", func() bool {
-		var s struct {
-			Environment struct {
-				Clustered bool `json:"server_clustered"`
-			} `json:"environment"`
-		}
-		code, a := gone.request("GET", "/1.0", nil)
-		return code == http.StatusOK && json.Unmarshal(a.Metadata, &s) == nil && !s.Environment.Clustered
-	})
+	gone.eventually("the removed member to be alone", func() bool { return !gone.clustered() })
 	gone.lxc("profile", "create", "own")
 	if r := f.members[0].try("profile", "show", "own"); r.code == 0 {
 		t.Error("a removed member wrote to the cluster")

@@ -35,12 +35,6 @@ func (s spread) String() string {
 	return fmt.Sprintf("median %s, p90 %s, min %s, max %s of %d", at(0.5), at(0.9), at(0), at(1), len(s))
 }
 
-func timed(f func()) time.Duration {
-	start := time.Now()
-	f()
-	return time.Since(start)
-}
-
 // whole waits until all members are online and have their votes again.
 func (f *fleet) whole() {
 	f.t.Helper()
