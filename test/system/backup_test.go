@@ -441,6 +441,17 @@ func TestRecoverAfterTheDatabaseIsLost(t *testing.T) {
 	if got := h.lxc("list", "--format", "csv"); got != "" {
 		t.Fatalf("the database was not lost: %s", got)
 	}
+	// The files of images stay, for a database that is put back.
+	images := filepath.Join(h.lxdDir(), "images")
+	if len(dirNames(images)) == 0 {
+		t.Error("the images went with the database")
+	}
+	if err := os.RemoveAll(images); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(images, 0o700); err != nil {
+		t.Fatal(err)
+	}
 	disks, pools := filepath.Join(h.lxdDir(), "disks"), filepath.Join(h.lxdDir(), "storage-pools")
 	answers := "yes\ndefault\nbtrfs\n" + disks + "/default.img\n\nyes\nplain\ndir\n" + pools + "/plain\n\nno\nyes\n"
 	r := h.runIn(strings.NewReader(answers), h.bin.lxd(), "recover")
