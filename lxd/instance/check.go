@@ -199,7 +199,7 @@ func (s *Service) BeforeProfile(ctx context.Context, old, new profile.Profile) e
 
 // AfterProfile makes the running instances of a profile follow. All are tried; what
 // went wrong is reported together.
-func (s *Service) AfterProfile(ctx context.Context, old, new profile.Profile) error {
+func (s *Service) AfterProfile(ctx context.Context, old profile.Profile) error {
 	// The profile is stored; a client that goes away does not change that.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), profileTime)
 	defer cancel()

@@ -41,7 +41,7 @@ func (u *users) BeforeProfile(_ context.Context, old, _ profile.Profile) error {
 	}
 	return nil
 }
-func (u *users) AfterProfile(_ context.Context, old, _ profile.Profile) error {
+func (u *users) AfterProfile(_ context.Context, old profile.Profile) error {
 	u.after = append(u.after, old.Name)
 	if u.follow != nil {
 		u.follow()

@@ -39,7 +39,7 @@ type Instances interface {
 	// all instances of the profile with what they would become.
 	BeforeProfile(ctx context.Context, old, new Profile) error
 	// AfterProfile makes running instances follow a change that has been stored.
-	AfterProfile(ctx context.Context, old, new Profile) error
+	AfterProfile(ctx context.Context, old Profile) error
 }
 
 // Service holds the rules of profiles.
@@ -245,7 +245,7 @@ func (s *Service) Update(ctx context.Context, project, name string, change func(
 	if err != nil || maps.Equal(old.Config, new.Config) && maps.EqualFunc(old.Devices, new.Devices, maps.Equal) {
 		return err
 	}
-	return s.instances.AfterProfile(ctx, old, new)
+	return s.instances.AfterProfile(ctx, old)
 }
 
 // Rename gives a profile another name.

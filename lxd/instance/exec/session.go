@@ -253,7 +253,7 @@ func (s *session) pipes(ctx context.Context, o *op.Operation) error {
 		pumps.Add(1)
 		go func() {
 			defer pumps.Done()
-			pump(conn, ours[i], ended)
+			pump(conn, ours[i])
 		}()
 		// A client that drops its standard output takes the command with it; nothing
 		// else is ever read from that websocket.

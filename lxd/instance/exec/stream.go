@@ -124,7 +124,7 @@ func (g *gate) wait() {
 
 // pump copies a pipe to a websocket until its end. Once the command has ended it
 // takes what is in the pipe and waits for no more.
-func pump(c *websocket.Conn, f *os.File, ended <-chan struct{}) {
+func pump(c *websocket.Conn, f *os.File) {
 	defer endStream(c)
 	buf := make([]byte, chunk)
 	for {
