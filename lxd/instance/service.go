@@ -107,9 +107,8 @@ type live struct {
 	asked bool
 	// over: the process has ended and watch has read asked and quiet. Who asked
 	// cannot take it back any more.
-	over bool
-	// hurry is there while a stop waits for the guest; closed, it is to be killed.
-	hurry  chan struct{}
+	over   bool
+	stop   *patient         // that waits for the guest; nil: nobody does
 	limits container.Limits // in force
 	cpus   []int            // to which it is tied
 	count  int              // how many it may have, no matter which; 0: not so

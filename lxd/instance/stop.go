@@ -25,12 +25,13 @@ const longestStop = 10 * time.Minute
 // Stop ends an instance.
 func (s *Service) Stop(ctx context.Context, project, name string, o StopOptions, by *event.Requestor) error {
 	i, unlock, err := s.claim(ctx, project, name, "stop")
-	if err != nil {
-		if o.Force {
-			if hurried, err := s.hurry(ctx, project, name); hurried {
-				return err
-			}
+	if err != nil && o.Force {
+		if hurried, err := s.hurry(ctx, project, name); hurried {
+			return err
 		}
+		i, unlock, err = s.claim(ctx, project, name, "stop") // who had it may have given up
+	}
+	if err != nil {
 		return err
 	}
 	defer unlock()
@@ -59,8 +60,14 @@ func (s *Service) stopLocked(ctx context.Context, i *Instance, o StopOptions, by
 	return nil
 }
 
+// patient is a stop that waits for the guest.
+type patient struct {
+	hurry chan struct{} // closed, the guest is to be killed
+	over  chan struct{} // closed when it waits no more, whatever came of it
+}
+
 // hurry makes a stop that waits for the guest kill it, for somebody who stops the same
-// instance by force. It reports whether there was one.
+// instance by force. It reports whether there was one, and whether the guest has ended by it.
 func (s *Service) hurry(ctx context.Context, project, name string) (bool, error) {
 	i, err := s.Load(ctx, project, name)
 	if err != nil {
@@ -68,18 +75,25 @@ func (s *Service) hurry(ctx context.Context, project, name string) (bool, error)
 	}
 	l := s.liveOf(i.ID)
 	l.mu.Lock()
-	hurry, gone := l.hurry, l.gone
-	l.hurry = nil
+	stop, gone := l.stop, l.gone
+	l.stop = nil
 	l.mu.Unlock()
-	if hurry == nil {
+	if stop == nil {
 		return false, nil
 	}
-	close(hurry)
+	close(stop.hurry)
 	select {
 	case <-gone:
 		return true, nil
+	case <-stop.over:
 	case <-ctx.Done():
 		return true, ctx.Err()
+	}
+	select {
+	case <-gone:
+		return true, nil
+	default: // it was given up before it heard of us, or could not kill
+		return false, nil
 	}
 }
 
@@ -174,14 +188,16 @@ func (s *Service) halt(ctx context.Context, i *Instance, o StopOptions, quiet bo
 	defer late.Stop()
 	var hurry chan struct{}
 	if !quiet { // who restarts it does not want it killed
-		hurry = make(chan struct{})
+		me := &patient{make(chan struct{}), make(chan struct{})}
+		hurry = me.hurry
 		l.mu.Lock()
-		l.hurry = hurry
+		l.stop = me
 		l.mu.Unlock()
 		defer func() {
 			l.mu.Lock()
 			defer l.mu.Unlock()
-			l.hurry = nil
+			l.stop = nil
+			close(me.over)
 		}()
 	}
 	select {

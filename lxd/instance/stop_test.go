@@ -80,3 +80,30 @@ func TestShutdownLooksAgain(t *testing.T) {
 		t.Error("it is not to run again")
 	}
 }
+
+// TestHurryDoesNotWaitForWhoGaveUp: a stop that cannot kill the guest it was to kill ends, and
+// so does the one that asked for it.
+func TestHurryDoesNotWaitForWhoGaveUp(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.ok(w.create("c1"))
+	w.ok(w.start("c1"))
+	w.guest("c1").IgnoreShutdown()
+	w.engine.Fail(fake.Kill, errs.Internal("no"))
+	patient := make(chan error, 1)
+	go func() { patient <- w.stop("c1", instance.StopOptions{Timeout: -1}) }()
+	w.is("c1", instance.Stopping)
+	for len(patient) == 0 { // until the first one waits for the guest, the second one is busy
+		if err := w.stop("c1", instance.StopOptions{Force: true}); err != nil && !strings.Contains(err.Error(), "busy") {
+			t.Fatal(err)
+		}
+	}
+	if err := <-patient; err == nil || !strings.Contains(err.Error(), "no") {
+		t.Errorf("got %v", err)
+	}
+	for w.s.State(w.load("c1").ID) != instance.Stopped {
+		if err := w.stop("c1", instance.StopOptions{Force: true}); err != nil && !strings.Contains(err.Error(), "busy") {
+			t.Fatal(err)
+		}
+	}
+}
