@@ -15,6 +15,7 @@ import (
 	"sett/lxd/db/node"
 	"sett/lxd/db/store"
 	"sett/lxd/event"
+	"sett/lxd/task"
 	"sett/shared/log"
 	"sett/shared/undo"
 )
@@ -44,6 +45,7 @@ func StartBare(o Options, global *db.DB, local *node.DB) (*Bare, error) {
 	if err := d.assemble(ctx, &u); err != nil {
 		return nil, err
 	}
+	d.jobs = task.New(d.log) // what happens by itself now and then is no step of anything
 	b := &Bare{d, d.handler()}
 	d.findAll()
 	u.Commit()

@@ -90,12 +90,15 @@ func (s *steps) next(step string, done bool) error {
 	return s.strike()
 }
 
+func (s *steps) dead() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.isDead
+}
+
 // alive keeps a dead daemon from doing something that is no step of its own.
 func (s *steps) alive() error {
-	s.mu.Lock()
-	dead := s.isDead
-	s.mu.Unlock()
-	if !dead {
+	if !s.dead() {
 		return nil
 	}
 	<-s.buried
