@@ -245,6 +245,11 @@ func TestHostileBackupsHitThemselves(t *testing.T) {
 		"rootfs is a link":    {link("backup/container/rootfs", h.dir)},
 		"its own file":        {link("backup/container/backup.yaml", prey), link("backup/container/.backup.yaml", prey)},
 		"metadata":            {link("backup/container/metadata.yaml", prey), link("backup/container/templates", h.dir)},
+		"pipes":               {{Name: "backup/container/backup.yaml", Typeflag: tar.TypeFifo, Mode: 0o666}, {Name: "backup/container/rootfs/pipe", Typeflag: tar.TypeFifo, Mode: 0o666}},
+		"devices": {{Name: "backup/container/backup.yaml", Typeflag: tar.TypeChar, Mode: 0o666, Devmajor: 1, Devminor: 5},
+			{Name: "backup/container/rootfs/disk", Typeflag: tar.TypeBlock, Mode: 0o666, Devmajor: 7}},
+		"long names": {reg("backup/container/rootfs/" + strings.Repeat("n", 255)), reg("backup/container/rootfs/" + strings.Repeat("n", 300)),
+			reg("backup/container/rootfs/" + strings.Repeat(strings.Repeat("d", 250)+"/", 20) + "f")},
 	} {
 		t.Run(what, func(t *testing.T) {
 			bad := filepath.Join(h.dir, "bad.tar")
