@@ -21,7 +21,8 @@ type pools struct {
 	dir    string
 	vols   map[instance.Volume]int
 	db     *db.DB
-	during func() // a snapshot
+	during func()     // a snapshot
+	noting sync.Mutex // held for the next two, with or without mu
 	fail   map[string]error
 	calls  []string
 	size   map[instance.Volume]int64
@@ -35,6 +36,8 @@ type pools struct {
 }
 
 func (p *pools) did(what string, v instance.Volume) error {
+	p.noting.Lock()
+	defer p.noting.Unlock()
 	p.calls = append(p.calls, what+" "+v.Instance)
 	err := p.fail[what]
 	delete(p.fail, what)
