@@ -39,6 +39,9 @@ type DB struct {
 	// database waste each other's work, and dqlite has no way to wait for a lock.
 	writer chan struct{}
 
+	// lost is since when the leader is away; nil while it answers.
+	lost atomic.Pointer[time.Time]
+
 	plans    sync.Map // planKey -> *plan
 	checked  sync.Map // Stmt -> Mode
 	nChecked atomic.Int64
@@ -202,6 +205,7 @@ func (d *DB) retry(ctx context.Context, f func() error) error {
 	for n := 1; ; n++ {
 		err := f()
 		c := classOf(err)
+		d.note(err, c)
 		if err == nil || c != classBusy && c != classLost {
 			if err != nil && ctx.Err() != nil {
 				return giveUp(ctx, err)
@@ -220,6 +224,37 @@ func (d *DB) retry(ctx context.Context, f func() error) error {
 	}
 }
 
+// Members agree on a new leader in little more than a second. When there has been none
+// for lostLong there is no majority, and nobody gains from waiting for long, except who
+// said how long.
+const (
+	lostLong    = 5 * time.Second
+	lostTimeout = 4 * time.Second
+)
+
+// note remembers since when there is no leader.
+func (d *DB) note(err error, c class) {
+	switch {
+	case c == classLost:
+		if d.lost.Load() == nil {
+			now := time.Now()
+			d.lost.CompareAndSwap(nil, &now)
+		}
+	case err == nil || c != classOther:
+		if d.lost.Load() != nil {
+			d.lost.Store(nil)
+		}
+	}
+}
+
+// timeout is how long a transaction may take whose context does not say it.
+func (d *DB) timeout() time.Duration {
+	if since := d.lost.Load(); since != nil && time.Since(*since) > lostLong {
+		return min(d.opts.Timeout, lostTimeout)
+	}
+	return d.opts.Timeout
+}
+
 type inTx struct{}
 
 // enter gives ctx a deadline and refuses transactions inside of transactions: the
@@ -231,7 +266,7 @@ func (d *DB) enter(ctx context.Context) (context.Context, context.CancelFunc, er
 	ctx = context.WithValue(ctx, inTx{}, d)
 	cancel := context.CancelFunc(func() {})
 	if _, ok := ctx.Deadline(); !ok {
-		ctx, cancel = context.WithTimeout(ctx, d.opts.Timeout)
+		ctx, cancel = context.WithTimeout(ctx, d.timeout())
 	}
 	if err := d.gate.enter(ctx); err != nil {
 		cancel()

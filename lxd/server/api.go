@@ -51,11 +51,12 @@ func (s *Service) handleGet(ctx context.Context, r *rest.Request) (rest.Response
 	return rest.SyncETag(full, full.Config), nil
 }
 
-// early bounds what an answer may wait for the database while the daemon comes up.
+// early bounds what an answer may wait for the database, which may have no leader now, or
+// none yet. Clients begin with this question whatever they want.
 func (s *Service) early(ctx context.Context) (context.Context, context.CancelFunc) {
 	select {
 	case <-s.daemon.Ready():
-		return context.WithTimeout(ctx, 10*time.Second)
+		return context.WithTimeout(ctx, 3*time.Second)
 	default:
 		return context.WithTimeout(ctx, time.Second)
 	}

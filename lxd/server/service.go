@@ -77,6 +77,7 @@ type Service struct {
 	change sync.Mutex // held from reading the configuration until what became of it is stored
 	mu     sync.Mutex
 	config map[string]string // as stored; nil until it has been read
+	forgot int               // how often it was forgotten
 }
 
 // New makes the service.
@@ -91,10 +92,12 @@ func (s *Service) Follow(f Follower) { s.followers = append(s.followers, f) }
 // belong to this member.
 func (s *Service) Config(ctx context.Context) (map[string]string, error) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.config != nil {
-		return maps.Clone(s.config), nil
+	known, forgot := s.config, s.forgot
+	s.mu.Unlock()
+	if known != nil {
+		return maps.Clone(known), nil
 	}
+	// Not under the lock: without a leader, those who come would wait for each other too.
 	c := map[string]string{}
 	for _, d := range []*db.DB{s.db, s.local} {
 		rows, err := db.Select[configRow](ctx, d, stmtConfig)
@@ -105,7 +108,11 @@ func (s *Service) Config(ctx context.Context) (map[string]string, error) {
 			c[r.Key] = r.Value
 		}
 	}
-	s.config = c
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.forgot == forgot { // what was read may be old otherwise
+		s.config = c
+	}
 	return maps.Clone(c), nil
 }
 
@@ -125,6 +132,7 @@ func (s *Service) Forget() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.config = nil
+	s.forgot++
 }
 
 // SetConfig replaces the server's configuration.
@@ -168,6 +176,7 @@ func (s *Service) SetConfig(ctx context.Context, c map[string]string, by *event.
 	u.Commit()
 	s.mu.Lock()
 	s.config = maps.Clone(c)
+	s.forgot++ // who has read the old one meanwhile does not keep it
 	s.mu.Unlock()
 	if !maps.Equal(wasShared, shared) {
 		s.tellOthers(ctx)
