@@ -237,9 +237,6 @@ func (d *Daemon) findAll() {
 	if err := d.unsettle(d.ctx); err != nil {
 		d.log.Error("Could not note what a join that was cut off has left", "err", err)
 	}
-	if err := d.unsettle(d.ctx); err != nil {
-		d.log.Error("Could not note what a join that was cut off has left", "err", err)
-	}
 	if err := d.own.storage.Start(d.ctx); err != nil {
 		d.log.Error("Could not start the storage pools", "err", err)
 	}
