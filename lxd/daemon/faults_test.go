@@ -182,10 +182,7 @@ func (o ordeal) run(t *testing.T, instant bool) {
 	l.arm(0, nil)
 	l.must(o.ask(l))
 	all, _ := l.disarm()
-	after := l.picture()
-	for strings.Contains(after, "/.sett/trash/") { // the garbage goes in the background
-		after = l.picture()
-	}
+	after := l.calm()
 	l.end()
 	t.Logf("%d steps: %s", len(all), strings.Join(all, "; "))
 	if after == before && o.name != "restart" {
@@ -282,7 +279,7 @@ func (c *course) killed(l *life, what string) (*life, bool) {
 		for _, id := range ids {
 			next.remembers(id, what, false, true)
 		}
-		if next.picture() != c.after {
+		if next.calm() != c.after {
 			c.again(next, what)
 		}
 		return next, true
@@ -349,7 +346,7 @@ func (c *course) failed(l *life, what, text string) (*life, bool) {
 	}
 	what += ", " + step
 	if err == nil { // some steps are left out without harm, or taken later
-		if c.loose && l.picture() != c.after {
+		if c.loose && l.calm() != c.after {
 			l.end()
 			l = c.begin()
 		}
@@ -366,7 +363,7 @@ func (c *course) failed(l *life, what, text string) (*life, bool) {
 	if c.runs {
 		c.rise(l)
 	}
-	if l.picture() != c.after {
+	if l.calm() != c.after {
 		c.again(l, what)
 	}
 	return l, true

@@ -360,6 +360,17 @@ func (l *life) files(out io.Writer) {
 	})
 }
 
+// calm is the picture when the garbage, which goes in the background, is gone.
+func (l *life) calm() string {
+	for begun := time.Now(); ; {
+		p := l.picture()
+		if !strings.Contains(p, "/.sett/trash/") && !strings.Contains(p, "/.sett/new/") || time.Since(begun) > settleTime {
+			return p
+		}
+		<-time.After(2 * time.Millisecond)
+	}
+}
+
 // settles waits until the picture is one of those that are wanted, and says which.
 func (l *life) settles(what string, want ...string) int {
 	l.t.Helper()
