@@ -163,12 +163,23 @@ func Flags(options string) (uintptr, string) {
 // reserve is a 64th of it, but at most 64 MiB: on a host's own disk the database needs room
 // too.
 func IsFull(f *os.File) bool {
+	full, kind := nearlyFull(f)
+	if full && kind == unix.BTRFS_SUPER_MAGIC {
+		// What was removed counts until it is written down that it was.
+		if unix.Syncfs(int(f.Fd())) == nil {
+			full, _ = nearlyFull(f)
+		}
+	}
+	return full
+}
+
+func nearlyFull(f *os.File) (full bool, kind int64) {
 	var st unix.Statfs_t
 	if err := unix.Fstatfs(int(f.Fd()), &st); err != nil {
-		return false
+		return false, 0
 	}
 	reserve := min(st.Blocks/64, 64<<20/uint64(st.Bsize))
-	return st.Bavail < reserve || st.Files > 0 && st.Ffree < min(st.Files/64, 1000)
+	return st.Bavail < reserve || st.Files > 0 && st.Ffree < min(st.Files/64, 1000), int64(st.Type)
 }
 
 // Meter bounds how often somebody who writes much asks IsFull. The zero value is ready.
