@@ -106,7 +106,7 @@ type Storage interface {
 type Brought struct {
 	Name  string
 	Taken time.Time
-	Size  int64 // its limit in bytes; 0 stands for the pool's default
+	Size  int64 // its limit in bytes; 0 stands for that of the volume
 }
 
 // LostPool is a pool that was looked through.

@@ -49,7 +49,7 @@ func (s *Service) Hold(ctx context.Context, v Volume, quiet driver.Quiet) (dir s
 type Brought struct {
 	Name  string
 	Taken time.Time
-	Size  int64 // its limit in bytes; 0 stands for the pool's default
+	Size  int64 // its limit in bytes; 0 stands for that of the volume
 }
 
 // FillVolume makes a volume and its snapshots, oldest first, of what comes from elsewhere:
@@ -86,11 +86,11 @@ func (s *Service) bringVolume(ctx context.Context, v Volume, size int64, snaps [
 	return s.newVolume(ctx, v, size, func(p *pool, d driver.Volume, size int64) error {
 		var parts []driver.Volume
 		for _, sn := range snaps {
-			size, err := s.defaultSize(ctx, v.Pool, sn.Size)
-			if err != nil {
-				return err
+			limit := sn.Size
+			if limit == 0 {
+				limit = size
 			}
-			parts = append(parts, sized(d.Snapshot(sn.Name), size))
+			parts = append(parts, sized(d.Snapshot(sn.Name), limit))
 		}
 		err := s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
 			for _, sn := range snaps {
