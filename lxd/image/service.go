@@ -12,6 +12,7 @@ import (
 	"sett/lxd/cluster"
 	"sett/lxd/cluster/relay"
 	"sett/lxd/db"
+	"sett/lxd/db/migrations"
 	"sett/lxd/entity"
 	"sett/lxd/event"
 	"sett/lxd/host/fsmount"
@@ -93,7 +94,7 @@ func (s *Service) Start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	born, err := db.Select[time.Time](ctx, s.DB, stmtBorn)
+	born, err := migrations.Born(ctx, s.DB)
 	if err != nil {
 		return err
 	}
@@ -108,8 +109,8 @@ func (s *Service) Start(ctx context.Context) error {
 			have[fp] = have[fp] || fp == e.Name()
 			continue
 		}
-		if len(fp) == 64 && isHex(fp) && len(born) > 0 {
-			if fi, err := e.Info(); err == nil && fi.ModTime().Before(born[0]) {
+		if len(fp) == 64 && isHex(fp) {
+			if fi, err := e.Info(); err == nil && fi.ModTime().Before(born) {
 				log.From(ctx).Warn("Keeping an image that the database does not know; import its file again, or remove it", "file", e.Name())
 				continue
 			}

@@ -23,8 +23,6 @@ WHERE ip.image_id IN (SELECT value FROM json_each(?)) ORDER BY profiles.name`
 SELECT a.id AS id, projects.name AS project, a.name AS name, a.description AS description, a.image_id AS image, i.fingerprint AS target, i.public AS public
 FROM images_aliases AS a JOIN projects ON projects.id = a.project_id JOIN images AS i ON i.id = a.image_id`
 	stmtFingerprints db.Stmt = `SELECT DISTINCT fingerprint FROM images`
-	// stmtBorn is when the database was made.
-	stmtBorn db.Stmt = `SELECT applied_at FROM schema WHERE version = 1`
 
 	stmtCreate db.Stmt = `
 INSERT INTO images (fingerprint, filename, size, public, architecture, creation_date, expiry_date, upload_date, auto_update, project_id, type)
