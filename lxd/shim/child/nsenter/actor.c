@@ -328,6 +328,7 @@ static int bind_node(const struct act *a, int dir, const char *name)
 		errno = err;
 		return -1;
 	}
+	close(tree); /* see act_mount */
 	return 0;
 }
 
@@ -450,6 +451,7 @@ static void act_mount(struct act *a)
 	}
 	if (setns(a->fd[R_MNTNS], CLONE_NEWNS) < 0 || syscall(SYS_move_mount, tree, "", target, "", MM_F_EMPTY | MM_T_EMPTY) < 0)
 		failed(a);
+	close(tree); /* it keeps the mount busy: the guest may unmount as soon as it has its answer */
 	done(a, 0);
 }
 
