@@ -2,7 +2,6 @@ package fake
 
 import (
 	"context"
-	"errors"
 	"io"
 	"os"
 
@@ -10,7 +9,6 @@ import (
 
 	"sett/lxd/container"
 	"sett/lxd/host/guestfs"
-	"sett/shared/errs"
 )
 
 // Files implements container.Engine: from the folder itself, with the ids of the test.
@@ -21,9 +19,6 @@ func (e *Engine) Files(ctx context.Context, t container.FileTree) (io.ReadWriteC
 	dir := t.Root
 	if p, ok := t.Process.(*process); ok {
 		err := p.do(ctx, Files, func(g *Guest) error { dir = g.spec.Rootfs.Path; return nil })
-		if errors.Is(err, container.ErrNotRunning) {
-			err = errs.Wrap(errs.KindInvalid, err)
-		}
 		if err != nil {
 			return nil, err
 		}

@@ -2,7 +2,6 @@ package lxc
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -14,7 +13,6 @@ import (
 	"sett/lxd/host/idmap"
 	"sett/lxd/shim"
 	"sett/lxd/shim/wire"
-	"sett/shared/errs"
 )
 
 // Files implements container.Engine.
@@ -25,9 +23,6 @@ func (e *Engine) Files(ctx context.Context, t container.FileTree) (io.ReadWriteC
 			return nil, fmt.Errorf("container %s is not of this engine", t.Process.ID())
 		}
 		s, err := p.files(ctx)
-		if errors.Is(err, container.ErrNotRunning) {
-			return nil, errs.Wrap(errs.KindInvalid, err)
-		}
 		if err != nil {
 			return nil, err // not s: a nil server is not a nil connection
 		}

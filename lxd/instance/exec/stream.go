@@ -122,8 +122,8 @@ func (g *gate) wait() {
 	}
 }
 
-// pump copies a pipe to a websocket until its end. Once the command has ended it
-// takes what is in the pipe and waits for no more.
+// pump copies a pipe to a websocket until its end. Who knows that the command has ended
+// gives the pipe a deadline; then it takes what is in there and waits for no more.
 func pump(c *websocket.Conn, f *os.File) {
 	defer endStream(c)
 	buf := make([]byte, chunk)
