@@ -252,7 +252,11 @@ func (s *Service) followProfile(ctx context.Context, i *Instance, old profile.Pr
 		return err
 	}
 	defer unlock()
-	free <- struct{}{}
+	select {
+	case free <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	defer func() { <-free }()
 	now, err := s.loadID(ctx, i.ID)
 	if err != nil || now == nil || now.Name != i.Name {
