@@ -107,12 +107,16 @@ func (g *guest) enter(s container.ExecSpec) (wire.Fields, error) {
 		if err != nil {
 			return nil, err
 		}
-		// The group itself first: some controllers suffer processes beside groups.
-		procs := h.Dir(payloadGroup(g.id)) + "/cgroup.procs"
-		if own := leaf + "/cgroup.procs"; own != procs {
-			procs += "\n" + own
+		if !h.V2 {
+			f.Add(wire.TagCgroup, h.Entry(leaf))
+			continue
 		}
-		f.Add(wire.TagCgroup, procs)
+		// The group itself first: some controllers suffer processes beside groups.
+		dirs := h.Dir(payloadGroup(g.id))
+		if leaf != dirs {
+			dirs += "\n" + leaf
+		}
+		f.Add(wire.TagBirth, dirs)
 	}
 	for name, v := range g.keep.Rlimits {
 		l, err := rlimit.Parse(name, v)

@@ -180,6 +180,17 @@ func (h *Hierarchy) Joinable(group string) (string, error) {
 	return dir, nil
 }
 
+// Entry is the file of a folder to which a process of one thread writes "0" to move
+// itself there. In version 1 such a thread moves alone; for the list of processes the
+// kernel would hold up every start and end of a process on the host, which alone takes
+// it ten milliseconds or more.
+func (h *Hierarchy) Entry(dir string) string {
+	if h.V2 {
+		return filepath.Join(dir, "cgroup.procs")
+	}
+	return filepath.Join(dir, "tasks")
+}
+
 // ErrNoController is returned where the host lacks what a setting needs.
 var ErrNoController = errors.New("this host has no such cgroup controller")
 

@@ -46,6 +46,11 @@ func TestHybridLayout(t *testing.T) {
 			t.Errorf("%s: %+v", c, h)
 		}
 	}
+	for c, file := range map[string]string{"memory": "/dir/tasks", "hugetlb": "/dir/cgroup.procs"} {
+		if got := l.Find(c).Entry("/dir"); got != file {
+			t.Errorf("%s is entered by %s", c, got)
+		}
+	}
 	if l.Find("pids") != nil {
 		t.Error("found a controller that is not there")
 	}

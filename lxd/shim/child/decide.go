@@ -239,7 +239,7 @@ func (i *interceptor) hostOptions(m seccomp.Mount) (string, error) {
 	return m.Data, nil
 }
 
-// joinable opens the list of processes of the group by which the kernel knows which
+// joinable opens the way into the group by which the kernel knows which
 // devices the container may use.
 func (i *interceptor) joinable() (*os.File, error) {
 	h := i.layout.Find("devices")
@@ -252,7 +252,7 @@ func (i *interceptor) joinable() (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return os.OpenFile(dir+"/cgroup.procs", os.O_WRONLY, 0)
+	return os.OpenFile(h.Entry(dir), os.O_WRONLY, 0)
 }
 
 // act sends the actor to work and waits for the outcome. It takes over the files.
@@ -372,11 +372,16 @@ func (c *caller) atRoot() bool {
 func (i *interceptor) enter(c *caller, m seccomp.Mount) (wire.Fields, error) {
 	var f wire.Fields
 	for n := range i.layout.Hierarchies {
-		dir, err := i.layout.Hierarchies[n].Joinable(i.req.Group)
+		h := &i.layout.Hierarchies[n]
+		dir, err := h.Joinable(i.req.Group)
 		if err != nil {
 			return nil, err
 		}
-		f.Add(wire.TagCgroup, dir+"/cgroup.procs")
+		if h.V2 {
+			f.Add(wire.TagBirth, dir)
+		} else {
+			f.Add(wire.TagCgroup, h.Entry(dir))
+		}
 	}
 	f.AddInt(wire.TagFlags, unix.CLONE_NEWNS|unix.CLONE_NEWPID|unix.CLONE_NEWUTS|unix.CLONE_NEWIPC|unix.CLONE_NEWNET|unix.CLONE_NEWCGROUP|unix.CLONE_NEWUSER)
 	bounds, err := strconv.ParseUint(c.status["CapBnd"], 16, 64)

@@ -102,7 +102,8 @@ type Fields []byte
 const (
 	TagArg     = 'a' // + command and arguments
 	TagEnv     = 'e' // + KEY=value
-	TagCgroup  = 'c' // + a cgroup.procs file to write to, alternatives separated by a newline
+	TagCgroup  = 'c' // + a file to write "0" to, see cgroup.Hierarchy.Entry
+	TagBirth   = 'b' // the folder of a group of version 2 to begin in, or several to try, separated by a newline
 	TagCwd     = 'd'
 	TagFlags   = 'f' // namespaces to join, CLONE_NEW*
 	TagUID     = 'u'

@@ -4,6 +4,7 @@
 #include <grp.h>
 #include <linux/filter.h>
 #include <linux/keyctl.h>
+#include <linux/sched.h>
 #include <linux/seccomp.h>
 #include <sched.h>
 #include <signal.h>
@@ -36,26 +37,32 @@ struct command {
 	int flags, pty, no_new_privs, listen;
 	struct sock_fprog filter;
 	int proc; /* the host's /proc */
+	int births[2]; /* folders of groups, the first that takes a process */
+	size_t nbirths;
 };
 
-/* One of several paths, separated by newlines: the first that takes us. */
-static void join_cgroup(char *paths)
+static void join_cgroup(const char *path)
 {
-	int err = ENOENT;
-	for (char *save, *p = strtok_r(paths, "\n", &save); p; p = strtok_r(NULL, "\n", &save)) {
-		int fd = open(p, O_WRONLY | O_CLOEXEC);
-		if (fd < 0) {
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0 || write(fd, "0", 1) != 1)
+		fail(ST_CGROUP, 125);
+	close(fd);
+}
+
+/* What are folders of the host now may not be found any more from where we go. */
+static void open_births(struct command *c, char *paths)
+{
+	int err = EPROTO;
+	for (char *save, *p = strtok_r(paths, "\n", &save); p && c->nbirths < 2; p = strtok_r(NULL, "\n", &save)) {
+		int fd = open(p, O_PATH | O_DIRECTORY | O_CLOEXEC);
+		if (fd < 0)
 			err = errno;
-			continue;
-		}
-		ssize_t n = write(fd, "0", 1);
-		err = errno;
-		close(fd);
-		if (n == 1)
-			return;
+		else
+			c->births[c->nbirths++] = fd;
 	}
 	errno = err;
-	fail(ST_CGROUP, 125);
+	if (!c->nbirths)
+		fail(ST_CGROUP, 125);
 }
 
 static void set_rlimit(const char *s)
@@ -119,6 +126,7 @@ static void parse(struct request *r, struct command *c)
 			memcpy(c->filter.filter, f.value, f.len);
 			break;
 		case 'c': join_cgroup(f.value); break;
+		case 'b': open_births(c, f.value); break;
 		case 'r': set_rlimit(f.value); break;
 		case 'o': set_oom(f.value); break;
 		default:
@@ -234,6 +242,52 @@ __attribute__((noreturn)) static void child(struct command *c)
 	fail(ST_COMMAND, errno == ENOENT || errno == ENOTDIR ? 127 : 126);
 }
 
+/*
+ * The container's cgroup namespace. It is entered last: a host can forbid (nsdelegate) to
+ * come into a group from where its namespace does not reach. Who asks init for it then may
+ * not be allowed to any more, so it is fetched now, there and back.
+ */
+static int cgroup_view(void)
+{
+	static const char path[] = "/proc/self/ns/cgroup";
+	int host = open(path, O_RDONLY | O_CLOEXEC);
+
+	if (host < 0 || syscall(SYS_setns, FD_PID, CLONE_NEWCGROUP) < 0)
+		fail(ST_SETNS, 125);
+	int view = open(path, O_RDONLY | O_CLOEXEC);
+	if (view < 0 || setns(host, CLONE_NEWCGROUP) < 0)
+		fail(ST_SETNS, 125);
+	close(host);
+	return view;
+}
+
+/*
+ * Makes the process for the command: a brother, not a child, for the daemon itself waits
+ * for it. It begins in its group of version 2. To move there is what takes long: the
+ * kernel holds up every start and end of a process on the host for that, and needs
+ * milliseconds before it does. A kernel before 5.7 knows no other way.
+ */
+static long brother(const struct command *c)
+{
+	for (size_t i = 0; i < c->nbirths; i++) {
+		struct clone_args a = { .flags = CLONE_PARENT | CLONE_INTO_CGROUP, .cgroup = (uint64_t)c->births[i] };
+		long pid = syscall(SYS_clone3, &a, sizeof(a));
+		if (pid >= 0)
+			return pid;
+	}
+	for (size_t i = 0; i < c->nbirths; i++) {
+		int fd = openat(c->births[i], "cgroup.procs", O_WRONLY | O_CLOEXEC);
+		if (fd >= 0 && write(fd, "0", 1) == 1) {
+			close(fd);
+			break;
+		}
+		if (i + 1 == c->nbirths)
+			fail(ST_CGROUP, 125);
+		close(fd);
+	}
+	return syscall(SYS_clone, CLONE_PARENT | SIGCHLD, 0, 0, 0, 0);
+}
+
 void verb_exec(void)
 {
 	struct request r;
@@ -242,15 +296,18 @@ void verb_exec(void)
 	request_read(&r);
 	parse(&r, &c); /* joins the cgroups on the way */
 	c.proc = c.label ? open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
-	if (c.flags && syscall(SYS_setns, FD_PID, c.flags) < 0)
+	int view = c.flags & CLONE_NEWCGROUP ? cgroup_view() : -1;
+	if (c.flags && syscall(SYS_setns, FD_PID, c.flags & ~CLONE_NEWCGROUP) < 0)
 		fail(ST_SETNS, 125);
 
-	/* A brother, not a child: the daemon itself waits for the command. */
-	long pid = syscall(SYS_clone, CLONE_PARENT | SIGCHLD, 0, 0, 0, 0);
+	long pid = brother(&c);
 	if (pid < 0)
 		fail(ST_FORK, 125);
-	if (pid == 0)
+	if (pid == 0) {
+		if (view >= 0 && setns(view, CLONE_NEWCGROUP) < 0)
+			fail(ST_SETNS, 125);
 		child(&c);
+	}
 	answer(ST_PID, 0, (int)pid);
 	_exit(0);
 }
