@@ -232,6 +232,29 @@ func TestExecCarriesStreamsControlAndCode(t *testing.T) {
 	}
 }
 
+// TestBriefCommandsNeedNoControl has a command end before its control socket is connected.
+func TestBriefCommandsNeedNoControl(t *testing.T) {
+	t.Parallel()
+	s, c := connect(t)
+	s.Exec("c1", map[string]clienttest.Command{"true": {Stdout: "done", Brief: true}})
+	var out closer
+	args := client.InstanceExecArgs{
+		Stdout: &out, DataDone: make(chan bool),
+		Control: func(*websocket.Conn) { t.Error("there is no control socket") },
+	}
+	op, err := c.ExecInstance("c1", api.InstanceExecPost{Command: []string{"true"}, WaitForWS: true}, &args)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := op.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	<-args.DataDone
+	if out.String() != "done" {
+		t.Errorf("stdout %q", out.String())
+	}
+}
+
 func TestSplitImageIsUploadedInParts(t *testing.T) {
 	t.Parallel()
 	s, c := connect(t)

@@ -41,29 +41,12 @@ func (r *ProtocolLXD) ExecInstance(name string, exec api.InstanceExecPost, args 
 		return nil, err
 	}
 
-	conns := map[string]*websocket.Conn{}
-	giveUp := func(err error) (Operation, error) {
-		for _, c := range conns {
-			_ = c.Close()
-		}
+	if args.Control == nil {
+		delete(secrets, "control")
+	}
+	conns, err := connectAll(op, secrets)
+	if err != nil {
 		return nil, err
-	}
-	// The server starts the command when all have connected: control first, then
-	// the streams in their order.
-	order := []string{"control", "0", "1", "2"}
-	if exec.Interactive {
-		order = []string{"control", "0"}
-	}
-	for _, fd := range order {
-		secret, ok := secrets[fd]
-		if !ok || fd == "control" && args.Control == nil {
-			continue
-		}
-		c, err := op.GetWebsocket(secret)
-		if err != nil {
-			return giveUp(err)
-		}
-		conns[fd] = c
 	}
 	if c := conns["control"]; c != nil {
 		go args.Control(c)
@@ -90,6 +73,38 @@ func execSecrets(metadata map[string]any) (map[string]string, error) {
 		out[fd] = s
 	}
 	return out, nil
+}
+
+// connectAll opens the websockets, all at once: the server starts the command when the
+// last stream has connected. The control may come later, and too late for a command that
+// has ended by then.
+func connectAll(op Operation, secrets map[string]string) (map[string]*websocket.Conn, error) {
+	conns, errs := map[string]*websocket.Conn{}, map[string]error{}
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for fd, secret := range secrets {
+		wg.Go(func() {
+			c, err := op.GetWebsocket(secret)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				errs[fd] = err
+			} else {
+				conns[fd] = c
+			}
+		})
+	}
+	wg.Wait()
+	if errs["control"] != nil && len(errs) == 1 && op.Refresh() == nil && op.Get().StatusCode.IsFinal() {
+		return conns, nil
+	}
+	for _, err := range errs {
+		for _, c := range conns {
+			_ = c.Close()
+		}
+		return nil, err
+	}
+	return conns, nil
 }
 
 // connectTerminal joins the one websocket of an interactive command.

@@ -22,6 +22,8 @@ type Command struct {
 	Err            string // the operation fails with it
 	// Control gets the messages of the control socket, if it is not nil.
 	Control chan<- string
+	// Brief commands read nothing, and end before the control socket comes.
+	Brief bool
 }
 
 // Exec plays commands in an instance; the first word of the command line picks
@@ -45,7 +47,8 @@ func (s *Server) play(w http.ResponseWriter, req api.InstanceExecPost, cmd Comma
 	}
 	op := s.file(api.Operation{Class: "websocket", StatusCode: api.Running, Metadata: map[string]any{"fds": fds}})
 	var once sync.Once
-	end := func() { once.Do(func() { s.end(op, cmd) }) }
+	ended := make(chan struct{})
+	end := func() { once.Do(func() { s.end(op, cmd); close(ended) }) }
 
 	open := func(secret string, serve func(c *ws.Conn)) {
 		s.Handle("GET /1.0/operations/"+op.ID+"/websocket?secret="+secret, func(w http.ResponseWriter, r *http.Request) {
@@ -70,7 +73,11 @@ func (s *Server) play(w http.ResponseWriter, req api.InstanceExecPost, cmd Comma
 		_ = c.Close()
 	})
 	open("s1", func(c *ws.Conn) {
-		_ = c.Send(io.MultiReader(strings.NewReader(cmd.Stdout), bytes.NewReader(<-stdin)))
+		var in []byte
+		if !cmd.Brief {
+			in = <-stdin
+		}
+		_ = c.Send(io.MultiReader(strings.NewReader(cmd.Stdout), bytes.NewReader(in)))
 		_ = c.Close()
 		end()
 	})
@@ -78,6 +85,14 @@ func (s *Server) play(w http.ResponseWriter, req api.InstanceExecPost, cmd Comma
 		_ = c.Send(strings.NewReader(cmd.Stderr))
 		_ = c.Close()
 	})
+	if cmd.Brief {
+		s.Handle("GET /1.0/operations/"+op.ID+"/websocket?secret=sc", func(w http.ResponseWriter, r *http.Request) {
+			<-ended
+			fail(w, http.StatusBadRequest, "The operation is over")
+		})
+		s.reply(w, op)
+		return
+	}
 	open("sc", func(c *ws.Conn) {
 		for {
 			_, b, err := c.ReadMessage()
