@@ -17,6 +17,9 @@ const (
 	// spareTime is how long. It is less than a listener gives a client to say what it
 	// wants.
 	spareTime = 5 * time.Second
+	// sparePause is how long after one was taken others are made: to make them takes both
+	// sides processor time, which who has taken it is waiting for.
+	sparePause = 30 * time.Millisecond
 )
 
 type spare struct {
@@ -56,6 +59,7 @@ type spares struct {
 	making int
 	shut   bool
 	expire *time.Timer
+	paused bool // before what is missing is made
 }
 
 // take gives a connection, one that is ready where there is one, and has others made.
@@ -70,7 +74,10 @@ func (s *spares) take(ctx context.Context) (net.Conn, error) {
 		}
 		s.ready = s.ready[1:]
 	}
-	s.refill()
+	if !s.shut && !s.paused {
+		s.paused = true
+		time.AfterFunc(sparePause, s.refill)
+	}
 	s.mu.Unlock()
 	if got != nil {
 		return got, nil
@@ -80,6 +87,9 @@ func (s *spares) take(ctx context.Context) (net.Conn, error) {
 
 // refill begins what is missing. Each attempt ends by itself, within the time for a dial.
 func (s *spares) refill() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.paused = false
 	if s.shut {
 		return
 	}
