@@ -8,7 +8,7 @@ import (
 )
 
 // libraft's heartbeats are a tenth of the shortest time after which a follower looks
-// for another leader: 27 a second to each of them, and as many answers, when nothing
+// for another leader: 33 a second to each of them, and as many answers, when nothing
 // happens at all. Each wakes both daemons twice, which is nearly all that an idle
 // cluster costs. A third of them does as well. So on the way to another member those
 // are left out that say what the one before has said, a moment ago: for raft they are

@@ -48,7 +48,7 @@ type Options struct {
 	Dial func(ctx context.Context, address string) (net.Conn, error)
 	// Latency is the expected one-way latency between members. It sets the pace of
 	// heartbeats and elections: with the 500 ms that libdqlite takes by itself, a
-	// killed leader is missed for 6 s, with 30 ms for less than one. Default 30 ms for a
+	// killed leader is missed for 6 s, with 20 ms for less than one. Default 20 ms for a
 	// member, and 500 for a node that stands alone: it has nobody to be in time for.
 	Latency time.Duration
 	Log     *slog.Logger
@@ -98,7 +98,7 @@ func Start(o Options) (*Node, error) {
 		o.Address = AloneAddress
 	}
 	if o.Latency == 0 {
-		o.Latency = 30 * time.Millisecond
+		o.Latency = 20 * time.Millisecond
 		if o.Dial == nil {
 			o.Latency = 500 * time.Millisecond
 		}
