@@ -65,8 +65,12 @@ vet:
 arch:
 	@go test -tags $(TAGS) ./lxd
 
+# What tries every step of everything tries some of them in 'make check', and all in 'make test'.
+SHORT := -short
+test: SHORT :=
+
 unit:
-	@go test -race -tags $(TAGS) $$(go list -tags $(TAGS) ./... | grep -v '^sett/lxd$$')
+	@go test -race $(SHORT) -tags $(TAGS) $$(go list -tags $(TAGS) ./... | grep -v '^sett/lxd$$')
 
 # The client side must stay free of cgo and of Linux.
 cross:

@@ -192,9 +192,11 @@ func settle(t *testing.T, s *daemontest.Server, what string, code int, a api.Res
 	}
 }
 
+// With -short it sends every fourth body.
 func TestNastyValuesAreTheClientsFault(t *testing.T) {
 	t.Parallel()
 	s, fp := prepared(t)
+	sent := 0
 	for _, r := range s.Daemon.Routes() {
 		if r.Body.Type == nil || r.Body.Stream || !strings.HasPrefix(r.Path, "/1.0") || older(r) {
 			continue
@@ -227,6 +229,9 @@ func TestNastyValuesAreTheClientsFault(t *testing.T) {
 			}
 		})
 		for _, b := range bodies {
+			if sent++; testing.Short() && sent%4 != 0 {
+				continue
+			}
 			text, err := json.Marshal(b)
 			s.Must(err)
 			code, a := s.Do(r.Method, path, text)
