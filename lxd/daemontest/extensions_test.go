@@ -147,6 +147,7 @@ var proofs = map[string]proof{
 	"container_host_shutdown_timeout":                instanceKey("boot.host_shutdown_timeout"),
 	"container_image_properties":                     instanceKey("image.os"),
 	"container_last_used_at":                         field(api.Instance{}, "last_used_at"),
+	"instances_nic_limits_priority":                  nicKey("limits.priority"),
 	"container_nic_ipfilter":                         nicKey("security.ipv4_filtering", "security.ipv6_filtering"),
 	"container_nic_routes":                           nicKey("ipv4.routes", "ipv6.routes"),
 	"container_protection_delete":                    instanceKey("security.protection.delete"),

@@ -3,6 +3,7 @@ package instance
 import (
 	"maps"
 	"slices"
+	"strconv"
 	"time"
 
 	"sett/lxd/entity"
@@ -57,6 +58,19 @@ func (i *Instance) ExpandedDevices() map[string]map[string]string {
 		i.expandedDevices = m
 	}
 	return i.expandedDevices
+}
+
+// effective is a device with what it takes over from the instance's configuration: a nic
+// without a priority of its own has the instance's.
+func (i *Instance) effective(c map[string]string) map[string]string {
+	const key = "limits.priority"
+	p := LimitNetwork.Get(i.ExpandedConfig())
+	if c["type"] != "nic" || c[key] != "" || p == 0 {
+		return c
+	}
+	c = maps.Clone(c)
+	c[key] = strconv.FormatInt(p, 10)
+	return c
 }
 
 // clone copies what updates change, so that old and new can be compared.

@@ -23,18 +23,19 @@ import (
 type cards struct {
 	mu             sync.Mutex
 	joined, inUse  map[string]bool // "INSTANCE.DEVICE"
+	priority       map[string]string
 	fail           map[string]error
 	swept, address int
 	during         func(step string) // is called for each
 }
 
 func newCards() *cards {
-	return &cards{joined: map[string]bool{}, inUse: map[string]bool{}, fail: map[string]error{}}
+	return &cards{joined: map[string]bool{}, inUse: map[string]bool{}, priority: map[string]string{}, fail: map[string]error{}}
 }
 
 func (k *cards) Name() string { return "nic" }
 func (k *cards) Keys(context.Context, device.Services, string, device.Config) (config.Table, error) {
-	return config.NewTable(config.String("network", ""), config.String("live", "", config.Live())), nil
+	return config.NewTable(config.String("network", ""), config.String("live", "", config.Live()), config.String("limits.priority", "", config.Live())), nil
 }
 func (k *cards) Check(context.Context, device.Services, string, device.Config) error { return nil }
 func (k *cards) HotPlug(device.Config) bool                                          { return true }
@@ -88,7 +89,7 @@ func (c *card) Remove(context.Context) error {
 }
 
 func (c *card) Start(_ context.Context, u *undo.Stack) (device.Plug, error) {
-	err := c.did("start", func() { c.k.inUse[c.id()] = true })
+	err := c.did("start", func() { c.k.inUse[c.id()] = true; c.k.priority[c.id()] = c.env.Config["limits.priority"] })
 	if err != nil {
 		return device.Plug{}, err
 	}
@@ -105,7 +106,7 @@ func (c *card) PostStop(context.Context) error {
 }
 
 func (c *card) Update(context.Context, device.Config, []string) error {
-	return c.did("update "+c.env.Config["live"], func() {})
+	return c.did("update "+c.env.Config["live"], func() { c.k.priority[c.id()] = c.env.Config["limits.priority"] })
 }
 
 func (k *cards) holds() (joined, inUse int) {

@@ -31,6 +31,7 @@ var (
 	LimitAllowance    = config.String("limits.cpu.allowance", "", config.Live(), config.Check(checkAllowance), config.Group("limits"), config.Doc("How much of the CPUs' time the instance gets: a share such as 50% when others want it too, or never more than such as 25ms/100ms"))
 	LimitCPUPriority  = config.Int("limits.cpu.priority", 10, config.Live(), config.Check(checkPriority), config.Group("limits"), config.Doc("Who of instances with the same share of CPU time goes first, from 0 to 10"))
 	LimitDisk         = config.Int("limits.disk.priority", 5, config.Live(), config.Check(checkPriority), config.Group("limits"), config.Doc("How much of the disks' time the instance gets when others want it too, from 0 to 10"))
+	LimitNetwork      = config.Int("limits.network.priority", 0, config.Live(), config.Check(checkPriority), config.Group("limits"), config.Doc("Priority of the instance's packets in the queues of the host, from 0 to 10, for nics without a limits.priority of their own"))
 	LimitEnforce      = config.String("limits.memory.enforce", "hard", config.Live(), config.Check(checkEnforce), config.Group("limits"), config.Doc("Whether the memory limit always holds (hard) or only when the host runs short of memory (soft)"))
 	LimitSwap         = config.Bool("limits.memory.swap", true, config.Live(), config.Group("limits"), config.Doc("Whether memory of the instance may be swapped out"))
 	LimitSwapPriority = config.Int("limits.memory.swap.priority", 10, config.Live(), config.Check(checkPriority), config.Group("limits"), config.Doc("How much the host keeps the instance's memory from being swapped out, from 0 to 10"))
@@ -126,7 +127,7 @@ func hugepages() []string { return []string{"64KB", "1MB", "2MB", "1GB"} }
 // unbuilt are keys of LXD 5.0 that this build refuses by name.
 var unbuilt = []string{
 	"cluster.evacuate",
-	"limits.memory.hugepages", "limits.network.priority",
+	"limits.memory.hugepages",
 	"migration.*", "nvidia.*", "raw.apparmor", "raw.qemu",
 	"security.agent.metrics", "security.csm",
 	"security.secureboot", "security.sev*", "security.syscalls.intercept.bpf", "security.syscalls.intercept.bpf.*",
@@ -136,7 +137,7 @@ var unbuilt = []string{
 func Keys() config.Table {
 	ks := []config.Declared{
 		Autostart, AutostartDelay, AutostartPriority, AutoRestart, ShutdownTimeout, StopPriority,
-		LimitCPU, LimitAllowance, LimitCPUPriority, LimitMemory, LimitEnforce, LimitSwap, LimitSwapPriority, LimitProcesses, LimitDisk, RawLXC, RawIDMap, IDMapIsolated, IDMapSize, IDMapBase, UserData, VendorData, NetworkConfig, GuestAPI, GuestImages,
+		LimitCPU, LimitAllowance, LimitCPUPriority, LimitMemory, LimitEnforce, LimitSwap, LimitSwapPriority, LimitProcesses, LimitDisk, LimitNetwork, RawLXC, RawIDMap, IDMapIsolated, IDMapSize, IDMapBase, UserData, VendorData, NetworkConfig, GuestAPI, GuestImages,
 		SnapshotSchedule, SnapshotStopped, SnapshotPattern, SnapshotExpiry, SnapshotKeep, Privileged, Nesting, Unshifted, Protected, KernelModules,
 		SyscallsAllow, SyscallsDeny, SyscallsDefault, SyscallsCompat, SyscallsRaw, oldAllow, oldDeny, oldDefault, oldCompat,
 		InterceptMknod, InterceptSetxattr, InterceptSched, InterceptSysinfo, InterceptMount, MountAllowed, MountFUSE, MountShift,

@@ -384,7 +384,7 @@ func (s *Service) newDevice(i *Instance, name string, c map[string]string, pid i
 	l.mu.Unlock()
 	return k.New(device.Env{
 		Instance: device.Instance{Project: i.Project, Name: i.Name, Privileged: ids.Empty(), IDMap: ids, Path: dir, DevicesDir: s.devicesDir(i), PID: pid},
-		Name:     name, Config: c, Volatile: vol, GuestNames: guestNames(i, name), Services: s.Services,
+		Name:     name, Config: i.effective(c), Volatile: vol, GuestNames: guestNames(i, name), Services: s.Services,
 		SaveVolatile: func(ctx context.Context, changes map[string]string) error {
 			full := map[string]string{}
 			for key, v := range changes {

@@ -393,14 +393,17 @@ func (s *Service) followLimits(ctx context.Context, l *live, p container.Process
 // chance to forget what they keep between starts.
 func (s *Service) followDevices(ctx context.Context, l *live, p container.Process, old, new *Instance, u *undo.Stack) error {
 	was, want := old.ExpandedDevices(), new.ExpandedDevices()
+	stays := func(n string) bool {
+		return maps.Equal(was[n], want[n]) && (p == nil || maps.Equal(old.effective(was[n]), new.effective(want[n])))
+	}
 	var gone, came []string
 	for _, n := range deviceOrder(was) {
-		if !maps.Equal(was[n], want[n]) {
+		if !stays(n) {
 			gone = append(gone, n)
 		}
 	}
 	for _, n := range deviceOrder(want) {
-		if !maps.Equal(was[n], want[n]) {
+		if !stays(n) {
 			came = append(came, n)
 		}
 	}
@@ -410,14 +413,14 @@ func (s *Service) followDevices(ctx context.Context, l *live, p container.Proces
 		if isRoot(was[n]) {
 			continue
 		}
-		if ok, err := s.updateDevice(ctx, l, p, new, n, was[n], want[n]); err != nil {
+		if ok, err := s.updateDevice(ctx, l, p, old, new, n); err != nil {
 			return fmt.Errorf("device %q: %w", n, err)
 		} else if ok {
 			came = slices.DeleteFunc(came, func(x string) bool { return x == n })
 			u.Push(func() error {
 				ctx, cancel := s.cleanup()
 				defer cancel()
-				_, err := s.updateDevice(ctx, l, p, old, n, want[n], was[n])
+				_, err := s.updateDevice(ctx, l, p, new, old, n)
 				return err
 			})
 			continue
@@ -498,7 +501,8 @@ func remembered(i *Instance, device string) map[string]string {
 }
 
 // updateDevice changes a device in place when its kind can do that with these keys.
-func (s *Service) updateDevice(ctx context.Context, l *live, p container.Process, i *Instance, name string, was, want map[string]string) (bool, error) {
+func (s *Service) updateDevice(ctx context.Context, l *live, p container.Process, old, new *Instance, name string) (bool, error) {
+	was, want := old.ExpandedDevices()[name], new.ExpandedDevices()[name]
 	if p == nil || want == nil || was["type"] != want["type"] {
 		return false, nil
 	}
@@ -506,17 +510,18 @@ func (s *Service) updateDevice(ctx context.Context, l *live, p container.Process
 	if err != nil {
 		return false, err
 	}
-	t, err := k.Keys(ctx, s.Services, i.Project, want)
+	t, err := k.Keys(ctx, s.Services, new.Project, want)
 	if err != nil {
 		return false, err
 	}
-	changed := config.Changed(was, want)
+	was = old.effective(was)
+	changed := config.Changed(was, new.effective(want))
 	for _, key := range changed {
 		if info, ok := t.Lookup(key); !ok || !info.Live {
 			return false, nil
 		}
 	}
-	d, err := s.newDevice(i, name, want, p.PID(), s.mapOf(i), nil)
+	d, err := s.newDevice(new, name, want, p.PID(), s.mapOf(new), nil)
 	if err != nil {
 		return false, err
 	}

@@ -35,7 +35,7 @@ var extensions = []string{
 	"clustering_update_cert", "clustering_config", "cluster_join_token_expiry",
 	"directory_manipulation", "file_delete", "file_append", "file_symlinks", "file_get_symlink", "instance_file_head",
 	"container_only_migration", "container_incremental_copy", "container_copy_project", "instance_pool_move", "instance_allow_inconsistent_copy",
-	"images_expiry", "instances_rebuild",
+	"images_expiry", "instances_rebuild", "instances_nic_limits_priority",
 	"container_syscall_filtering", "container_syscall_filtering_allow_deny_syntax", "seccomp_notify", "container_syscall_intercept",
 	"container_syscall_intercept_mount", "container_syscall_intercept_mount_fuse", "container_syscall_intercept_hugetlbfs",
 	"container_syscall_intercept_sched_setscheduler", "container_syscall_intercept_sysinfo",

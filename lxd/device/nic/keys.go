@@ -29,6 +29,8 @@ var (
 	keyEgress  = rate("limits.egress", "Largest rate out of the instance, such as 100Mbit")
 	keyMax     = rate("limits.max", "Stands for limits.ingress and limits.egress")
 
+	keyNetPriority = config.Int("limits.priority", 0, config.Live(), config.Check(checkNetPriority), config.Doc("Priority that packets out of the instance have in the queues of the host (skb->priority); without it, limits.network.priority of the instance"))
+
 	keyIPv4       = config.String("ipv4.address", "", config.Live(), config.Check(validate.Or(validate.IPv4, "none")), config.Doc("Address that DHCP gives to the instance"))
 	keyIPv6       = config.String("ipv6.address", "", config.Live(), config.Check(validate.Or(validate.IPv6, "none")), config.Doc("Address that DHCP gives to the instance"))
 	keyIPv4Routes = config.String("ipv4.routes", "", config.Live(), config.Check(validate.Each(validate.IPv4Prefix)), config.Doc("Subnets behind the instance that the host routes to it, separated by commas"))
@@ -42,7 +44,7 @@ var (
 
 func common() config.Table {
 	return config.NewTable(keyNICType, keyName, keyHWAddr, keyMTU, keyHostName, keyQueue, keyPriority,
-		keyIngress, keyEgress, keyMax, keyIPv4Routes, keyIPv6Routes, config.Any("user.*", config.Live()))
+		keyIngress, keyEgress, keyMax, keyNetPriority, keyIPv4Routes, keyIPv6Routes, config.Any("user.*", config.Live()))
 }
 
 func bridged() config.Table {
@@ -187,6 +189,18 @@ func between(low, high int64) func(string) error {
 		}
 		return nil
 	}
+}
+
+// checkNetPriority refuses those that lead around the limits of others: to the kernel's htb,
+// the number of a whole queueing discipline means to send at once.
+func checkNetPriority(v string) error {
+	if err := between(0, 1<<32-1)(v); err != nil {
+		return err
+	}
+	if n, _ := config.Int("", 0).Parse(v); n > 0 && n&0xffff == 0 {
+		return errs.Invalid("%q stands for %x:0, which is a queueing discipline and no class of one", v, n>>16)
+	}
+	return nil
 }
 
 // prefixes reads a list of subnets that validation has passed.

@@ -292,6 +292,12 @@ func (d *Device) ready(ctx context.Context, u *undo.Stack, r resolved, host stri
 			return err
 		}
 	}
+	if keyNetPriority.Get(c) > 0 {
+		u.Push(func() error { return deprioritize(context.WithoutCancel(ctx), []string{host}) })
+		if err := d.prioritize(ctx, r, host, c); err != nil {
+			return err
+		}
+	}
 	if filtered(c) {
 		u.Push(func() error { return d.unfilter(context.WithoutCancel(ctx), []string{host}) })
 		if err := d.filter(ctx, host, l); err != nil {
@@ -408,6 +414,11 @@ func (d *Device) clean(ctx context.Context, r resolved) error {
 			return err
 		}
 	}
+	if keyNetPriority.Get(d.env.Config) > 0 {
+		if err := deprioritize(ctx, hosts); err != nil {
+			return err
+		}
+	}
 	return d.forgetNote()
 }
 
@@ -430,7 +441,8 @@ func (Kind) Sweep(ctx context.Context, i device.Instance, have func(string) bool
 		}
 		d := &Device{env: device.Env{Instance: i, Name: name}}
 		// What it was like is not known: as if it had everything that leaves traces.
-		if err := d.unfilter(ctx, d.hostNames()); err != nil {
+		hosts := d.hostNames()
+		if err := errors.Join(d.unfilter(ctx, hosts), deprioritize(ctx, hosts)); err != nil {
 			return err
 		}
 		if err := d.clean(ctx, resolved{}); err != nil {
@@ -488,10 +500,16 @@ func (d *Device) Update(ctx context.Context, old device.Config, changed []string
 	if !running {
 		return nil
 	}
-	if touched("limits.") {
+	if touched(keyIngress.Name(), keyEgress.Name(), keyMax.Name()) {
 		u.Push(func() error { send, receive := limits(old); return netlink.Shape(host, send, receive) })
 		send, receive := limits(now)
 		if err := netlink.Shape(host, send, receive); err != nil {
+			return err
+		}
+	}
+	if touched(keyNetPriority.Name()) {
+		u.Push(func() error { return d.prioritize(context.WithoutCancel(ctx), r, host, old) })
+		if err := d.prioritize(ctx, r, host, now); err != nil {
 			return err
 		}
 	}

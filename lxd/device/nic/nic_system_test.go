@@ -348,6 +348,12 @@ func TestFailedUpdateLeavesAllAsItWas(t *testing.T) {
 // TestFilterThatCannotBeWritten has the firewall fail when a nic starts, and when it
 // changes.
 func TestFilterThatCannotBeWritten(t *testing.T) {
+	testBrokenFirewall(t, "security.mac_filtering", "true")
+}
+
+func TestPriorityThatCannotBeGiven(t *testing.T) { testBrokenFirewall(t, "limits.priority", "5") }
+
+func testBrokenFirewall(t *testing.T, key, value string) {
 	br := bridge(t)
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "nft"), []byte("#!/bin/sh\necho no such luck >&2\nexit 1\n"), 0o755); err != nil {
@@ -357,8 +363,8 @@ func TestFilterThatCannotBeWritten(t *testing.T) {
 	r := newRig(device.Services{}, maps.Clone(old))
 	r.start(t, r.device(t))
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
-	r.env.Config = device.Config{"type": "nic", "nictype": "bridged", "parent": br, "limits.max": "5Mbit", "ipv4.routes": "10.204.2.0/24", "security.mac_filtering": "true"}
-	err := r.device(t).Update(t.Context(), old, []string{"limits.max", "ipv4.routes", "security.mac_filtering"})
+	r.env.Config = device.Config{"type": "nic", "nictype": "bridged", "parent": br, "limits.max": "5Mbit", "ipv4.routes": "10.204.2.0/24", key: value}
+	err := r.device(t).Update(t.Context(), old, []string{"limits.max", "ipv4.routes", key})
 	if err == nil || !strings.Contains(err.Error(), "no such luck") {
 		t.Errorf("got %v", err)
 	}
@@ -366,7 +372,7 @@ func TestFilterThatCannotBeWritten(t *testing.T) {
 		t.Errorf("the limit is %d, or the routes are others", rate)
 	}
 	r.env.Config = old
-	second := newRig(device.Services{}, device.Config{"nictype": "bridged", "parent": br, "limits.max": "10Mbit", "security.mac_filtering": "true"})
+	second := newRig(device.Services{}, device.Config{"nictype": "bridged", "parent": br, "limits.max": "10Mbit", key: value})
 	var u undo.Stack
 	if _, err := second.device(t).Start(t.Context(), &u); err == nil || !strings.Contains(err.Error(), "no such luck") {
 		t.Errorf("got %v", err)
@@ -403,6 +409,140 @@ func TestRouteOfAnotherInstanceStays(t *testing.T) {
 		second.vol = map[string]string{"hwaddr": second.vol["hwaddr"], "name": second.vol["name"]} // as a start that failed is not stored
 		if !routed(t, to) {
 			t.Error("the route of the first one is gone")
+		}
+	}
+}
+
+// TestPriorityReachesTheHostsQueues counts packets by their priority where they leave the
+// host: through another port of the bridge, and by routing. Those that were kept waiting by a
+// limit bear it too.
+func TestPriorityReachesTheHostsQueues(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	br, out := bridge(t), unique()
+	far := newRig(device.Services{}, device.Config{"nictype": "p2p", "host_name": out})
+	if err := netlink.SetUp(far.start(t, far.device(t))); err != nil {
+		t.Fatal(err)
+	}
+	if l, err := nl.LinkByName(out); err != nil {
+		t.Fatal(err)
+	} else if err := nl.LinkSetARPOff(l); err != nil { // nobody answers at the far end
+		t.Fatal(err)
+	}
+	if err := netlink.AddRoutes(out, []netip.Prefix{netip.MustParsePrefix("10.205.9.0/24")}); err != nil {
+		t.Fatal(err)
+	}
+	listener := newRig(device.Services{}, device.Config{"nictype": "bridged", "parent": br})
+	to := listener.start(t, listener.device(t))
+	if err := netlink.SetUp(to); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]device.Config{
+		"bridged": {"nictype": "bridged", "parent": br, "limits.egress": "100Mbit"},
+		"p2p":     {"nictype": "p2p", "host_name": unique()},
+	} {
+		c["limits.priority"] = "5"
+		r := newRig(device.Services{}, c)
+		r.env.Instance.DevicesDir = filepath.Join(t.TempDir(), "devices")
+		peer := r.start(t, r.device(t))
+		host, via := r.vol["host_name"], br
+		if c["nictype"] == "p2p" {
+			via = host
+		}
+		if err := netlink.SetUp(peer); err != nil {
+			t.Fatal(err)
+		}
+		for k, v := range map[string]string{"net/ipv4/ip_forward": "1", "net/ipv4/conf/all/rp_filter": "0", "net/ipv4/conf/" + via + "/rp_filter": "0", "net/ipv4/conf/" + via + "/forwarding": "1"} {
+			if err := sysctl.Set(k, v); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := netlink.AddRoutes(via, []netip.Prefix{netip.MustParsePrefix("10.205.1.0/24")}); err != nil {
+			t.Fatal(err)
+		}
+		if via == br {
+			for _, i := range []string{host, listener.vol["host_name"]} {
+				reads(t, filepath.Join("/sys/class/net", i, "brport/state"), "3") // forwarding
+			}
+		}
+		gateway, err := netlink.Get(ctx, via)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tx := packetSocket(t, peer)
+		passes := func(priority string) {
+			t.Helper()
+			watch := []nft.Chain{{Family: "inet", Table: unique(), Name: "routed", Hook: "type filter hook postrouting priority filter",
+				Rules: []string{fmt.Sprintf("oifname %q ip daddr 10.205.9.3 meta priority %s counter", out, priority)}}}
+			const head, addresses = "4500001c00000000ff11", "0acd01030acd0903" // from 10.205.1.3 to 10.205.9.3
+			from := strings.ReplaceAll(r.vol["hwaddr"], ":", "")
+			frames := []string{strings.ReplaceAll(gateway.HWAddr, ":", "") + from + "0800" + head + checksum(unhex(t, head+"0000"+addresses)) + addresses + "0035003500080000"}
+			if via == br {
+				watch = append(watch, nft.Chain{Family: "bridge", Table: watch[0].Table, Name: "bridged", Hook: "type filter hook postrouting priority filter",
+					Rules: []string{fmt.Sprintf("oifname %q ether type 0x88b5 meta priority %s counter", listener.vol["host_name"], priority)}})
+				// No IP: hosts may have that go by the rules for routing on its way through a bridge.
+				frames = append(frames, "ffffffffffff"+from+"88b5"+strings.Repeat("00", 46))
+			}
+			if err := nft.Replace(ctx, watch); err != nil {
+				t.Fatal(err)
+			}
+			for i, frame := range frames {
+				counts(t, watch[i], func() {
+					if _, err := unix.Write(tx, unhex(t, frame)); err != nil {
+						t.Fatal(err)
+					}
+				})
+			}
+			for _, w := range watch {
+				if err := nft.Remove(ctx, w.Family, w.Table, w.Name); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+		passes("0:5")
+		for _, next := range []struct{ key, seen string }{{"65543", "1:7"}, {"0", "0:0"}, {"3", "0:3"}} {
+			old := maps.Clone(r.env.Config)
+			r.env.Config = maps.Clone(old)
+			r.env.Config["limits.priority"] = next.key
+			if err := r.device(t).Update(ctx, old, []string{"limits.priority"}); err != nil {
+				t.Fatal(err)
+			}
+			passes(next.seen)
+		}
+		if err := netlink.RemoveRoutes(via, []netip.Prefix{netip.MustParsePrefix("10.205.1.0/24")}); err != nil {
+			t.Fatal(err)
+		}
+		// A daemon that is started anew takes it away.
+		if err := r.device(t).PostStop(ctx); err != nil {
+			t.Error(err)
+		}
+		for _, f := range []string{"bridge", "inet"} {
+			if text, err := nft.List(ctx, f, "lxd", "prio."+host); err != nil || text != "" {
+				t.Errorf("%s: chain of the family %s: %v\n%s", name, f, err, text)
+			}
+		}
+	}
+}
+
+// counts sends until the one rule of a chain has counted something.
+func counts(t *testing.T, c nft.Chain, send func()) {
+	t.Helper()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	limit := time.After(10 * time.Second)
+	for {
+		send()
+		text, err := nft.List(t.Context(), c.Family, c.Table, c.Name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, n, ok := strings.Cut(text, "counter packets "); ok && n[0] != '0' {
+			return
+		}
+		select {
+		case <-limit:
+			t.Fatalf("nothing came to\n%s", text)
+		case <-tick.C:
 		}
 	}
 }

@@ -90,7 +90,11 @@ func TestValidation(t *testing.T) {
 		{"nictype=bridged parent=unmanaged0 security.ipv4_filtering=true", 400, "security.ipv4_filtering"},
 		{"nictype=bridged parent=unmanaged0 ipv4.address=10.0.0.1", 400, "managed"},
 		{"network=br0 hwaddr=01:00:00:00:00:01", 400, "hwaddr"}, {"network=br0 name=way-too-long-a-name", 400, "name"},
-		{"network=br0 limits.max=fast", 400, "limits.max"}, {"network=br0 limits.egress=7bit", 400, "limits.egress"}, {"network=br0 limits.egress=0", 0, ""}, {"network=br0 foo=bar", 400, "foo"},
+		{"network=br0 limits.max=fast", 400, "limits.max"}, {"network=br0 limits.egress=7bit", 400, "limits.egress"}, {"network=br0 limits.egress=0", 0, ""},
+		{"network=br0 limits.priority=0", 0, ""}, {"nictype=p2p limits.priority=4294967295", 0, ""},
+		{"network=br0 limits.priority=4294967296", 400, "limits.priority"}, {"network=br0 limits.priority=65536", 400, "1:0"}, {"network=br0 limits.priority=65552", 0, ""},
+		{"network=br0 limits.priority=-1", 400, "limits.priority"}, {"nictype=p2p limits.priority=high", 400, "limits.priority"},
+		{"network=br0 foo=bar", 400, "foo"},
 		{"nictype=p2p parent=br0", 400, "parent"}, {"nictype=p2p ipv4.address=10.0.0.1", 400, "ipv4.address"},
 	} {
 		conf := device.Config{"type": "nic"}
@@ -199,6 +203,27 @@ func TestFilterRules(t *testing.T) {
 		}
 		if got != string(want) {
 			t.Errorf("%s differs (run with -update and read the diff):\n%s", file, got)
+		}
+	}
+}
+
+func TestPriorityRules(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		parent           string
+		priority         int64
+		bridged, forward string
+	}{
+		{"br0", 7, `iifname "v0" meta priority set 0:7`, `iifname "br0" ether saddr 00:16:3e:01:02:03 meta priority set 0:7`},
+		{"", 1<<32 - 1, `iifname "v0" meta priority set ffff:ffff`, `iifname "v0" meta priority set ffff:ffff`},
+		{"br0", 0, "", ""},
+	} {
+		got := priorityChains("v0", c.parent, "00:16:3e:01:02:03", c.priority)
+		if rules := strings.Join(got[0].Rules, ";"); got[0].Family != "bridge" || rules != c.bridged {
+			t.Errorf("%+v: %s %s", c, got[0].Family, rules)
+		}
+		if rules := strings.Join(got[1].Rules, ";"); got[1].Family != "inet" || rules != c.forward {
+			t.Errorf("%+v: %s %s", c, got[1].Family, rules)
 		}
 	}
 }
