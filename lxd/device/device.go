@@ -119,6 +119,14 @@ type Updater interface {
 	Update(ctx context.Context, old Config, changed []string) error
 }
 
+// Settler is a device that knows what it was last changed to, so that a change is taken back
+// that a daemon did not live to store.
+type Settler interface {
+	// Settle brings the host to the configuration in the device's Env, in an instance that
+	// runs. false: that takes plugging the device in anew.
+	Settle(ctx context.Context) (bool, error)
+}
+
 // Adder is a device that settles something when it joins an instance, before the
 // first start: addresses that have to be free, values that never change again.
 type Adder interface {

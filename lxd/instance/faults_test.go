@@ -24,13 +24,14 @@ type cards struct {
 	mu             sync.Mutex
 	joined, inUse  map[string]bool // "INSTANCE.DEVICE"
 	priority       map[string]string
+	brought        map[string]device.Config // what those in use were brought to
 	fail           map[string]error
 	swept, address int
 	during         func(step string) // is called for each
 }
 
 func newCards() *cards {
-	return &cards{joined: map[string]bool{}, inUse: map[string]bool{}, priority: map[string]string{}, fail: map[string]error{}}
+	return &cards{joined: map[string]bool{}, inUse: map[string]bool{}, priority: map[string]string{}, brought: map[string]device.Config{}, fail: map[string]error{}}
 }
 
 func (k *cards) Name() string { return "nic" }
@@ -89,7 +90,7 @@ func (c *card) Remove(context.Context) error {
 }
 
 func (c *card) Start(_ context.Context, u *undo.Stack) (device.Plug, error) {
-	err := c.did("start", func() { c.k.inUse[c.id()] = true; c.k.priority[c.id()] = c.env.Config["limits.priority"] })
+	err := c.did("start", func() { c.k.inUse[c.id()] = true; c.bring() })
 	if err != nil {
 		return device.Plug{}, err
 	}
@@ -102,11 +103,26 @@ func (c *card) Stop(context.Context) (device.Unplug, error) {
 }
 
 func (c *card) PostStop(context.Context) error {
-	return c.did("post-stop", func() { delete(c.k.inUse, c.id()) })
+	return c.did("post-stop", func() { delete(c.k.inUse, c.id()); delete(c.k.brought, c.id()) })
 }
 
 func (c *card) Update(context.Context, device.Config, []string) error {
-	return c.did("update "+c.env.Config["live"], func() { c.k.priority[c.id()] = c.env.Config["limits.priority"] })
+	return c.did("update "+c.env.Config["live"], c.bring)
+}
+
+func (c *card) bring() {
+	c.k.brought[c.id()] = maps.Clone(c.env.Config)
+	c.k.priority[c.id()] = c.env.Config["limits.priority"]
+}
+
+func (c *card) Settle(context.Context) (in bool, err error) {
+	err = c.did("settle", func() {
+		was := c.k.brought[c.id()]
+		if in = was != nil && was["network"] == c.env.Config["network"]; in {
+			c.bring()
+		}
+	})
+	return in, err
 }
 
 func (k *cards) holds() (joined, inUse int) {
@@ -265,6 +281,60 @@ func TestFailedUpdateBringsDevicesBack(t *testing.T) {
 				t.Errorf("the guest has %v", g.NICs())
 			}
 			w.ok(w.change("c1", map[string]map[string]string{"b": nic("live", "2"), "c": nic()}))
+		})
+	}
+}
+
+// TestKilledUpdateOfDevicesIsTakenBack kills the daemon in the middle of a change that brings
+// one nic to another network, changes another live and adds a third. The next daemon finds
+// the old configuration in the database, and the guest has what that says.
+func TestKilledUpdateOfDevicesIsTakenBack(t *testing.T) {
+	t.Parallel()
+	for _, at := range []string{"update 2 b", "post-stop a", "add a", "start a", "add c", "start c"} {
+		t.Run(at, func(t *testing.T) {
+			t.Parallel()
+			w := setup(t)
+			w.ok(w.create("c1", func(r *api.InstancesPost) {
+				r.Devices = map[string]map[string]string{"a": nic(), "b": nic("live", "1")}
+			}))
+			w.ok(w.start("c1"))
+			before := w.load("c1")
+			died, over := make(chan struct{}), make(chan struct{})
+			w.nics.during = func(step string) {
+				if step == at {
+					close(died)
+					<-over // nothing more is done by this daemon
+				}
+			}
+			first := w.s
+			var killed sync.WaitGroup
+			i := before
+			c := maps.Clone(i.Config)
+			own(c)
+			killed.Go(func() {
+				_ = first.Update(t.Context(), admin, i, instance.Change{Config: c, Profiles: []string{"default"},
+					Devices: map[string]map[string]string{"a": nic("network", "other"), "b": nic("live", "2"), "c": nic()}})
+			})
+			<-died
+			w.nics.mu.Lock()
+			left := maps.Clone(w.nics.brought)
+			w.nics.mu.Unlock()
+			defer killed.Wait()
+			defer close(over)
+			w.nics.during = nil
+			w.s = w.service()
+			w.ok(w.s.Recover(t.Context()))
+			w.is("c1", instance.Running)
+			w.nics.mu.Lock()
+			defer w.nics.mu.Unlock()
+			for name, want := range before.Devices {
+				if got := w.nics.brought["c1."+name]; !maps.Equal(got, want) || !w.nics.inUse["c1."+name] {
+					t.Errorf("nic %s is %v, in use %v; it was left as %v", name, got, w.nics.inUse["c1."+name], left["c1."+name])
+				}
+			}
+			if now := w.load("c1").Config; now["volatile.a.hwaddr"] != before.Config["volatile.a.hwaddr"] {
+				t.Errorf("the MAC address is %q", now["volatile.a.hwaddr"])
+			}
 		})
 	}
 }

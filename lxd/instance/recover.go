@@ -11,6 +11,7 @@ import (
 
 	"sett/lxd/container"
 	"sett/lxd/db"
+	"sett/lxd/device"
 	"sett/lxd/host/idmap"
 	"sett/shared/log"
 	"sett/shared/undo"
@@ -167,6 +168,11 @@ func (s *Service) adopt(ctx context.Context, i *Instance) {
 		lim.CPUSet = "" // where it is the last daemon knew; it is placed anew
 	}
 	s.begin(i, l, p, devs, lim)
+	for _, d := range slices.Clone(devs) { // which those that are plugged in anew change
+		if err := s.settleDevice(ctx, i, l, p, d); err != nil {
+			lg.Warn("Could not take back the change of a device that was not stored", "instance", i.Name, "device", d.name, "err", err)
+		}
+	}
 	if st, err := p.State(ctx); err == nil && (st == container.Frozen || st == container.Freezing) {
 		l.froze()
 	}
@@ -207,6 +213,26 @@ func (s *Service) adoptDevices(i *Instance, p container.Process) []startedDevice
 		}
 	}
 	return out
+}
+
+// settleDevice brings a device of a running instance to what is stored: a daemon may have
+// been killed before it had stored a change.
+func (s *Service) settleDevice(ctx context.Context, i *Instance, l *live, p container.Process, d startedDevice) error {
+	st, ok := d.dev.(device.Settler)
+	if !ok {
+		return nil
+	}
+	if ok, err := st.Settle(ctx); ok || err != nil {
+		return err
+	}
+	if err := s.unplug(ctx, l, p, i, d.name, d.config, false); err != nil {
+		return err
+	}
+	var u undo.Stack
+	if err := s.join(ctx, i, d.name, d.config, &u); err != nil {
+		return err
+	}
+	return s.plug(ctx, l, p, i, d.name, d.config)
 }
 
 // mapOf is the id map that a running instance has.

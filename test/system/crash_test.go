@@ -5,7 +5,10 @@ package system
 import (
 	"context"
 	"fmt"
+	"os"
 	"os/exec"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -105,6 +108,62 @@ func TestKillDuringWork(t *testing.T) {
 				h.noTraces(c)
 			}
 		})
+	}
+}
+
+// TestKillDuringChangeOfAnInterface kills the daemon at many moments of changes to an interface
+// of a guest that runs, in place and to another network. After each restart the host has what
+// is stored, and no more.
+func TestKillDuringChangeOfAnInterface(t *testing.T) {
+	h := newHost(t)
+	h.setUp("dir")
+	c, other := h.name("c1"), "two"+h.token
+	h.lxc("network", "create", other)
+	h.launch(c)
+	h.lxc("config", "device", "override", c, "eth0", "limits.priority=1", "limits.max=1Mbit")
+	stored := func(key string) string { return strings.TrimSpace(h.lxc("config", "device", "get", c, "eth0", key)) }
+	rules := func(chain string) string {
+		out, _ := exec.Command("nft", "list", "chain", "bridge", "lxd", chain).Output() // fails without one
+		return string(out)
+	}
+	port := func() string { return strings.TrimSpace(h.lxc("config", "get", c, "volatile.eth0.host_name")) }
+	for i, after := range []time.Duration{2, 10, 20, 30, 40, 50, 60, 75, 90, 120, 160, 220} {
+		after *= time.Millisecond
+		set := []string{"config", "device", "set", c, "eth0", fmt.Sprintf("limits.priority=%d", i+2), fmt.Sprintf("limits.max=%dMbit", i+2), fmt.Sprintf("security.mac_filtering=%v", i%2 == 0)}
+		if i%3 == 2 {
+			set = append(set, "network="+map[bool]string{true: other, false: h.bridge()}[stored("network") == h.bridge()])
+		}
+		was := port()
+		h.killWhile(after, set...)
+		if h.state(c) != "RUNNING" {
+			t.Fatalf("%v: the instance is %s", after, h.state(c))
+		}
+		now := port()
+		h.links[now] = true
+		if _, err := os.Lstat("/sys/class/net/" + was); now != was && (err == nil || rules("prio."+was) != "") {
+			t.Errorf("%v: %s stayed", after, was)
+		}
+		master, err := os.Readlink("/sys/class/net/" + now + "/master")
+		if filepath.Base(master) != stored("network") {
+			t.Errorf("%v: %s is a port of %s, and should be of %s: %v", after, now, master, stored("network"), err)
+		}
+		priority, err := strconv.Atoi(stored("limits.priority"))
+		if got := rules("prio." + now); err != nil || !strings.Contains(got, fmt.Sprintf(" 0:%x\n", priority)) {
+			t.Errorf("%v: %s is stored, and the rules are\n%s", after, stored("limits.priority"), got)
+		}
+		if got := rules("in." + c + ".eth0"); (got != "") != (stored("security.mac_filtering") == "true") {
+			t.Errorf("%v: mac_filtering is %q, and the rules are\n%s", after, stored("security.mac_filtering"), got)
+		}
+		rate, err := exec.Command("tc", "class", "show", "dev", now).Output()
+		if err != nil || !strings.Contains(string(rate), "rate "+strings.Replace(stored("limits.max"), "Mbit", "Mbit ", 1)) {
+			t.Errorf("%v: limits.max is %s, and the limit %s, %v", after, stored("limits.max"), rate, err)
+		}
+		h.lxc("exec", c, "--", "ip", "link", "set", "eth0", "up")
+	}
+	end := port()
+	h.lxc("stop", "--force", c)
+	if got := rules("prio."+end) + rules("in."+c+".eth0"); got != "" {
+		t.Errorf("after the stop:\n%s", got)
 	}
 }
 

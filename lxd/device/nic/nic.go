@@ -1,9 +1,11 @@
 package nic
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -184,8 +186,9 @@ func (d *Device) Start(ctx context.Context, u *undo.Stack) (device.Plug, error) 
 	return device.Plug{NICs: []container.NIC{{HostName: peer, GuestName: d.guestName(), HWAddr: d.hwaddr(), MTU: mtu}}}, nil
 }
 
-// noteFile keeps the name of the host's end beside the volatile key, which may be
-// stored only when the whole start has succeeded.
+// noteFile keeps the name of the host's end beside the volatile key, which may be stored
+// only when the whole start has succeeded, and the configuration that the host was brought
+// to, which may never be stored.
 func (d *Device) noteFile() string {
 	if d.env.Instance.DevicesDir == "" {
 		return ""
@@ -206,15 +209,39 @@ func (d *Device) forgetNote() error {
 	return nil
 }
 
-func (d *Device) note(host string) error {
+func (d *Device) note(host string, c device.Config) error {
 	f := d.noteFile()
 	if f == "" {
 		return nil
 	}
+	b, err := json.Marshal(c)
+	if err != nil {
+		return err
+	}
 	if err := os.MkdirAll(filepath.Dir(f), 0o711); err != nil {
 		return err
 	}
-	return os.WriteFile(f, []byte(host), 0o600)
+	return os.WriteFile(f, append([]byte(host+"\n"), b...), 0o600)
+}
+
+// noted is what the note says. One of an earlier version knows no configuration.
+func (d *Device) noted() (host string, c device.Config, err error) {
+	f := d.noteFile()
+	if f == "" {
+		return "", nil, fs.ErrNotExist
+	}
+	b, err := os.ReadFile(f)
+	if err != nil {
+		return "", nil, err
+	}
+	host, text, _ := strings.Cut(string(b), "\n")
+	if err := netlink.CheckName(host); err != nil {
+		return "", nil, nil // a daemon died while it wrote
+	}
+	if text != "" {
+		err = json.Unmarshal([]byte(text), &c)
+	}
+	return host, c, err
 }
 
 // hostNames are the host's ends that may be there, by the note and by the database.
@@ -223,10 +250,8 @@ func (d *Device) hostNames() []string {
 	if v := d.volatile[volHostName]; v != "" {
 		out = append(out, v)
 	}
-	if f := d.noteFile(); f != "" {
-		if b, err := os.ReadFile(f); err == nil && netlink.CheckName(string(b)) == nil && !slices.Contains(out, string(b)) {
-			out = append(out, string(b))
-		}
+	if host, _, _ := d.noted(); host != "" && !slices.Contains(out, host) {
+		out = append(out, host)
 	}
 	return out
 }
@@ -247,7 +272,7 @@ func (d *Device) pair(ctx context.Context, u *undo.Stack, mtu int) (host, peer s
 		if netlink.Exists(host) && fixed != "" {
 			return "", "", errs.Conflict("Network interface %q exists already; set another \"host_name\"", host)
 		}
-		if err = d.note(host); err != nil {
+		if err = d.note(host, d.env.Config); err != nil {
 			return "", "", err
 		}
 		if err = d.save(ctx, map[string]string{volHostName: host}); err != nil {
@@ -317,10 +342,7 @@ func (d *Device) ready(ctx context.Context, u *undo.Stack, r resolved, host stri
 	if err := netlink.SetUp(host); err != nil {
 		return err
 	}
-	on := r.parent
-	if on == "" {
-		on = host
-	}
+	on := cmp.Or(r.parent, host)
 	if err := netlink.AddRoutes(on, routes(c)); err != nil {
 		return err
 	}
@@ -396,8 +418,25 @@ func (d *Device) clean(ctx context.Context, r resolved) error {
 	if len(hosts) == 0 {
 		return d.forgetNote()
 	}
+	if err := d.cleanAs(ctx, r, d.env.Config, hosts); err != nil {
+		return err
+	}
+	// It may have been changed by a daemon that did not live to store that.
+	if _, c, err := d.noted(); err == nil && c != nil && !maps.Equal(c, d.env.Config) {
+		if r, err = resolve(ctx, d.env.Services, d.env.Instance.Project, c); err != nil {
+			r = resolved{}
+		}
+		if err := d.cleanAs(ctx, r, c, hosts); err != nil {
+			return err
+		}
+	}
+	return d.forgetNote()
+}
+
+// cleanAs removes what a configuration leads to.
+func (d *Device) cleanAs(ctx context.Context, r resolved, c device.Config, hosts []string) error {
 	if r.parent != "" {
-		if err := netlink.RemoveRoutes(r.parent, routes(d.env.Config)); err != nil {
+		if err := netlink.RemoveRoutes(r.parent, routes(c)); err != nil {
 			return err
 		}
 	}
@@ -409,17 +448,15 @@ func (d *Device) clean(ctx context.Context, r resolved) error {
 			return err
 		}
 	}
-	if filtered(d.env.Config) {
+	if filtered(c) {
 		if err := d.unfilter(ctx, hosts); err != nil {
 			return err
 		}
 	}
-	if keyNetPriority.Get(d.env.Config) > 0 {
-		if err := deprioritize(ctx, hosts); err != nil {
-			return err
-		}
+	if keyNetPriority.Get(c) > 0 {
+		return deprioritize(ctx, hosts)
 	}
-	return d.forgetNote()
+	return nil
 }
 
 // Sweep removes the pairs of devices that were never stored, by their notes.
@@ -469,7 +506,69 @@ func (d *Device) Remove(ctx context.Context) error {
 }
 
 // Update brings a running nic to its new configuration. When it fails all is as before.
-func (d *Device) Update(ctx context.Context, old device.Config, changed []string) (err error) {
+func (d *Device) Update(ctx context.Context, old device.Config, changed []string) error {
+	host := d.host()
+	if host == "" {
+		return d.apply(ctx, old, changed)
+	}
+	if err := d.note(host, d.env.Config); err != nil {
+		return err
+	}
+	if err := d.apply(ctx, old, changed); err != nil {
+		return errors.Join(err, d.note(host, old))
+	}
+	return nil
+}
+
+// Settle takes back what a daemon changed that was killed before it could store that.
+func (d *Device) Settle(ctx context.Context) (bool, error) {
+	if d.noteFile() == "" {
+		return true, nil
+	}
+	host, was, err := d.noted()
+	if errors.Is(err, fs.ErrNotExist) || err == nil && d.host() == "" {
+		return false, nil // it was taken out, to be plugged in anew
+	}
+	if err != nil || was == nil || maps.Equal(was, d.env.Config) {
+		return true, err
+	}
+	now := d.env.Config
+	table, err := Kind{}.Keys(ctx, d.env.Services, d.env.Instance.Project, now)
+	if err != nil {
+		return true, err
+	}
+	changed := config.Changed(was, now)
+	if host != d.host() || slices.ContainsFunc(changed, func(k string) bool { info, ok := table.Lookup(k); return !ok || !info.Live }) {
+		left := &Device{env: d.env, volatile: d.volatile}
+		left.env.Config = was
+		return false, left.Remove(ctx)
+	}
+	if slices.ContainsFunc(changed, func(k string) bool { return strings.HasSuffix(k, ".routes") }) {
+		// How far it came is not known: what is to be there may be there.
+		r, err := resolve(ctx, d.env.Services, d.env.Instance.Project, now)
+		if err != nil {
+			return true, err
+		}
+		if err := netlink.RemoveRoutes(cmp.Or(r.parent, host), routes(now)); err != nil {
+			return true, err
+		}
+	}
+	if err := d.apply(ctx, was, changed); err != nil {
+		return true, err
+	}
+	return true, d.note(host, now)
+}
+
+// host is the host's end while it is there.
+func (d *Device) host() string {
+	if v := d.volatile[volHostName]; v != "" && netlink.Exists(v) {
+		return v
+	}
+	return ""
+}
+
+// apply does what Update says.
+func (d *Device) apply(ctx context.Context, old device.Config, changed []string) (err error) {
 	var u undo.Stack
 	defer func() {
 		if err != nil {
@@ -485,8 +584,7 @@ func (d *Device) Update(ctx context.Context, old device.Config, changed []string
 			return slices.ContainsFunc(begins, func(b string) bool { return strings.HasPrefix(k, b) })
 		})
 	}
-	now, host := d.env.Config, d.volatile[volHostName]
-	running := host != "" && netlink.Exists(host)
+	now, host := d.env.Config, d.host()
 	claims := touched("ipv4.", "ipv6.", "security.")
 	var l device.Lease
 	if claims {
@@ -497,7 +595,7 @@ func (d *Device) Update(ctx context.Context, old device.Config, changed []string
 			return err
 		}
 	}
-	if !running {
+	if host == "" {
 		return nil
 	}
 	if touched(keyIngress.Name(), keyEgress.Name(), keyMax.Name()) {
@@ -514,10 +612,7 @@ func (d *Device) Update(ctx context.Context, old device.Config, changed []string
 		}
 	}
 	if touched("ipv4.routes", "ipv6.routes") {
-		on := r.parent
-		if on == "" {
-			on = host
-		}
+		on := cmp.Or(r.parent, host)
 		u.Push(func() error { return netlink.AddRoutes(on, routes(old)) })
 		if err := netlink.RemoveRoutes(on, routes(old)); err != nil {
 			return err

@@ -13,14 +13,17 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	nl "github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"sett/lxd/config"
 	"sett/lxd/device"
 	"sett/lxd/host/netlink"
 	"sett/lxd/host/netnstest"
@@ -343,6 +346,129 @@ func TestFailedUpdateLeavesAllAsItWas(t *testing.T) {
 		}
 	}
 	r.env.Config = old
+}
+
+// TestKilledUpdateIsTakenBack has a daemon die in an update, or after it and before that was
+// stored. The next one knows the old configuration.
+func TestKilledUpdateIsTakenBack(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	for at, settled := range map[string]bool{"at its first step": true, "at its end": true, "at its end, and nobody settles": false} {
+		br := bridge(t)
+		svc, n := services(br)
+		old := device.Config{"type": "nic", "network": br, "limits.max": "10Mbit", "limits.priority": "4", "ipv4.routes": "10.206.1.0/24", "ipv4.address": "10.1.2.40"}
+		r := newRig(svc, maps.Clone(old))
+		r.env.Instance.DevicesDir = filepath.Join(t.TempDir(), "devices")
+		d := r.device(t)
+		r.start(t, d)
+		host, filter := r.vol["host_name"], "in."+d.plainSuffix()
+		if in, err := r.device(t).Settle(ctx); !in || err != nil {
+			t.Errorf("%s: with nothing to settle: %v, %v", at, in, err)
+		}
+		r.env.Config = device.Config{"type": "nic", "network": br, "limits.max": "5Mbit", "limits.priority": "6", "ipv4.routes": "10.206.2.0/24", "ipv4.address": "10.1.2.50", "security.mac_filtering": "true"}
+		dying := r.device(t)
+		var life sync.WaitGroup
+		life.Go(func() {
+			if at == "at its first step" {
+				n.during = runtime.Goexit // no error comes back, so nothing is taken back
+			}
+			if err := dying.Update(ctx, old, config.Changed(old, dying.env.Config)); err != nil {
+				t.Error(err)
+			}
+		})
+		life.Wait()
+		n.during = nil
+		if text, _ := nft.List(ctx, "bridge", "lxd", filter); (text == "") != (at == "at its first step") {
+			t.Errorf("%s: the filter is\n%s", at, text)
+		}
+		r.env.Config = old
+		if !settled {
+			if err := r.device(t).PostStop(ctx); err != nil {
+				t.Error(err)
+			}
+		}
+		for range 2 {
+			if in, err := r.device(t).Settle(ctx); in != settled || err != nil {
+				t.Errorf("%s: %v, %v", at, in, err)
+			}
+		}
+		if text, err := nft.List(ctx, "bridge", "lxd", filter); err != nil || text != "" {
+			t.Errorf("%s: the filter stayed: %v\n%s", at, err, text)
+		}
+		if routed(t, "10.206.1.0/24") != settled || routed(t, "10.206.2.0/24") {
+			t.Errorf("%s: the routes are others", at)
+		}
+		text, err := nft.List(ctx, "bridge", "lxd", "prio."+host)
+		if err != nil || strings.Contains(text, " 0:4") != settled || strings.Contains(text, " 0:6") {
+			t.Errorf("%s: the priority: %v\n%s", at, err, text)
+		}
+		if settled {
+			if l := n.leases[br+"/"+r.env.Instance.Name+".eth0"]; l.IPv4 != "10.1.2.40" {
+				t.Errorf("%s: the lease is %+v", at, l)
+			}
+			if rate := rateOf(t, host); rate != 10e6 {
+				t.Errorf("%s: the limit is %d", at, rate)
+			}
+		}
+		if err := r.device(t).PostStop(ctx); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestKilledMoveToAnotherNetworkIsTakenBack has a daemon die after it has plugged a nic into
+// another network, and before that was stored.
+func TestKilledMoveToAnotherNetworkIsTakenBack(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	br, other := bridge(t), bridge(t)
+	svc, n := services(br)
+	n.all[other] = device.Network{Name: other, Type: "bridge", Status: "Created", Config: map[string]string{"ipv4.address": "10.1.4.1/24"}}
+	old := device.Config{"type": "nic", "network": br}
+	r := newRig(svc, maps.Clone(old))
+	r.env.Instance.DevicesDir = filepath.Join(t.TempDir(), "devices")
+	r.start(t, r.device(t))
+	if err := netlink.Delete(r.vol["host_name"]); err != nil {
+		t.Fatal(err)
+	}
+	for _, unplugged := range []string{"half", "wholly"} {
+		if in, err := r.device(t).Settle(ctx); in || err != nil {
+			t.Errorf("unplugged %s: %v, %v", unplugged, in, err)
+		}
+		if err := r.device(t).PostStop(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.env.Config = device.Config{"type": "nic", "network": other, "security.mac_filtering": "true", "limits.priority": "3", "ipv4.routes": "10.207.1.0/24"}
+	d := r.device(t)
+	r.start(t, d)
+	host := r.vol["host_name"]
+	r.env.Config = old
+	if in, err := r.device(t).Settle(ctx); in || err != nil {
+		t.Errorf("plugged into another network: %v, %v", in, err)
+	}
+	if netlink.Exists(host) || routed(t, "10.207.1.0/24") {
+		t.Error("the pair or its route stayed")
+	}
+	for _, c := range []string{"in." + d.plainSuffix(), "prio." + host} {
+		if text, err := nft.List(ctx, "bridge", "lxd", c); err != nil || text != "" {
+			t.Errorf("chain %s: %v\n%s", c, err, text)
+		}
+	}
+	if l, ok := n.leases[other+"/"+r.env.Instance.Name+".eth0"]; ok {
+		t.Errorf("the other network keeps %+v", l)
+	}
+	r.start(t, r.device(t))
+	if m, _ := netlink.Master(r.vol["host_name"]); m != br {
+		t.Errorf("it is a port of %q", m)
+	}
+	// What an earlier version of the daemon noted.
+	if err := os.WriteFile(r.device(t).noteFile(), []byte(r.vol["host_name"]), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if in, err := r.device(t).Settle(ctx); !in || err != nil {
+		t.Errorf("by an old note: %v, %v", in, err)
+	}
 }
 
 // TestFilterThatCannotBeWritten has the firewall fail when a nic starts, and when it

@@ -24,6 +24,7 @@ type nets struct {
 	all    map[string]device.Network
 	leases map[string]device.Lease
 	err    error
+	during func() // is called by SetLease
 }
 
 func (n *nets) Network(_ context.Context, _, name string) (device.Network, error) {
@@ -34,6 +35,9 @@ func (n *nets) Network(_ context.Context, _, name string) (device.Network, error
 }
 
 func (n *nets) SetLease(_ context.Context, network string, l device.Lease) (device.Lease, error) {
+	if n.during != nil {
+		n.during()
+	}
 	if n.err != nil {
 		return l, n.err
 	}
