@@ -212,7 +212,7 @@ func (d *Driver) Stop(ctx context.Context, s driver.Spec) error {
 	if netlink.Foreign(s.Name, owner(s)) {
 		return nil // another daemon has made one of that name; the rules are its too
 	}
-	if err := letGo(s, nil); err != nil {
+	if err := letGo(s.Name, list(keyExternal.Get(s.Config)), nil); err != nil {
 		return err
 	}
 	if err := netlink.DeleteBridge(s.Name, owner(s)); err != nil {
@@ -234,7 +234,7 @@ func (d *Driver) Update(ctx context.Context, old, new driver.Spec) error {
 	if err != nil {
 		return err
 	}
-	err = letGo(old, list(keyExternal.Get(new.Config)))
+	err = letGo(old.Name, list(keyExternal.Get(old.Config)), list(keyExternal.Get(new.Config)))
 	if err == nil {
 		err = d.Start(ctx, new)
 	}

@@ -261,6 +261,43 @@ func TestExternalInterfacesComeAndGo(t *testing.T) {
 	}
 }
 
+// TestPortsOfAKilledUpdateAreLetGo has a daemon die after an update and before that was stored.
+func TestPortsOfAKilledUpdateAreLetGo(t *testing.T) {
+	t.Parallel()
+	d := newDriver(t)
+	a, b, c := name(t), name(t), name(t)
+	for _, n := range []string{a, b, c} {
+		if err := netlink.CreateVeth(netlink.Veth{Host: n, Peer: name(t)}); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { netlink.Delete(n) })
+	}
+	s := start(t, d, map[string]string{"ipv6.address": "none", "bridge.external_interfaces": a})
+	if err := netlink.Attach(c, s.Name); err != nil { // by somebody who knows of no daemon
+		t.Fatal(err)
+	}
+	next := s
+	next.Config = maps.Clone(s.Config)
+	next.Config["bridge.external_interfaces"] = b
+	if err := d.Update(t.Context(), s, next); err != nil {
+		t.Fatal(err)
+	}
+	if m, _ := netlink.Master(b); m != s.Name {
+		t.Errorf("%s is a port of %q", b, m)
+	}
+	d = newDriver(t)
+	for range 2 {
+		if err := d.Start(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+		for port, want := range map[string]string{a: s.Name, b: "", c: s.Name} {
+			if m, _ := netlink.Master(port); m != want {
+				t.Errorf("%s is a port of %q, not of %q", port, m, want)
+			}
+		}
+	}
+}
+
 func TestPortThatWasPulledKeepsNothingElse(t *testing.T) {
 	t.Parallel()
 	d := newDriver(t)

@@ -1,10 +1,14 @@
 package bridge
 
 import (
+	"errors"
+	"io/fs"
 	"net"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"sett/lxd/config"
 	"sett/lxd/host/netlink"
@@ -39,10 +43,18 @@ func setLink(s driver.Spec, mac net.HardwareAddr, mtu int) error {
 	return netlink.SetUp(s.Name)
 }
 
-// ports attaches the host's interfaces that the network is to have. A card that was pulled
-// since must not keep the guests of the network from theirs.
+// ports attaches the host's interfaces that the network is to have, and lets go of those that
+// an update attached which was never stored. A card that was pulled since must not keep the
+// guests of the network from theirs.
 func (d *Driver) ports(s driver.Spec, u *undo.Stack) error {
-	for _, p := range list(keyExternal.Get(s.Config)) {
+	want := list(keyExternal.Get(s.Config))
+	if err := letGo(s.Name, notedPorts(s), want); err != nil {
+		return err
+	}
+	if err := notePorts(s, want); err != nil {
+		return err
+	}
+	for _, p := range want {
 		st, err := netlink.Master(p)
 		if errs.Is(err, errs.KindNotFound) && !s.New {
 			d.log.Warn("A network does without an interface that is not there", "network", s.Name, "interface", p)
@@ -87,10 +99,10 @@ func present(old, new driver.Spec) error {
 	return nil
 }
 
-// letGo detaches the host's interfaces that the network has, but those to keep.
-func letGo(s driver.Spec, keep []string) error {
-	for _, p := range list(keyExternal.Get(s.Config)) {
-		if m, _ := netlink.Master(p); m != s.Name || slices.Contains(keep, p) {
+// letGo detaches interfaces of the host from a bridge, but those to keep.
+func letGo(bridge string, ports, keep []string) error {
+	for _, p := range ports {
+		if m, _ := netlink.Master(p); m != bridge || slices.Contains(keep, p) {
 			continue
 		}
 		if err := netlink.Detach(p); err != nil {
@@ -98,6 +110,25 @@ func letGo(s driver.Spec, keep []string) error {
 		}
 	}
 	return nil
+}
+
+// portsFile names the interfaces of the host that were attached last, or were about to be.
+func portsFile(s driver.Spec) string { return filepath.Join(s.Dir, "ports") }
+
+func notedPorts(s driver.Spec) []string {
+	b, _ := os.ReadFile(portsFile(s)) // mostly there is none
+	return strings.Fields(string(b))
+}
+
+func notePorts(s driver.Spec, names []string) error {
+	if len(names) == 0 {
+		err := os.Remove(portsFile(s))
+		if errors.Is(err, fs.ErrNotExist) {
+			err = nil
+		}
+		return err
+	}
+	return os.WriteFile(portsFile(s), []byte(strings.Join(names, "\n")), 0o600)
 }
 
 func setAddresses(s driver.Spec) error {
