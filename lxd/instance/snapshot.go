@@ -124,7 +124,8 @@ const heldMark = "held"
 // starts again; the mark in the run folder says so.
 func (s *Service) holdStill(ctx context.Context, i *Instance, p container.Process) (func(), error) {
 	mark := filepath.Join(s.runDir(i), heldMark)
-	if err := os.WriteFile(mark, nil, 0o600); err != nil {
+	// The folder goes when the guest ends, before it is seen as stopped.
+	if err := os.WriteFile(mark, nil, 0o600); err != nil && !os.IsNotExist(err) {
 		return nil, err
 	}
 	l := s.liveOf(i.ID)

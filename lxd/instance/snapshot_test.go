@@ -384,6 +384,19 @@ func TestRestoreCutOffByAKillIsEnded(t *testing.T) {
 	w.snapshots("snap0")
 }
 
+func TestSnapshotOfAGuestThatIsEnding(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.ok(w.create("c1"))
+	w.ok(w.start("c1"))
+	w.ok(os.RemoveAll(filepath.Join(w.dir, "run", "c1"))) // what goes first
+	w.ok(w.snapshot(instance.NewSnapshot{}))
+	w.snapshots("snap0")
+	if st := w.guest("c1").State(); st != container.Running {
+		t.Errorf("the guest is %s", st)
+	}
+}
+
 func TestSnapshotsComeAndGoByThemselves(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
