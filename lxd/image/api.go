@@ -163,9 +163,6 @@ func (s *Service) change(ctx context.Context, r *rest.Request, merge bool) (rest
 	if err != nil {
 		return nil, err
 	}
-	if err := r.ReadBody(); err != nil {
-		return nil, err
-	}
 	return rest.Empty(), s.Update(ctx, i, func(now Image) (p api.ImagePut, err error) {
 		if err := r.CheckETag(etag(now)); err != nil {
 			return p, err
@@ -311,9 +308,6 @@ func (s *Service) handleAliasPatch(ctx context.Context, r *rest.Request) (rest.R
 func (s *Service) changeAlias(ctx context.Context, r *rest.Request, merge bool) (rest.Response, error) {
 	a, err := s.ownAlias(ctx, r)
 	if err != nil {
-		return nil, err
-	}
-	if err := r.ReadBody(); err != nil {
 		return nil, err
 	}
 	return rest.Empty(), s.UpdateAlias(ctx, a, func(now Alias) (p api.ImageAliasesEntryPut, err error) {

@@ -215,9 +215,6 @@ func change(b api.InstancePut) Change {
 }
 
 func (s *Service) handlePatch(ctx context.Context, r *rest.Request) (rest.Response, error) {
-	if err := r.ReadBody(); err != nil {
-		return nil, err
-	}
 	return rest.Empty(), s.Patch(ctx, r.Caller(), r.Project().Name, r.Value(0), func(i *Instance) (Change, error) {
 		if err := r.CheckETag(etag(i)); err != nil {
 			return Change{}, err

@@ -87,9 +87,6 @@ func (s *Service) patch(ctx context.Context, r *rest.Request) (rest.Response, er
 }
 
 func (s *Service) change(ctx context.Context, r *rest.Request, body func(Profile) (api.ProfilePut, error)) (rest.Response, error) {
-	if err := r.ReadBody(); err != nil {
-		return nil, err
-	}
 	return rest.Empty(), s.Update(ctx, r.Effective(), r.Name(), func(old Profile) (Profile, error) {
 		if err := r.CheckETag(etag(old)); err != nil {
 			return Profile{}, err

@@ -211,22 +211,10 @@ func DecodeFields[T any](r *Request) (T, map[string]json.RawMessage, error) {
 	return v, m, unmarshal(b, &m)
 }
 
-// ReadBody reads the JSON body, for handlers that decode it under a lock later: a slow
-// client must not hold that up. It can be sent on to another member still.
+// ReadBody reads a JSON body and keeps it: what decodes it may run again, with the
+// transaction that it is part of, or hold a lock. The chain does it for all routes but
+// those that stream. The request can be sent on to another member still.
 func (r *Request) ReadBody() error {
-	b, err := r.body()
-	if err == nil {
-		r.http.Body = io.NopCloser(bytes.NewReader(b))
-	}
-	return err
-}
-
-// body reads the JSON body once and keeps it: what decodes it may run again, with the
-// transaction that it is part of.
-func (r *Request) body() ([]byte, error) {
-	if r.read != nil {
-		return r.read, nil
-	}
 	if r.route.Body.Stream { // not limited by the chain
 		r.http.Body = http.MaxBytesReader(r.w, r.http.Body, DefaultBodyLimit)
 	}
@@ -234,14 +222,24 @@ func (r *Request) body() ([]byte, error) {
 	var tooBig *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooBig):
-		return nil, errs.TooLarge("The request body is larger than %d bytes", tooBig.Limit)
+		return errs.TooLarge("The request body is larger than %d bytes", tooBig.Limit)
 	case err != nil:
-		return nil, errs.Invalid("Cannot read the request body: %v", err)
-	case len(bytes.TrimSpace(b)) == 0:
+		return errs.Invalid("Cannot read the request body: %v", err)
+	}
+	r.read, r.http.Body = b, io.NopCloser(bytes.NewReader(b))
+	return nil
+}
+
+func (r *Request) body() ([]byte, error) {
+	if r.read == nil {
+		if err := r.ReadBody(); err != nil {
+			return nil, err
+		}
+	}
+	if len(bytes.TrimSpace(r.read)) == 0 {
 		return nil, errs.Invalid("The request needs a JSON body")
 	}
-	r.read = b
-	return b, nil
+	return r.read, nil
 }
 
 func unmarshal(b []byte, v any) error {

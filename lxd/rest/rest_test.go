@@ -300,3 +300,49 @@ func TestStrangersLearnOfNoProject(t *testing.T) {
 		t.Errorf("admin: %d %s", res.StatusCode, body)
 	}
 }
+
+// trickle is a body that says when somebody waits for it, and comes when it is let go.
+type trickle struct {
+	waiting, letGo chan struct{}
+	body           io.Reader
+}
+
+func (b *trickle) Read(p []byte) (int, error) {
+	if b.waiting != nil {
+		close(b.waiting)
+		b.waiting = nil
+		<-b.letGo
+	}
+	return b.body.Read(p)
+}
+
+// TestHandlersBeginWhenTheBodyIsThere: what they lock, no slow client keeps locked.
+func TestHandlersBeginWhenTheBodyIsThere(t *testing.T) {
+	t.Parallel()
+	begun := make(chan string, 2)
+	s := rest.New(rest.Deps{
+		Log:          slog.New(slog.DiscardHandler),
+		Authenticate: func(*http.Request) (auth.Caller, error) { return admin, nil },
+	}, []rest.Route{{Summary: "x", Need: auth.Admin, Method: "PUT", Path: "/1.0/things/{name}", Handler: func(_ context.Context, r *rest.Request) (rest.Response, error) {
+		begun <- r.Name()
+		_, err := rest.Decode[thing](r)
+		return rest.Empty(), err
+	}}})
+	waiting, letGo, answer := make(chan struct{}), make(chan struct{}), make(chan int, 1)
+	go func() {
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, httptest.NewRequest("PUT", "/1.0/things/slow", &trickle{waiting, letGo, strings.NewReader(`{"text":"n"}`)}))
+		answer <- w.Code
+	}()
+	<-waiting
+	if res, body := do(t, s, "PUT", "/1.0/things/fast", "{}"); res.StatusCode != 200 {
+		t.Errorf("the fast one: %d %s", res.StatusCode, body)
+	}
+	close(letGo)
+	if code := <-answer; code != 200 {
+		t.Errorf("the slow one: %d", code)
+	}
+	if first, second := <-begun, <-begun; first != "fast" || second != "slow" {
+		t.Errorf("begun: %s, then %s", first, second)
+	}
+}

@@ -165,6 +165,12 @@ func (s *Server) serve(w http.ResponseWriter, hr *http.Request, id string) (err 
 				drain(w, body)
 			}
 		}()
+		// Here, where nothing is locked yet: a client may be slow.
+		if hr.Method != http.MethodGet {
+			if err := r.ReadBody(); err != nil {
+				return err
+			}
+		}
 	}
 	resp, err := route.Handler(hr.Context(), r)
 	if err != nil {

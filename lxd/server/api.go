@@ -71,9 +71,6 @@ func (s *Service) handlePatch(ctx context.Context, r *rest.Request) (rest.Respon
 }
 
 func (s *Service) update(ctx context.Context, r *rest.Request, merge bool) (rest.Response, error) {
-	if err := r.ReadBody(); err != nil {
-		return nil, err
-	}
 	s.change.Lock()
 	defer s.change.Unlock()
 	s.Forget() // a change begins from what is stored, not from what is remembered

@@ -114,9 +114,6 @@ func (h *Handler) patch(ctx context.Context, r *rest.Request) (rest.Response, er
 }
 
 func (h *Handler) store(ctx context.Context, r *rest.Request, change func(api.ImageMetadata) (api.ImageMetadata, error)) (rest.Response, error) {
-	if err := r.ReadBody(); err != nil { // not under the lock: a client may be slow
-		return nil, err
-	}
 	return rest.Empty(), h.change(ctx, r, func(i *instance.Instance, v *template.Volume) error {
 		m, err := v.Metadata()
 		if err != nil {
