@@ -169,39 +169,44 @@ func (s *Service) patch(ctx context.Context, r *rest.Request) (rest.Response, er
 }
 
 func (s *Service) change(ctx context.Context, r *rest.Request, body func(Certificate) (api.CertificatePut, error)) (rest.Response, error) {
-	old, err := s.load(ctx, r)
+	seen, err := s.load(ctx, r)
 	if err != nil {
 		return nil, err
 	}
-	if err := r.CheckETag(render(old)); err != nil {
-		return nil, err
+	return rest.Empty(), s.Update(ctx, seen.Fingerprint, func(old Certificate) (Certificate, *x509.Certificate, error) {
+		if err := r.CheckETag(render(old)); err != nil {
+			return old, nil, err
+		}
+		b, err := body(old)
+		if err != nil {
+			return old, nil, err
+		}
+		return changed(old, b, r.Caller())
+	}, r.Caller().Requestor())
+}
+
+// changed is a certificate as a caller wants it, with a leaf where that is another one.
+func changed(old Certificate, b api.CertificatePut, by auth.Caller) (c Certificate, leaf *x509.Certificate, err error) {
+	c = Certificate{Fingerprint: old.Fingerprint, PEM: old.PEM, Name: b.Name, Restricted: b.Restricted, Projects: b.Projects}
+	if c.Type, err = ParseType(b.Type); err != nil || b.Type == "" {
+		return c, nil, errTypeStays()
 	}
-	b, err := body(old)
-	if err != nil {
-		return nil, err
-	}
-	t, err := ParseType(b.Type)
-	if err != nil || b.Type == "" || t != old.Type {
-		return nil, errs.Forbidden("The certificate type cannot be changed")
-	}
-	c := Certificate{Fingerprint: old.Fingerprint, PEM: old.PEM, Type: t, Name: b.Name, Restricted: b.Restricted, Projects: b.Projects}
-	var leaf *x509.Certificate
 	if b.Certificate != "" && b.Certificate != old.PEM {
 		if leaf, err = keypair.ParseCert([]byte(b.Certificate)); err != nil {
-			return nil, errs.Invalid("Invalid certificate material: %v", err)
+			return c, nil, errs.Invalid("Invalid certificate material: %v", err)
 		}
 		if err := current(leaf); err != nil {
-			return nil, err
+			return c, nil, err
 		}
 	}
-	if !r.Caller().Admin {
+	if !by.Admin {
 		// The restricted may put a new certificate in the place of their own.
-		was, now := render(old).CertificatePut, b
-		if now.Name != was.Name || now.Restricted != was.Restricted || !slices.Equal(now.Projects, was.Projects) {
-			return nil, errs.Forbidden("Only the certificate can be changed")
+		was := render(old).CertificatePut
+		if b.Name != was.Name || b.Restricted != was.Restricted || !slices.Equal(b.Projects, was.Projects) {
+			return c, nil, errs.Forbidden("Only the certificate can be changed")
 		}
 	}
-	return rest.Empty(), s.Update(ctx, old, c, leaf, r.Caller().Requestor())
+	return c, leaf, nil
 }
 
 func (s *Service) delete(ctx context.Context, r *rest.Request) (rest.Response, error) {

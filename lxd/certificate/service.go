@@ -161,22 +161,33 @@ func (s *Service) Add(ctx context.Context, c Certificate, leaf *x509.Certificate
 	return c, s.changed(ctx, err, "certificate-created", c, by)
 }
 
-// Update replaces what is known of a certificate; with a leaf, the certificate too.
-func (s *Service) Update(ctx context.Context, old, c Certificate, leaf *x509.Certificate, by *event.Requestor) error {
-	c.ID = old.ID
-	if leaf != nil {
-		c.fill(leaf)
-	}
-	if c.Type != old.Type {
-		return errs.Forbidden("The certificate type cannot be changed")
-	}
-	if c.Name == "" {
-		c.Name = old.Name
-	}
-	if err := c.shape(); err != nil {
-		return err
-	}
+// Update replaces what is known of the certificate with a fingerprint by what change makes
+// of it; where that comes with a leaf, the certificate too. change is part of the
+// transaction, and so may run more than once.
+func (s *Service) Update(ctx context.Context, fingerprint string, change func(old Certificate) (Certificate, *x509.Certificate, error), by *event.Requestor) error {
+	var c Certificate
 	err := s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
+		old, err := one(ctx, tx, fingerprint)
+		if err != nil {
+			return err
+		}
+		var leaf *x509.Certificate
+		if c, leaf, err = change(old); err != nil {
+			return err
+		}
+		c.ID = old.ID
+		if leaf != nil {
+			c.fill(leaf)
+		}
+		if c.Type != old.Type {
+			return errTypeStays()
+		}
+		if c.Name == "" {
+			c.Name = old.Name
+		}
+		if err := c.shape(); err != nil {
+			return err
+		}
 		if c.Name != old.Name || c.Fingerprint != old.Fingerprint {
 			if err := checkMember(ctx, tx, old); err != nil {
 				return err
@@ -186,6 +197,8 @@ func (s *Service) Update(ctx context.Context, old, c Certificate, leaf *x509.Cer
 	})
 	return s.changed(ctx, err, "certificate-updated", c, by)
 }
+
+func errTypeStays() error { return errs.Forbidden("The certificate type cannot be changed") }
 
 // Delete trusts a certificate no more.
 func (s *Service) Delete(ctx context.Context, c Certificate, by *event.Requestor) error {
