@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -86,7 +87,9 @@ func (j Jail) child(ctx context.Context, job Job) ([]string, error) {
 		Setsid:     true,
 		Pdeathsig:  unix.SIGKILL, // a killed daemon takes the child along
 	}
-	err = c.Run()
+	ran := make(chan error)
+	go func() { ran <- runWithoutKeys(c) }()
+	err = <-ran
 	switch {
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
@@ -115,6 +118,20 @@ func (j Jail) child(ctx context.Context, job Job) ([]string, error) {
 		return nil, &Error{Text: "the answer is not whole"}
 	}
 	return a.Texts, nil
+}
+
+// runWithoutKeys runs a command that has none of the keys of the daemon's session.
+// A session belongs to a thread, and what it starts inherits that; the child itself
+// could no more leave it with all its threads. Ours has no other use afterwards and ends
+// with the goroutine. It does not end before the child, for which that would be the
+// daemon's death.
+func runWithoutKeys(c *exec.Cmd) error {
+	runtime.LockOSThread()
+	// Without support for keys in the kernel there are none.
+	if _, err := unix.KeyctlInt(unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0); err != nil && !errors.Is(err, unix.ENOSYS) {
+		return fmt.Errorf("leave the session's keys: %w", err)
+	}
+	return c.Run()
 }
 
 // clipped keeps the beginning of what is written to it.

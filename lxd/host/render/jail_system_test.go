@@ -4,6 +4,7 @@ package render_test
 
 import (
 	"errors"
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -42,5 +43,13 @@ func TestJailEndsWhatDoesNotEnd(t *testing.T) {
 				t.Errorf("%.100q %v", out, err)
 			}
 		})
+	}
+}
+
+func TestTheChildHasNotTheKeysOfTheDaemon(t *testing.T) {
+	t.Parallel()
+	out, err := exec.Command("/proc/self/exe", "-with-key").CombinedOutput()
+	if err != nil || string(out) != "daemon: true child: [false] <nil>\n" {
+		t.Errorf("%s %v", out, err)
 	}
 }

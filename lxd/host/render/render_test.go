@@ -12,6 +12,7 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == render.Verb {
 		os.Exit(render.Main())
 	}
+	keys()
 	os.Exit(m.Run())
 }
 
