@@ -11,7 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"sett/lxd/host/pidfd"
+	"sett/lxd/host/process"
 	"sett/shared/i18n"
 )
 
@@ -53,7 +53,7 @@ func (e *env) askShutdown(ctx context.Context, force bool) error {
 	if err != nil {
 		return err
 	}
-	gone, err := pidfd.Open(info.Environment.ServerPid)
+	gone, err := process.Open(info.Environment.ServerPid, 0)
 	if err == nil {
 		defer gone.Close()
 	}

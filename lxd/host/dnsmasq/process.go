@@ -14,7 +14,7 @@ import (
 	"strings"
 	"time"
 
-	"sett/lxd/host/pidfd"
+	"sett/lxd/host/process"
 	"sett/shared/errs"
 )
 
@@ -86,7 +86,7 @@ func prepare(v Server) error {
 // start returns when the server has bound its ports and gone to the background. It
 // is not cut short: to kill the program half-way can leave its background half, which
 // nobody knows yet, running for ever.
-func start(ctx context.Context, dir string, args []string) (*pidfd.Process, error) {
+func start(ctx context.Context, dir string, args []string) (*process.Handle, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -144,7 +144,7 @@ func text(out string, err error) string {
 // find takes hold of the server of a folder: the process in its pid file, when it
 // is a dnsmasq with that folder's lease file and, unless args is nil, with just
 // these arguments.
-func find(dir string, args []string) *pidfd.Process {
+func find(dir string, args []string) *process.Handle {
 	b, err := os.ReadFile(filepath.Join(dir, pidName))
 	if err != nil {
 		return nil
@@ -154,7 +154,7 @@ func find(dir string, args []string) *pidfd.Process {
 		return nil
 	}
 	// Hold first, look then: what is looked at cannot change under the hold.
-	p, err := pidfd.Open(pid)
+	p, err := process.Open(pid, 0)
 	if err != nil {
 		return nil
 	}

@@ -11,7 +11,7 @@ import (
 	"syscall"
 	"time"
 
-	"sett/lxd/host/pidfd"
+	"sett/lxd/host/process"
 )
 
 // Pauses before a server that died is started again: the first, and the longest.
@@ -49,7 +49,7 @@ type server struct {
 	done   chan struct{} // the watch has ended
 
 	mu   sync.Mutex
-	proc *pidfd.Process // nil while it is down
+	proc *process.Handle // nil while it is down
 }
 
 // New makes a supervisor of nothing yet.
@@ -93,7 +93,7 @@ func (s *Supervisor) Ensure(ctx context.Context, want Server) error {
 	return nil
 }
 
-func (s *Supervisor) watch(want Server, args []string, p *pidfd.Process) {
+func (s *Supervisor) watch(want Server, args []string, p *process.Handle) {
 	ctx, cancel := context.WithCancel(s.ctx)
 	v := &server{want: want, args: args, cancel: cancel, done: make(chan struct{}), proc: p}
 	s.mu.Lock()
@@ -139,13 +139,13 @@ func (v *server) keep(ctx context.Context, log *slog.Logger) {
 	}
 }
 
-func (v *server) process() *pidfd.Process {
+func (v *server) process() *process.Handle {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.proc
 }
 
-func (v *server) set(p *pidfd.Process) {
+func (v *server) set(p *process.Handle) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.proc != nil {
@@ -178,7 +178,7 @@ func (s *Supervisor) Stop(ctx context.Context, dir string) error {
 	return end(ctx, p, filepath.Join(dir, pidName))
 }
 
-func end(ctx context.Context, p *pidfd.Process, pidFile string) error {
+func end(ctx context.Context, p *process.Handle, pidFile string) error {
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
 		err := p.Signal(sig)
 		if err == nil {
@@ -186,7 +186,7 @@ func end(ctx context.Context, p *pidfd.Process, pidFile string) error {
 			err = p.Wait(wait)
 			cancel()
 		}
-		if err == nil || errors.Is(err, os.ErrProcessDone) {
+		if err == nil || errors.Is(err, process.ErrGone) {
 			break
 		}
 		if ctx.Err() != nil {
@@ -215,7 +215,7 @@ func (s *Supervisor) Reload(dir string) error {
 	if p == nil {
 		return nil
 	}
-	if err := p.Signal(syscall.SIGHUP); err != nil && !errors.Is(err, os.ErrProcessDone) {
+	if err := p.Signal(syscall.SIGHUP); err != nil && !errors.Is(err, process.ErrGone) {
 		// The watch may have closed the hold just now: the next start reads the hosts.
 		if errors.Is(err, os.ErrClosed) {
 			return nil

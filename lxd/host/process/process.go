@@ -1,6 +1,6 @@
 // Package process is about processes that we watch: handles that never mean
 // another process, waiting without a thread and without polling, and the few
-// facts of /proc that the engine needs.
+// facts of /proc that are needed.
 package process
 
 import (
@@ -99,8 +99,12 @@ type Handle struct {
 	gone bool
 }
 
-// Open gets hold of a process. start, when not 0, must be its start time.
+// Open gets hold of a process, or returns ErrGone. start, when not 0, must be its start
+// time.
 func Open(pid int, start uint64) (*Handle, error) {
+	if pid <= 0 {
+		return nil, ErrGone
+	}
 	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
 	if err != nil {
 		if errors.Is(err, unix.ESRCH) {

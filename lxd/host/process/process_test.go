@@ -50,6 +50,9 @@ func TestWaitSeesTheEnd(t *testing.T) {
 		t.Error("alive after the end")
 	}
 	_ = cmd.Wait()
+	if _, err := process.Open(0, 0); !errors.Is(err, process.ErrGone) {
+		t.Errorf("number 0: %v", err)
+	}
 	if err := h.Signal(syscall.SIGTERM); !errors.Is(err, process.ErrGone) {
 		t.Errorf("signal to the dead: %v", err)
 	}
