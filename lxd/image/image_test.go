@@ -22,6 +22,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"sett/lxd/auth"
 	"sett/lxd/db"
 	"sett/lxd/db/dbtest"
@@ -67,6 +69,7 @@ type world struct {
 	config map[string]string // the server's
 	full   atomic.Bool       // the disk with the images
 	onLook func()            // runs when somebody looks whether it is
+	sync   func(path string) error
 }
 
 func setup(t *testing.T) *world {
@@ -85,6 +88,12 @@ func setup(t *testing.T) *world {
 				w.onLook()
 			}
 			return w.full.Load()
+		},
+		Sync: func(path string) error {
+			if w.sync == nil {
+				return nil
+			}
+			return w.sync(strings.TrimPrefix(path, w.dir))
 		}})
 	rs := append(w.s.Routes(), rest.Route{Path: "/1.0/operations/{id}", Method: "GET", Summary: "x", Need: auth.Public,
 		Handler: func(ctx context.Context, r *rest.Request) (rest.Response, error) {
@@ -476,6 +485,43 @@ func TestUploadsEndBeforeTheDiskIsFull(t *testing.T) {
 	w.want(503, "no room for the image", "POST", "/1.0/images", string(body), "Content-Type", kind)
 	if got := w.files(); len(got) != 0 {
 		t.Errorf("left %v", got)
+	}
+}
+
+// TestFilesAreOnDiskBeforeTheirRecord, or a power cut would leave the record of an image
+// with nothing in it.
+func TestFilesAreOnDiskBeforeTheirRecord(t *testing.T) {
+	t.Parallel()
+	body, kind, fp := split(t)
+	for fail := range 4 {
+		w := setup(t)
+		var synced []string
+		w.sync = func(path string) error {
+			w.want(200, `"metadata":[]`, "GET", "/1.0/images", "")
+			if len(synced) == fail {
+				return unix.ENOSPC
+			}
+			synced = append(synced, filepath.Base(path))
+			return nil
+		}
+		o := w.run("POST", "/1.0/images", body, "Content-Type", kind)
+		if fail == 3 { // nothing is synced after the record
+			slices.Sort(synced[:2])
+			if o["status"] != "Success" || !slices.Equal(synced, []string{"meta", "rootfs", "images"}) {
+				t.Errorf("%v, synced: %v", o, synced)
+			}
+			w.sync = nil
+			w.want(200, fp, "GET", "/1.0/images", "")
+			continue
+		}
+		if text, _ := o["err"].(string); !strings.Contains(text, "no room for the image") {
+			t.Errorf("%d: %v", fail, o)
+		}
+		w.sync = nil
+		w.want(200, `"metadata":[]`, "GET", "/1.0/images", "")
+		if got := w.files(); len(got) != 0 {
+			t.Errorf("%d: left %v", fail, got)
+		}
 	}
 }
 

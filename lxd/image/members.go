@@ -160,10 +160,13 @@ func (s *Service) fetch(ctx context.Context, m cluster.Member, fingerprint strin
 		if !ok {
 			continue
 		}
-		if err := os.Rename(from, to); err != nil {
-			return err
+		if err := s.place(from, to); err != nil {
+			return full(err)
 		}
 		u.Push(func() error { return os.Remove(to) })
+	}
+	if err := s.Sync(filepath.Join(s.Dir, "images")); err != nil {
+		return full(err)
 	}
 	var held int64
 	err = s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {

@@ -277,6 +277,9 @@ func (s *sink) Write(b []byte) (int, error) {
 			return 0, unix.ENOSPC
 		}
 		s.next = s.size + lookEvery
+		// It has to be on the disk before it is recorded: what is written meanwhile is not
+		// waited for then.
+		_ = unix.SyncFileRange(int(s.f.Fd()), 0, 0, unix.SYNC_FILE_RANGE_WRITE)
 	}
 	n, err := s.f.Write(b)
 	s.size += int64(n)

@@ -52,6 +52,9 @@ type Deps struct {
 	// Full reports whether the file system of a file is nearly full; nil stands for
 	// the usual.
 	Full func(f *os.File) bool
+	// Sync waits until what is in a file, or the names in a folder, are on the disk; nil
+	// stands for the usual.
+	Sync func(path string) error
 }
 
 // Service holds the rules of images.
@@ -65,6 +68,9 @@ type Service struct {
 func New(d Deps) *Service {
 	if d.Full == nil {
 		d.Full = fsmount.IsFull
+	}
+	if d.Sync == nil {
+		d.Sync = toDisk
 	}
 	return &Service{Deps: d}
 }

@@ -202,12 +202,15 @@ func (s *Service) accept(ctx context.Context, project string, up *upload, by *ev
 		if whole {
 			continue // another project has it, or a database that was lost had it
 		}
-		if err := os.Rename(from, to); err != nil {
-			return nil, err
+		if err := s.place(from, to); err != nil {
+			return nil, full(err)
 		}
 		if !had { // what was broken is not to come back
 			u.Push(func() error { return os.Remove(to) })
 		}
+	}
+	if err := s.Sync(filepath.Join(s.Dir, "images")); err != nil {
+		return nil, full(err)
 	}
 	err = s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
 		if err := insert(ctx, tx, s.Here.ID(), i); err != nil {
@@ -226,6 +229,23 @@ func (s *Service) accept(ctx context.Context, project string, up *upload, by *ev
 	u.Commit()
 	s.Bus.Lifecycle("image-created", ref(project, i.Fingerprint), by, map[string]any{"type": "container"})
 	return i, nil
+}
+
+// place moves a file that has come to where it is kept. Before there is a record of it, the
+// folder is to be synced too: after a power cut, a record must not be of an empty file.
+func (s *Service) place(from, to string) error {
+	if err := s.Sync(from); err != nil {
+		return err
+	}
+	return os.Rename(from, to)
+}
+
+func toDisk(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
 }
 
 // there reports whether a file is where another one is to go, and whether it is as long as
