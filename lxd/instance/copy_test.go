@@ -505,9 +505,6 @@ func TestMoveBetweenPools(t *testing.T) {
 		t.Errorf("was %v\nis %v", before.Config, after.Config)
 	}
 	w.ok(w.s.Restore(t.Context(), admin, "default", "c1", "s1"))
-	if err := w.move(instance.NewPlace{Pool: "other"}); errs.Status(err) != 400 || !strings.Contains(err.Error(), "already") {
-		t.Errorf("to where it is: %v", err)
-	}
 	if err := w.move(instance.NewPlace{Pool: "nope"}); errs.Status(err) != 404 {
 		t.Errorf("to a pool that is not there: %v", err)
 	}
@@ -528,6 +525,36 @@ func TestMoveBetweenPools(t *testing.T) {
 	// Into the same pool with another name is a rename.
 	w.ok(w.move(instance.NewPlace{Pool: "other", Name: "c8"}))
 	w.holds("other", "c8", "one")
+}
+
+// TestMoveToTheSamePool copies nothing; from then on the instance says itself where it is.
+func TestMoveToTheSamePool(t *testing.T) {
+	t.Parallel()
+	w := original(t)
+	if _, own := w.load("c1").Devices["root"]; own {
+		t.Fatal("the profile should say where it is")
+	}
+	boom := errs.Internal("boom")
+	w.pools.fail["copy"] = boom
+	w.ok(w.move(instance.NewPlace{Pool: "pool"}))
+	w.holds("pool", "c1", "two", "s1")
+	if d := w.load("c1").Devices; d["root"]["pool"] != "pool" {
+		t.Errorf("devices %v", d)
+	}
+	w.ok(w.move(instance.NewPlace{Pool: "pool"}))
+	w.ok(w.start("c1"))
+	if err := w.move(instance.NewPlace{Pool: "pool"}); errs.Status(err) != 400 || !strings.Contains(err.Error(), "running") {
+		t.Errorf("of one that runs: %v", err)
+	}
+	w.ok(w.stop("c1", instance.StopOptions{Force: true}))
+	w.pools.fail["delete snapshot"] = boom
+	if err := w.move(instance.NewPlace{Pool: "pool", Only: true}); !errors.Is(err, boom) {
+		t.Errorf("when its snapshots cannot go: %v", err)
+	}
+	w.holds("pool", "c1", "two", "s1")
+	delete(w.pools.fail, "delete snapshot")
+	w.ok(w.move(instance.NewPlace{Pool: "pool", Name: "c2", Only: true}))
+	w.holds("pool", "c2", "two")
 }
 
 func TestFailedStepsOfAMove(t *testing.T) {

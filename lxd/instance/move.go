@@ -26,7 +26,7 @@ type NewPlace struct {
 // Move brings a stopped instance to another pool; it stays the same instance. The volume
 // is copied first; then the rows change, all at once; then the old volume goes. A mark
 // names both pools, so that a daemon that dies on the way removes the one of the two that
-// the rows do not name.
+// the rows do not name. To the pool that it is in, it moves without all that.
 func (s *Service) Move(ctx context.Context, as auth.Caller, project, name string, to NewPlace, count func(int64)) error {
 	keys := []entity.Ref{entity.New(entity.Instance, project, name)}
 	if to.Name != "" && to.Name != name {
@@ -83,7 +83,7 @@ func (s *Service) tryBoth(doing string, refs []entity.Ref) (func(), error) {
 }
 
 // planMove finds out whether an instance, whose lock is held, can move. n is what it will
-// be; nil if it is in that pool already.
+// be; nil if that is what it is.
 func (s *Service) planMove(ctx context.Context, as auth.Caller, project, name string, to NewPlace) (i, n *Instance, err error) {
 	if i, err = s.Load(ctx, project, name); err != nil {
 		return nil, nil, err
@@ -107,8 +107,7 @@ func (s *Service) checkMove(ctx context.Context, as auth.Caller, i *Instance, to
 	if err != nil {
 		return nil, err
 	}
-	renamed := to.Name != "" && to.Name != i.Name
-	if renamed {
+	if to.Name != "" && to.Name != i.Name {
 		if err := CheckName(to.Name); err != nil {
 			return nil, err
 		}
@@ -116,11 +115,8 @@ func (s *Service) checkMove(ctx context.Context, as auth.Caller, i *Instance, to
 			return nil, err
 		}
 	}
-	if root["pool"] == to.Pool {
-		if renamed {
-			return nil, nil
-		}
-		return nil, errs.Invalid("Instance %q is in storage pool %q already", i.Name, to.Pool)
+	if _, own := i.Devices[dev]; own && root["pool"] == to.Pool && !to.Only {
+		return nil, nil
 	}
 	n := i.clone()
 	root = maps.Clone(root)
@@ -141,6 +137,37 @@ func (s *Service) freeName(ctx context.Context, project, name string) error {
 	return err
 }
 
+// stay is a move to the pool that the instance is in. No profile says any longer where it
+// is, and its snapshots go when they are to be left behind.
+func (s *Service) stay(ctx context.Context, i, n *Instance, v Volume, to NewPlace) error {
+	ctx, end, err := op.Commit(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
+	if to.Only {
+		snaps, err := s.Snapshots(ctx, i)
+		if err != nil {
+			return err
+		}
+		for _, sn := range snaps {
+			if err := s.dropSnapshot(ctx, i, v, sn, nil, nil); err != nil {
+				return err
+			}
+		}
+	}
+	doneSoFar(ctx, n.Config, to.sofar(i))
+	return s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error { return store(ctx, tx, n) })
+}
+
+// sofar says what is so when the operation ends between the move and the new name.
+func (to NewPlace) sofar(i *Instance) string {
+	if to.Name == "" || to.Name == i.Name {
+		return ""
+	}
+	return fmt.Sprintf("the instance is in pool %q now, but keeps its name", to.Pool)
+}
+
 func (s *Service) move(ctx context.Context, i, n *Instance, to NewPlace, count func(int64)) error {
 	if err := s.unread(i); err != nil {
 		return err
@@ -155,6 +182,9 @@ func (s *Service) move(ctx context.Context, i, n *Instance, to NewPlace, count f
 	into, root, err := volume(n)
 	if err != nil {
 		return err
+	}
+	if from.Pool == into.Pool {
+		return s.stay(ctx, i, n, from, to)
 	}
 	size, err := rootSize(root)
 	if err != nil {
@@ -180,11 +210,7 @@ func (s *Service) move(ctx context.Context, i, n *Instance, to NewPlace, count f
 	defer l.shutFiles(anyFiles)()
 	err = s.Storage.Copy(ctx, into, from, CopyOf{Snapshots: namesOf(kept), Size: size, Count: count})
 	if err == nil {
-		sofar := ""
-		if to.Name != "" && to.Name != i.Name {
-			sofar = fmt.Sprintf("the instance is in pool %q now, but keeps its name", to.Pool)
-		}
-		doneSoFar(ctx, n.Config, sofar)
+		doneSoFar(ctx, n.Config, to.sofar(i))
 		err = s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
 			if err := store(ctx, tx, n); err != nil {
 				return err
