@@ -243,7 +243,7 @@ func (s *Service) Look(ctx context.Context, post api.StoragePoolsPost) (f *Findi
 	case errs.Is(err, errs.KindNotFound):
 		f.new = true
 		if err = s.tryPool(ctx, f, &u); err != nil {
-			return nil, nil, err
+			return nil, nil, fmt.Errorf("Storage pool %q cannot be looked through: %w", post.Name, err)
 		}
 	default:
 		return nil, nil, err
@@ -281,7 +281,7 @@ func (s *Service) tryPool(ctx context.Context, f *Finding, u *undo.Stack) error 
 	ctx, cancel := context.WithTimeout(ctx, mountTimeout)
 	defer cancel()
 	if err := f.drv.MountPool(ctx); err != nil {
-		return errs.Invalid("Storage pool %q cannot be mounted: %w", p.Name, err)
+		return errs.Wrap(errs.KindInvalid, err)
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"sett/lxd/db"
 	"sett/lxd/db/dbtest"
 	"sett/lxd/storage"
+	"sett/shared/api"
 	"sett/shared/errs"
 )
 
@@ -148,4 +149,34 @@ func TestAdoptionIsAllOrNothing(t *testing.T) {
 	f.must(f.Adopt(ctx, vol("a"), snaps, nothing))
 	f.holds("p", "a", "third", "s1", "second", "s2", "image")
 	f.linked("a", "p")
+}
+
+// TestALookThroughAnUnusablePoolNamesIt, and leaves nothing.
+func TestALookThroughAnUnusablePoolNamesIt(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	boom := errors.New("boom")
+	f.kind.Break(func(step, _ string) error {
+		if step == "mountpool" {
+			return boom
+		}
+		return nil
+	})
+	for _, c := range []struct {
+		post api.StoragePoolsPost
+		want string
+	}{
+		{api.StoragePoolsPost{Name: "gone", Driver: "fake"}, "boom"},
+		{api.StoragePoolsPost{Name: "gone", Driver: "nope"}, "Unknown storage driver"},
+		{api.StoragePoolsPost{Name: "gone", Driver: "fake", StoragePoolPut: api.StoragePoolPut{Config: map[string]string{"nope": "1"}}}, "Unknown configuration key"},
+	} {
+		_, _, err := f.Look(t.Context(), c.post)
+		if code := errs.Status(err); code != 400 ||
+			!strings.HasPrefix(err.Error(), `Storage pool "gone" cannot be looked through: `) || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%v: %d %v", c.post, code, err)
+		}
+	}
+	if es, _ := os.ReadDir(filepath.Join(f.dir, "storage-pools")); len(es) > 0 {
+		t.Errorf("left %v", es)
+	}
 }

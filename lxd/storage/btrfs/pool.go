@@ -148,15 +148,28 @@ func (p *pool) createFolder(_ context.Context, u *undo.Stack) error {
 		u.Push(func() error { return holder.Destroy(filepath.Base(src)) })
 		return nil
 	}
+	if err == nil {
+		_ = d.Close()
+	}
+	if err := checkFolder(src); err != nil {
+		return err
+	}
+	if empty, err := driver.IsEmptyRoot(src); err != nil || !empty {
+		return errs.Invalid("Source %q is not empty; a storage pool needs a folder of its own", src)
+	}
+	return nil
+}
+
+// checkFolder refuses what is no folder on btrfs. It may have been one: where a file system
+// is not mounted, its place is a folder of another one.
+func checkFolder(src string) error {
+	d, err := btrfs.Open(src)
 	if err != nil {
 		return errs.Invalid("Source %q is not a folder", src)
 	}
 	defer d.Close()
 	if ok, err := d.IsBtrfs(); err != nil || !ok {
 		return errs.Invalid("Source %q is not on a btrfs file system", src)
-	}
-	if empty, err := driver.IsEmptyRoot(src); err != nil || !empty {
-		return errs.Invalid("Source %q is not empty; a storage pool needs a folder of its own", src)
 	}
 	return nil
 }
@@ -209,6 +222,9 @@ func (p *pool) mount(ctx context.Context) error {
 	case inFolder:
 		if src == p.Root {
 			return nil
+		}
+		if err := checkFolder(src); err != nil {
+			return err
 		}
 		return fsmount.Bind(src, p.Root)
 	case onLoop:

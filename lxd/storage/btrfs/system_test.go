@@ -210,3 +210,21 @@ func TestDeviceWithAFileSystemIsNotOverwritten(t *testing.T) {
 		t.Errorf("now it holds %q, %v", out, err)
 	}
 }
+
+// TestAFolderElsewhereIsNotMounted: the file system of a pool may not be there today, and
+// nothing is to be written where its place is.
+func TestAFolderElsewhereIsNotMounted(t *testing.T) {
+	t.Parallel()
+	src, dir := t.TempDir(), t.TempDir()
+	must(t, unix.Mount("tmpfs", src, "tmpfs", 0, "size=1m"), os.Mkdir(filepath.Join(dir, "storage-pools"), 0o711))
+	defer unix.Unmount(src, unix.MNT_DETACH) //nolint:errcheck // then the folder stays
+	p, err := btrfs.New().New(driver.Env{Pool: "x", Dir: dir, Config: map[string]string{"source": src}, Logf: t.Logf})
+	must(t, err)
+	if err := p.MountPool(t.Context()); err == nil || !strings.Contains(err.Error(), "not on a btrfs file system") {
+		t.Errorf("got %v", err)
+		must(t, p.UnmountPool(t.Context()))
+	}
+	if es, _ := os.ReadDir(src); len(es) > 0 {
+		t.Errorf("written: %v", es)
+	}
+}
