@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"io"
-	"time"
 
 	"sett/lxd/db"
 	"sett/lxd/image"
@@ -99,8 +98,8 @@ func (s volumes) Look(ctx context.Context, post api.StoragePoolsPost) (*instance
 	return out, nil
 }
 
-func (s volumes) Adopt(ctx context.Context, v instance.Volume, snapshots map[string]time.Time, also func(context.Context, *db.Tx) error) error {
-	return s.pools.Adopt(ctx, rootOf(v), snapshots, also)
+func (s volumes) Adopt(ctx context.Context, v instance.Volume, snapshots []instance.Brought, also func(context.Context, *db.Tx) error) error {
+	return s.pools.Adopt(ctx, rootOf(v), broughtOf(snapshots), also)
 }
 
 func (s volumes) Disown(ctx context.Context, v instance.Volume) error {

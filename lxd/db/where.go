@@ -2,7 +2,9 @@ package db
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
+	"time"
 )
 
 // Where collects filters for a statement that is written out up to its WHERE. The
@@ -86,3 +88,28 @@ func JSONMap(values map[string]string) string {
 	}
 	return string(b)
 }
+
+// JSONRows makes many rows one parameter, so that one statement writes them, in their order:
+//
+//	INSERT INTO profiles (project_id, name, description)
+//	SELECT ?, json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?)
+//
+// Times become the text that they are stored as, by both drivers.
+func JSONRows(rows [][]any) (string, error) {
+	out := make([][]any, len(rows))
+	for n, row := range rows {
+		var err error
+		if out[n], err = checkArgs(slices.Clone(row)); err != nil {
+			return "", err
+		}
+		for k, v := range out[n] {
+			if t, ok := v.(time.Time); ok {
+				out[n][k] = t.Format(storedTime)
+			}
+		}
+	}
+	b, err := json.Marshal(out)
+	return string(b), err
+}
+
+const storedTime = "2006-01-02 15:04:05.999999999-07:00"

@@ -381,10 +381,8 @@ func (s *Service) Import(ctx context.Context, p *ImportPlan, by *event.Requestor
 		sn.follow(i, p.taken)
 	}
 	err := s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
-		for _, sn := range p.snapshots {
-			if err := insertSnapshot(ctx, tx, i, sn); err != nil {
-				return err
-			}
+		if err := insertSnapshots(ctx, tx, i, p.snapshots...); err != nil {
+			return err
 		}
 		return patch(ctx, tx, i.ID, map[string]string{volPending: ""})
 	})

@@ -64,7 +64,7 @@ type Storage interface {
 	Look(ctx context.Context, pool api.StoragePoolsPost) (*LostPool, error)
 	// Adopt records a volume that is on disk, with its snapshots; also runs in the same
 	// transaction. Disown forgets the records and leaves the volume.
-	Adopt(ctx context.Context, v Volume, snapshots map[string]time.Time, also func(context.Context, *db.Tx) error) error
+	Adopt(ctx context.Context, v Volume, snapshots []Brought, also func(context.Context, *db.Tx) error) error
 	Disown(ctx context.Context, v Volume) error
 	// Copy makes a volume of another, or of a snapshot of it, in any pool.
 	Copy(ctx context.Context, dst, src Volume, o CopyOf) error

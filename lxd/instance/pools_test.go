@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"time"
 
 	"sett/lxd/db"
 	"sett/lxd/instance"
@@ -151,7 +150,7 @@ func (p *pools) Look(_ context.Context, post api.StoragePoolsPost) (*instance.Lo
 	return out, nil
 }
 
-func (p *pools) Adopt(ctx context.Context, v instance.Volume, _ map[string]time.Time, also func(context.Context, *db.Tx) error) error {
+func (p *pools) Adopt(ctx context.Context, v instance.Volume, _ []instance.Brought, also func(context.Context, *db.Tx) error) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if err := p.did("adopt", v); err != nil {

@@ -324,20 +324,15 @@ func (s *Service) rescue(ctx context.Context, l *lost) error {
 	var u undo.Stack
 	u.OnError = func(err error) { log.From(ctx).Warn("Could not take back a recovery", "instance", i.Name, "err", err) }
 	defer u.Run()
-	taken := map[string]time.Time{}
+	var there []Brought
 	for _, sn := range snaps {
-		taken[sn.Name] = sn.Created
+		there = append(there, Brought{Name: sn.Name, Taken: sn.Created})
 	}
-	err = s.Storage.Adopt(ctx, l.Volume, taken, func(ctx context.Context, tx *db.Tx) error {
+	err = s.Storage.Adopt(ctx, l.Volume, there, func(ctx context.Context, tx *db.Tx) error {
 		if err := insert(ctx, tx, s.Here.ID(), i); err != nil {
 			return err
 		}
-		for _, sn := range snaps {
-			if err := insertSnapshot(ctx, tx, i, sn); err != nil {
-				return err
-			}
-		}
-		return nil
+		return insertSnapshots(ctx, tx, i, snaps...)
 	})
 	if err != nil {
 		return err

@@ -68,7 +68,7 @@ func (s *Service) takeSnapshot(ctx context.Context, i *Instance, o NewSnapshot, 
 	}
 	op.Step(ctx, "took snapshot %s", sn.Name)
 	err = s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
-		if err := insertSnapshot(ctx, tx, i, sn); err != nil {
+		if err := insertSnapshots(ctx, tx, i, sn); err != nil {
 			return err
 		}
 		return patch(ctx, tx, i.ID, o.note)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -32,16 +33,26 @@ JOIN instances_snapshots AS s ON s.id = d.instance_snapshot_id
 LEFT JOIN instances_snapshots_devices_config AS c ON c.instance_snapshot_device_id = d.id
 WHERE s.instance_id IN (SELECT value FROM json_each(?1)) AND (?2 = '' OR s.name = ?2)`
 
-	stmtSnapshotCreate db.Stmt = `
-INSERT INTO instances_snapshots (instance_id, name, creation_date, stateful, description, expiry_date) VALUES (?, ?, ?, 0, ?, ?)`
-	stmtSnapshotConfigAdd  db.Stmt = `INSERT INTO instances_snapshots_config (instance_snapshot_id, key, value) SELECT ?, key, value FROM json_each(?)`
-	stmtSnapshotDevicesAdd db.Stmt = `
-INSERT INTO instances_snapshots_devices (instance_snapshot_id, name, type) SELECT ?, key, json_extract(value, '$.type') FROM json_each(?)`
-	stmtSnapshotDevicesConfig db.Stmt = `
+	stmtSnapshotsCreate db.Stmt = `
+INSERT INTO instances_snapshots (instance_id, name, creation_date, stateful, description, expiry_date)
+SELECT ?, json_extract(value, '$[0]'), json_extract(value, '$[1]'), 0, json_extract(value, '$[2]'), json_extract(value, '$[3]') FROM json_each(?)`
+	// What follows is told by an object with a key for each snapshot.
+	stmtSnapshotsConfig db.Stmt = `
+INSERT INTO instances_snapshots_config (instance_snapshot_id, key, value)
+SELECT s.id, kv.key, kv.value
+FROM json_each(?) AS sn JOIN json_each(sn.value) AS kv
+JOIN instances_snapshots AS s ON s.name = sn.key AND s.instance_id = ?`
+	stmtSnapshotsDevices db.Stmt = `
+INSERT INTO instances_snapshots_devices (instance_snapshot_id, name, type)
+SELECT s.id, dev.key, json_extract(dev.value, '$.type')
+FROM json_each(?) AS sn JOIN json_each(sn.value) AS dev
+JOIN instances_snapshots AS s ON s.name = sn.key AND s.instance_id = ?`
+	stmtSnapshotsDevicesConfig db.Stmt = `
 INSERT INTO instances_snapshots_devices_config (instance_snapshot_device_id, key, value)
 SELECT d.id, kv.key, kv.value
-FROM json_each(?) AS dev JOIN json_each(dev.value) AS kv
-JOIN instances_snapshots_devices AS d ON d.name = dev.key AND d.instance_snapshot_id = ?
+FROM json_each(?) AS sn JOIN json_each(sn.value) AS dev JOIN json_each(dev.value) AS kv
+JOIN instances_snapshots AS s ON s.name = sn.key AND s.instance_id = ?
+JOIN instances_snapshots_devices AS d ON d.name = dev.key AND d.instance_snapshot_id = s.id
 WHERE kv.key <> 'type'`
 	stmtSnapshotsClear db.Stmt = `DELETE FROM instances_snapshots WHERE instance_id = ?`
 	stmtSnapshotDelete db.Stmt = `DELETE FROM instances_snapshots WHERE id = ?`
@@ -203,30 +214,50 @@ func (s *Service) Snapshot(ctx context.Context, i *Instance, name string) (*Snap
 	return nil, errs.NotFound("Snapshot %q of instance %q not found", name, i.Name)
 }
 
-func insertSnapshot(ctx context.Context, tx *db.Tx, i *Instance, sn *Snapshot) error {
-	id, err := db.Insert(ctx, tx, stmtSnapshotCreate, i.ID, sn.Name, sn.Created, sn.Description, orNull(sn.Expires))
-	if errors.Is(err, db.ErrDuplicate) {
-		return taken(i, sn.Name)
+// perStatement is how many snapshots one statement writes: an instance may have very many, and
+// each has the whole configuration.
+const perStatement = 100
+
+// insertSnapshots records snapshots of an instance.
+func insertSnapshots(ctx context.Context, tx *db.Tx, i *Instance, all ...*Snapshot) error {
+	for some := range slices.Chunk(all, perStatement) {
+		var rows [][]any
+		config, devices := map[string]map[string]string{}, map[string]map[string]map[string]string{}
+		for _, sn := range some {
+			rows = append(rows, []any{sn.Name, sn.Created, sn.Description, orNull(sn.Expires)})
+			config[sn.Name], devices[sn.Name] = sn.Config, sn.Devices
+		}
+		text, err := db.JSONRows(rows)
+		if err != nil {
+			return err
+		}
+		_, err = db.Exec(ctx, tx, stmtSnapshotsCreate, i.ID, text)
+		switch {
+		case errors.Is(err, db.ErrDuplicate) && len(some) == 1:
+			return taken(i, some[0].Name)
+		case errors.Is(err, db.ErrDuplicate):
+			return errs.Conflict("Instance %q has a snapshot of the same name already", i.Name)
+		case err != nil:
+			return err
+		}
+		c, err := json.Marshal(config)
+		if err != nil {
+			return err
+		}
+		d, err := json.Marshal(devices)
+		if err != nil {
+			return err
+		}
+		for _, part := range []struct {
+			stmt db.Stmt
+			text []byte
+		}{{stmtSnapshotsConfig, c}, {stmtSnapshotsDevices, d}, {stmtSnapshotsDevicesConfig, d}} {
+			if _, err := db.Exec(ctx, tx, part.stmt, string(part.text), i.ID); err != nil {
+				return err
+			}
+		}
 	}
-	if err != nil {
-		return err
-	}
-	sn.ID = id
-	if _, err := db.Exec(ctx, tx, stmtSnapshotConfigAdd, id, db.JSONMap(sn.Config)); err != nil {
-		return err
-	}
-	if len(sn.Devices) == 0 {
-		return nil
-	}
-	b, err := json.Marshal(sn.Devices)
-	if err != nil {
-		return err
-	}
-	if _, err := db.Exec(ctx, tx, stmtSnapshotDevicesAdd, id, string(b)); err != nil {
-		return err
-	}
-	_, err = db.Exec(ctx, tx, stmtSnapshotDevicesConfig, string(b), id)
-	return err
+	return nil
 }
 
 func taken(i *Instance, name string) error {

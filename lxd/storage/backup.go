@@ -92,14 +92,7 @@ func (s *Service) bringVolume(ctx context.Context, v Volume, size int64, snaps [
 			}
 			parts = append(parts, sized(d.Snapshot(sn.Name), limit))
 		}
-		err := s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
-			for _, sn := range snaps {
-				if err := s.insertSnapshot(ctx, tx, v, sn.Name, sn.Taken); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
+		err := s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error { return s.recordSnapshots(ctx, tx, v, snaps...) })
 		if err != nil {
 			return err
 		}
@@ -359,7 +352,7 @@ func (s *Service) AdoptPool(ctx context.Context, f *Finding) error {
 
 // Adopt records a volume that is on disk, with its snapshots. also runs in the same
 // transaction.
-func (s *Service) Adopt(ctx context.Context, v Volume, snaps map[string]time.Time, also func(context.Context, *db.Tx) error) error {
+func (s *Service) Adopt(ctx context.Context, v Volume, snaps []Brought, also func(context.Context, *db.Tx) error) error {
 	p, err := s.open(ctx, v.Pool)
 	if err != nil {
 		return err
@@ -376,10 +369,8 @@ func (s *Service) Adopt(ctx context.Context, v Volume, snaps map[string]time.Tim
 		if err := s.insertVolumeIn(ctx, tx, v); err != nil {
 			return err
 		}
-		for name, taken := range snaps {
-			if err := s.insertSnapshot(ctx, tx, v, name, taken); err != nil {
-				return err
-			}
+		if err := s.recordSnapshots(ctx, tx, v, snaps...); err != nil {
+			return err
 		}
 		return also(ctx, tx)
 	})

@@ -126,7 +126,7 @@ func TestAdoptionIsAllOrNothing(t *testing.T) {
 	f := copies(t)
 	ctx := t.Context()
 	f.must(f.Disown(ctx, vol("a")))
-	snaps := map[string]time.Time{"s1": time.Now(), "s2": time.Now()}
+	snaps := []storage.Brought{{Name: "s1", Taken: time.Now()}, {Name: "s2", Taken: time.Now()}}
 	boom := errors.New("boom")
 	if err := f.Adopt(ctx, vol("a"), snaps, func(context.Context, *db.Tx) error { return boom }); !errors.Is(err, boom) {
 		t.Errorf("got %v", err)

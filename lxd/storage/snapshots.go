@@ -20,9 +20,9 @@ import (
 )
 
 var (
-	stmtSnapshotCreate db.Stmt = `
+	stmtSnapshotsCreate db.Stmt = `
 INSERT INTO storage_volumes_snapshots (storage_volume_id, name, creation_date)
-SELECT v.id, ?, ? FROM storage_volumes AS v
+SELECT v.id, json_extract(s.value, '$[0]'), json_extract(s.value, '$[1]') FROM json_each(?) AS s JOIN storage_volumes AS v
 JOIN storage_pools AS p ON p.id = v.storage_pool_id
 JOIN projects ON projects.id = v.project_id
 WHERE p.name = ? AND projects.name = ? AND v.type = ? AND v.name = ? AND (v.node_id IS NULL OR v.node_id = ?)`
@@ -174,7 +174,9 @@ func (s *Service) CreateSnapshot(ctx context.Context, v Volume, name string, qui
 		s.Log.Warn("Could not take back a snapshot", "volume", v.Ref(), "snapshot", name, "err", err)
 	}
 	defer u.Run()
-	err = s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error { return s.insertSnapshot(ctx, tx, v, name, time.Now()) })
+	err = s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
+		return s.recordSnapshots(ctx, tx, v, Brought{Name: name, Taken: time.Now()})
+	})
 	if err != nil {
 		return err
 	}
@@ -198,13 +200,26 @@ func (s *Service) CreateSnapshot(ctx context.Context, v Volume, name string, qui
 	return nil
 }
 
-// insertSnapshot writes the record of a snapshot.
-func (s *Service) insertSnapshot(ctx context.Context, tx *db.Tx, v Volume, name string, taken time.Time) error {
-	err := db.ExecOne(ctx, tx, stmtSnapshotCreate, s.at(v, name, taken.UTC())...)
+// recordSnapshots writes the records of snapshots of a volume.
+func (s *Service) recordSnapshots(ctx context.Context, tx *db.Tx, v Volume, snaps ...Brought) error {
+	if len(snaps) == 0 {
+		return nil
+	}
+	var rows [][]any
+	for _, sn := range snaps {
+		rows = append(rows, []any{sn.Name, sn.Taken})
+	}
+	all, err := db.JSONRows(rows)
+	if err != nil {
+		return err
+	}
+	n, err := db.Exec(ctx, tx, stmtSnapshotsCreate, s.at(v, all)...)
 	switch {
+	case errors.Is(err, db.ErrDuplicate) && len(snaps) == 1:
+		return errs.Conflict("Snapshot %q of storage volume %q already exists", snaps[0].Name, v.Name)
 	case errors.Is(err, db.ErrDuplicate):
-		return errs.Conflict("Snapshot %q of storage volume %q already exists", name, v.Name)
-	case errors.Is(err, db.ErrNotFound):
+		return errs.Conflict("Storage volume %q has a snapshot of the same name already", v.Name)
+	case err == nil && n == 0:
 		return errs.NotFound("Storage volume %q not found in pool %q", v.Name, v.Pool)
 	}
 	return err
