@@ -217,10 +217,11 @@ func (s *Service) AfterProfile(ctx context.Context, old profile.Profile) error {
 }
 
 // followHere has the instances of this member, which hold the new profile already,
-// follow its change, a few at a time. Those that are busy keep nobody else waiting.
+// follow its change, a few at a time. Those that are busy keep nobody else waiting, and those
+// whose turn has not come are not busy with it.
 func (s *Service) followHere(ctx context.Context, users []*Instance, old profile.Profile) error {
 	results := make([]error, len(users))
-	free := make(chan struct{}, atOnce)
+	free := make(places, atOnce)
 	var wg sync.WaitGroup
 	for n, i := range users {
 		if s.local(i) {
@@ -246,18 +247,24 @@ const profileTime = 2 * time.Minute
 
 // followProfile makes one instance follow a profile of its own that said old before, when it
 // has a place among those that do.
-func (s *Service) followProfile(ctx context.Context, i *Instance, old profile.Profile, free chan struct{}) error {
-	unlock, err := s.Locks.Lock(ctx, "change of profile "+old.Name, i.Ref())
-	if err != nil {
+func (s *Service) followProfile(ctx context.Context, i *Instance, old profile.Profile, free places) error {
+	doing := "change of profile " + old.Name
+	if err := free.take(ctx); err != nil {
 		return err
 	}
-	defer unlock()
-	select {
-	case free <- struct{}{}:
-	case <-ctx.Done():
-		return ctx.Err()
+	unlock, err := s.Locks.TryLock(doing, i.Ref())
+	if err != nil { // others go first
+		free.give()
+		if unlock, err = s.Locks.Lock(ctx, doing, i.Ref()); err != nil {
+			return err
+		}
+		if err := free.take(ctx); err != nil {
+			unlock()
+			return err
+		}
 	}
-	defer func() { <-free }()
+	defer free.give()
+	defer unlock()
 	now, err := s.loadID(ctx, i.ID)
 	if err != nil || now == nil || now.Name != i.Name {
 		return err // gone meanwhile
@@ -284,6 +291,20 @@ func (s *Service) followProfile(ctx context.Context, i *Instance, old profile.Pr
 	s.changed(before, now)
 	return s.patchConfig(ctx, now, drop)
 }
+
+// places are as many as do something at a time.
+type places chan struct{}
+
+func (p places) take(ctx context.Context) error {
+	select {
+	case p <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return errs.Unavailable("others took too long, and its turn did not come: %w", ctx.Err())
+	}
+}
+
+func (p places) give() { <-p }
 
 // asRunning corrects what an instance had before by what runs: one that was started
 // after the profile had been stored has the new devices already.

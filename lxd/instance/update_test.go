@@ -2,6 +2,7 @@ package instance_test
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"strings"
 	"testing"
@@ -229,5 +230,48 @@ func TestBusyInstanceKeepsNoOtherFromItsProfile(t *testing.T) {
 	w.ok(<-result)
 	if got := w.guest("a").Limits().Processes; got != 77 {
 		t.Errorf("a has %d", got)
+	}
+}
+
+// TestInstancesWaitUnlockedForTheirTurn: a profile that very many follow, one of them slowly,
+// keeps nobody from the others.
+func TestInstancesWaitUnlockedForTheirTurn(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	const all, turns = 10, 8
+	for n := range all {
+		name := fmt.Sprintf("c%d", n)
+		w.ok(w.create(name))
+		w.ok(w.start(name))
+	}
+	reached, goOn := make(chan struct{}, 100), make(chan struct{})
+	w.nics.during = func(string) {
+		reached <- struct{}{}
+		<-goOn
+	}
+	result := make(chan error, 1)
+	go func() {
+		result <- w.s.Profiles.Update(t.Context(), "default", "default", func(p profile.Profile) (profile.Profile, error) {
+			p.Devices = maps.Clone(p.Devices)
+			p.Devices["a"] = nic()
+			return p, nil
+		}, nil)
+	}()
+	for range turns {
+		<-reached
+	}
+	locked := 0
+	for n := range all {
+		if _, ok := w.s.Locks.Holder(w.load(fmt.Sprintf("c%d", n)).Ref()); ok {
+			locked++
+		}
+	}
+	if locked != turns {
+		t.Errorf("%d are locked while %d follow", locked, turns)
+	}
+	close(goOn)
+	w.ok(<-result)
+	if _, inUse := w.nics.holds(); inUse != all {
+		t.Errorf("%d of %d have followed", inUse, all)
 	}
 }
