@@ -24,7 +24,7 @@ func (e *env) clusterCommand() *cobra.Command {
 		Long: i18n.G(`Look after the database of a cluster.
 
 These commands mend what the running cluster cannot: they work on this member
-alone. All but the first and the last need the daemon stopped.`)}
+alone. All but list-database and remove-raft-node need the daemon stopped.`)}
 	quiet := func(cmd *cobra.Command, q *bool) *cobra.Command {
 		cmd.Flags().BoolVarP(q, "quiet", "q", false, i18n.G("Don't ask"))
 		return cmd
