@@ -157,13 +157,12 @@ func (k kind) New(env driver.Env) (driver.Driver, error) {
 	if err != nil {
 		return nil, err
 	}
-	return pool{d, d.(driver.Holder), k.s}, nil
+	return pool{d, k.s}, nil
 }
 
 type pool struct {
 	driver.Driver
-	holder driver.Holder
-	s      *steps
+	s *steps
 }
 
 func (p pool) Create(ctx context.Context, v driver.Volume, fill driver.Filler) error {
@@ -182,20 +181,12 @@ func (p pool) Replace(ctx context.Context, v driver.Volume, fill driver.Filler) 
 	return p.s.around("replace "+v.Name, func() error { return p.Driver.Replace(ctx, v, fill) })
 }
 
-func (p pool) Still(ctx context.Context, v driver.Volume, quiet driver.Quiet) (dir string, release func(), err error) {
-	err = p.s.around("hold still "+v.Name, func() error {
-		dir, release, err = p.Driver.Still(ctx, v, quiet)
-		return err
-	})
-	return dir, release, err
-}
-
-func (p pool) Hold(ctx context.Context, v driver.Volume, quiet driver.Quiet) (dir string, drop func(), err error) {
+func (p pool) Show(ctx context.Context, v driver.Volume, quiet driver.Quiet) (view driver.View, err error) {
 	err = p.s.around("show "+v.Name, func() error {
-		dir, drop, err = p.holder.Hold(ctx, v, quiet)
+		view, err = p.Driver.Show(ctx, v, quiet)
 		return err
 	})
-	return dir, drop, err
+	return view, err
 }
 
 func (p pool) Delete(ctx context.Context, v driver.Volume) error {

@@ -39,7 +39,7 @@ type Storage interface {
 	// folders of all, the volume's first.
 	CreateFilled(ctx context.Context, v Volume, size int64, snaps []Brought, fill func(ctx context.Context, dirs []string) error) error
 	// Hold shows the content of the volume as it is at one moment, where the pool can do
-	// that at no cost; else the volume itself. drop is to be called once.
+	// that in next to no room; else the volume itself. drop is to be called once.
 	Hold(ctx context.Context, v Volume, quiet func(context.Context) (resume func(), err error)) (dir string, drop func(), err error)
 	// Describe shows a pool as backups remember it.
 	Describe(ctx context.Context, pool string) (api.StoragePool, error)

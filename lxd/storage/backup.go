@@ -16,7 +16,7 @@ import (
 )
 
 // Hold shows the content of a volume as it is at one moment, where the pool can do that
-// at no cost; else the volume itself. drop is to be called once.
+// in next to no room; else the volume itself. drop is to be called once.
 func (s *Service) Hold(ctx context.Context, v Volume, quiet driver.Quiet) (dir string, drop func(), err error) {
 	p, err := s.open(ctx, v.Pool)
 	if err != nil {
@@ -33,16 +33,15 @@ func (s *Service) Hold(ctx context.Context, v Volume, quiet driver.Quiet) (dir s
 			s.Log.Warn("Could not unmount a storage volume", "volume", v.Ref(), "err", err)
 		}
 	}
-	h, ok := p.drv.(driver.Holder)
-	if !ok {
-		return p.drv.Path(d), unmount, nil
+	if quiet == nil { // nobody writes now, but may before drop is called
+		quiet = func(context.Context) (func(), error) { return func() {}, nil }
 	}
-	dir, release, err := h.Hold(ctx, d, quiet)
+	view, err := p.drv.Show(ctx, d, quiet)
 	if err != nil {
 		unmount()
 		return "", nil, err
 	}
-	return dir, func() { release(); unmount() }, nil
+	return view.Dir, func() { view.Release(); unmount() }, nil
 }
 
 // Brought is a snapshot that comes with a volume from elsewhere.

@@ -167,12 +167,12 @@ func (s *Service) bringSnapshots(ctx context.Context, to, from *pool, dst, src V
 // bring fills a folder with what is in a volume of some pool.
 func bring(from *pool, src Volume, o CopyOf, like string, take bool) driver.Filler {
 	return func(ctx context.Context, dir string) error {
-		at, release, err := from.drv.Still(ctx, o.from(src), o.Quiet)
+		view, err := from.drv.Show(ctx, o.from(src), o.Quiet)
 		if err != nil {
 			return err
 		}
-		err = tree.CopyWith(ctx, dir, at, tree.Options{Like: like, Take: take, Count: o.Count})
-		release()
+		err = tree.CopyWith(ctx, dir, view.Dir, tree.Options{Like: like, Take: take, Count: o.Count, Quiet: view.Quiet})
+		view.Release()
 		if err == nil && o.Ready != nil {
 			err = o.Ready(ctx, dir)
 		}

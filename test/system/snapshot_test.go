@@ -123,21 +123,27 @@ func frozen(t *testing.T, pid int) func() bool {
 	}
 }
 
-// longestStop watches a guest until quit is closed and gives the longest time that it
-// stood still.
-func longestStop(still func() bool, quit <-chan struct{}) (longest time.Duration, times int) {
+// standstill is how often and how long a guest stood still.
+type standstill struct {
+	times        int
+	longest, all time.Duration
+}
+
+// watchStandstill watches a guest until quit is closed.
+func watchStandstill(still func() bool, quit <-chan struct{}) (s standstill) {
 	var since time.Time
 	for {
 		switch now := still(); {
 		case now && since.IsZero():
 			since = time.Now()
-			times++
+			s.times++
 		case !now && !since.IsZero():
-			longest, since = max(longest, time.Since(since)), time.Time{}
+			took := time.Since(since)
+			s.longest, s.all, since = max(s.longest, took), s.all+took, time.Time{}
 		}
 		select {
 		case <-quit:
-			return longest, times
+			return s
 		case <-time.After(200 * time.Microsecond):
 		}
 	}
@@ -153,32 +159,30 @@ func TestSnapshotOnBtrfsIsConsistentAndHoldsTheGuestForAMoment(t *testing.T) {
 	h.lxc("exec", c, "--", "sh", "-c", "cd /root; (i=0; while :; do i=$((i+1)); echo $i >> a; echo $i >> b; done) > /dev/null 2>&1 &")
 	still := frozen(t, h.initPID(c))
 	const n, allowed = 10, 50 * time.Millisecond
-	series := func() (time.Duration, int) {
+	series := func() (s standstill) {
 		quit := make(chan struct{})
 		var wg sync.WaitGroup
-		var longest time.Duration
-		var times int
-		wg.Add(1)
-		go func() { defer wg.Done(); longest, times = longestStop(still, quit) }()
+		wg.Go(func() { s = watchStandstill(still, quit) })
 		for range n {
 			h.lxc("snapshot", c)
 		}
 		close(quit)
 		wg.Wait()
-		return longest, times
+		return s
 	}
 	// A machine that has other things to do gets more than one chance.
-	longest, times, all := time.Duration(0), 0, 0
+	var s standstill
+	all := 0
 	for range 4 {
-		longest, times = series()
+		s = series()
 		all += n
-		t.Logf("stood still %d times, at most for %s", times, longest)
-		if times > 0 && longest <= allowed {
+		t.Logf("stood still %d times, at most for %s", s.times, s.longest)
+		if s.times > 0 && s.longest <= allowed {
 			break
 		}
 	}
-	if times == 0 || longest > allowed {
-		t.Errorf("the guest stood still %d times, at most for %s", times, longest)
+	if s.times == 0 || s.longest > allowed {
+		t.Errorf("the guest stood still %d times, at most for %s", s.times, s.longest)
 	}
 	last := func(file string) int {
 		t.Helper()

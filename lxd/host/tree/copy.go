@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -39,10 +40,19 @@ type Options struct {
 	Take bool
 	// Count is told of bytes that are in the copy now, from several goroutines.
 	Count func(n int64)
+	// Quiet, which may be nil, holds still who writes to src, until resume is called. With
+	// it the copy is what src is at one moment, and they stand still for no longer than it
+	// takes to look at src and to copy what has changed since the copy began.
+	Quiet func(ctx context.Context) (resume func(), err error)
 }
 
 // CopyWith is Copy with options.
 func CopyWith(ctx context.Context, dst, src string, o Options) error {
+	return copyTree(ctx, dst, src, o, coarsest)
+}
+
+// copyTree is CopyWith on a file system whose times are that exact.
+func copyTree(ctx context.Context, dst, src string, o Options, exact time.Duration) error {
 	s, err := openDir(unix.AT_FDCWD, src)
 	if err != nil {
 		return &os.PathError{Op: "open", Path: src, Err: err}
@@ -60,16 +70,27 @@ func CopyWith(ctx context.Context, dst, src string, o Options) error {
 		}
 		defer unix.Close(like)
 	}
-	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
 	c := &copier{
-		root: d, stop: stop, take: o.Take, count: o.Count, links: map[inode]string{}, owner: os.Geteuid() == 0,
+		root: d, take: o.Take, count: o.Count, links: map[inode]string{}, owner: os.Geteuid() == 0,
 		free: make(chan struct{}, max(1, runtime.GOMAXPROCS(0))),
 	}
 	if c.count == nil {
 		c.count = func(int64) {}
 	}
-	return c.dir(ctx, folders{s, d, like}, "", 0)
+	f := folders{s, d, like}
+	if o.Quiet != nil {
+		return c.twice(ctx, f, o.Quiet, exact)
+	}
+	return c.pass(ctx, c.dir, f)
+}
+
+// walk is what is done to a folder and all that is in it.
+type walk func(ctx context.Context, f folders, rel string, depth int) error
+
+func (c *copier) pass(ctx context.Context, w walk, f folders) error {
+	ctx, c.stop = context.WithCancelCause(ctx)
+	defer c.stop(nil)
+	return w(ctx, f, "", 0)
 }
 
 // errSwapped tells of a name that stood for something else once it was looked at closely. It
@@ -105,12 +126,24 @@ type copier struct {
 	links map[inode]string // files with several names: the first name of the copy
 
 	noClone atomic.Bool
+
+	live bool  // src changes meanwhile, and is looked at once more
+	seen *seen // what is as it was; nil unless src is looked at twice
 }
 
 func openDir(at int, name string) (int, error) {
 	return retry(func() (int, error) {
 		return unix.Openat(at, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	})
+}
+
+// openSub opens a folder of the source that has been looked at.
+func openSub(at int, name string) (int, error) {
+	fd, err := openDir(at, name)
+	if err == unix.ENOTDIR || err == unix.ELOOP {
+		err = errSwapped
+	}
+	return fd, err
 }
 
 func retry(f func() (int, error)) (int, error) {
@@ -124,12 +157,30 @@ func retry(f func() (int, error)) (int, error) {
 
 // dir copies all that is in a folder, then the folder's own properties.
 func (c *copier) dir(ctx context.Context, f folders, rel string, depth int) error {
-	if depth > maxDepth {
-		return fmt.Errorf("%q: more than %d folders inside each other", rel, maxDepth)
+	var st unix.Stat_t
+	if err := unix.Fstat(f.s, &st); err != nil {
+		return at(rel, ".", err)
 	}
 	names, err := readNames(f.s)
 	if err != nil {
 		return &os.PathError{Op: "read", Path: rel, Err: err}
+	}
+	err = c.each(ctx, f, names, rel, depth, func(wg *sync.WaitGroup, name, rel string) error {
+		return c.entry(ctx, wg, f, name, rel, depth)
+	})
+	if err == nil {
+		err = at(rel, ".", c.finish(f.s, f.d, &st))
+	}
+	if err == nil {
+		c.seen.note(rel, &st)
+	}
+	return err
+}
+
+// each does something with all that is in a folder, and waits for it.
+func (c *copier) each(ctx context.Context, f folders, names []string, rel string, depth int, do func(wg *sync.WaitGroup, name, rel string) error) error {
+	if depth > maxDepth {
+		return fmt.Errorf("%q: more than %d folders inside each other", rel, maxDepth)
 	}
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -137,10 +188,10 @@ func (c *copier) dir(ctx context.Context, f folders, rel string, depth int) erro
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if err := c.entry(ctx, &wg, f, name, path.Join(rel, name), depth); err != nil {
+		if err := do(&wg, name, path.Join(rel, name)); err != nil {
 			// What is moved while the folder is read may be found twice.
 			again := err == unix.EEXIST && slices.Index(names, name) < n
-			if errors.Is(err, unix.ENOENT) && gone(f.s, name) || err == errSwapped || again {
+			if errors.Is(err, unix.ENOENT) && (c.live || gone(f.s, name)) || err == errSwapped || again {
 				continue
 			}
 			err = at(rel, name, err)
@@ -152,11 +203,7 @@ func (c *copier) dir(ctx context.Context, f folders, rel string, depth int) erro
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	var st unix.Stat_t
-	if err := unix.Fstat(f.s, &st); err != nil {
-		return err
-	}
-	return at(rel, ".", c.finish(f.s, f.d, &st))
+	return nil
 }
 
 func at(rel, name string, err error) error {
@@ -184,32 +231,40 @@ func (c *copier) entry(ctx context.Context, wg *sync.WaitGroup, f folders, name,
 	if kind == unix.S_IFDIR {
 		return c.subdir(ctx, wg, f, name, rel, depth)
 	}
-	if st.Nlink > 1 {
-		// Names of one file are made one after the other, so that the second finds the first.
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		id := inode{st.Dev, st.Ino}
-		if first, ok := c.links[id]; ok {
-			err := unix.Linkat(c.root, first, f.d, name, 0)
-			if err != unix.ENOENT {
-				return err
-			}
-			// The first name had become something else when it was copied.
-		}
-		if err := c.leaf(ctx, f, name, &st); err != nil {
+	err := c.named(ctx, f, name, rel, &st)
+	switch {
+	case err == nil:
+		c.seen.note(rel, &st)
+	case c.live && changed(f.s, name, &st):
+		return errSwapped
+	}
+	return err
+}
+
+// named makes a name of something that is not a folder.
+func (c *copier) named(ctx context.Context, f folders, name, rel string, st *unix.Stat_t) error {
+	if st.Nlink == 1 {
+		return c.leaf(ctx, f, name, st)
+	}
+	// Names of one file are made one after the other, so that the second finds the first.
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if first, ok := c.links[inode{st.Dev, st.Ino}]; ok {
+		err := unix.Linkat(c.root, first, f.d, name, 0)
+		if err != unix.ENOENT {
 			return err
 		}
-		c.links[id] = rel
-		return nil
+		// The first name had become something else when it was copied.
 	}
-	return c.leaf(ctx, f, name, &st)
+	if err := c.leaf(ctx, f, name, st); err != nil {
+		return err
+	}
+	c.links[inode{st.Dev, st.Ino}] = rel
+	return nil
 }
 
 func (c *copier) subdir(ctx context.Context, wg *sync.WaitGroup, f folders, name, rel string, depth int) error {
-	from, err := openDir(f.s, name)
-	if err == unix.ENOTDIR || err == unix.ELOOP {
-		return errSwapped
-	}
+	from, err := openSub(f.s, name)
 	if err != nil {
 		return err
 	}
@@ -228,9 +283,14 @@ func (c *copier) subdir(ctx context.Context, wg *sync.WaitGroup, f folders, name
 			sub.like = none // then nothing in there is the same
 		}
 	}
+	return c.below(ctx, wg, c.dir, sub, rel, depth)
+}
+
+// below does something to a folder inside another one, by a helper if there is one.
+func (c *copier) below(ctx context.Context, wg *sync.WaitGroup, w walk, f folders, rel string, depth int) error {
 	work := func() error {
-		defer sub.close()
-		return c.dir(ctx, sub, rel, depth+1)
+		defer f.close()
+		return w(ctx, f, rel, depth+1)
 	}
 	select {
 	case c.free <- struct{}{}:
@@ -246,12 +306,13 @@ func (c *copier) subdir(ctx context.Context, wg *sync.WaitGroup, f folders, name
 	}
 }
 
-// leaf copies one thing that is not a folder.
+// leaf copies one thing that is not a folder. It sets st to that of the file that it has
+// opened, which may be another one by now.
 func (c *copier) leaf(ctx context.Context, f folders, name string, st *unix.Stat_t) error {
 	s, d := f.s, f.d
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFREG:
-		return c.file(ctx, f, name)
+		return c.file(ctx, f, name, st)
 	case unix.S_IFLNK:
 		buf := make([]byte, unix.PathMax)
 		n, err := unix.Readlinkat(s, name, buf)
@@ -323,20 +384,19 @@ func openFile(at int, name string, st *unix.Stat_t) (fd int, ok bool, err error)
 }
 
 // file copies a regular file.
-func (c *copier) file(ctx context.Context, f folders, name string) error {
-	var st unix.Stat_t
-	from, ok, err := openFile(f.s, name, &st)
+func (c *copier) file(ctx context.Context, f folders, name string, st *unix.Stat_t) error {
+	from, ok, err := openFile(f.s, name, st)
 	if err != nil {
 		return err
 	}
 	if !ok {
-		return nil // replaced while we looked away: as if it had vanished
+		return errSwapped
 	}
 	defer unix.Close(from)
 	defer c.count(st.Size)
 	same := none
 	if f.like != none && st.Size > 0 {
-		if same = c.same(f.like, name, from, &st); same != none {
+		if same = c.same(f.like, name, from, st); same != none {
 			defer unix.Close(same)
 		}
 	}
@@ -357,11 +417,11 @@ func (c *copier) file(ctx context.Context, f folders, name string) error {
 	}
 	defer unix.Close(to)
 	if same == none || unix.IoctlFileClone(to, same) != nil {
-		if err := c.data(ctx, to, from, &st); err != nil {
+		if err := c.data(ctx, to, from, st); err != nil {
 			return err
 		}
 	}
-	return c.finish(from, to, &st)
+	return c.finish(from, to, st)
 }
 
 // same opens the file that has a name in the folder like, if it is as the file from.

@@ -2,7 +2,6 @@ package tree
 
 import (
 	"context"
-	"errors"
 	"os"
 	"strconv"
 
@@ -17,26 +16,34 @@ const flatten = 200
 // error. It does not leave the file system: a folder on which something is mounted
 // makes it fail.
 func Remove(ctx context.Context, path string) error {
-	fd, err := openDir(unix.AT_FDCWD, path)
-	if errors.Is(err, unix.ENOENT) {
+	if err := removeAt(ctx, unix.AT_FDCWD, path); err != nil {
+		return &os.PathError{Op: "remove", Path: path, Err: err}
+	}
+	return nil
+}
+
+// removeAt is Remove for a name in an open folder.
+func removeAt(ctx context.Context, dir int, name string) error {
+	fd, err := openDir(dir, name)
+	if err == unix.ENOENT {
 		return nil
 	}
 	if err != nil {
-		return &os.PathError{Op: "remove", Path: path, Err: err}
+		return err
 	}
 	defer unix.Close(fd)
 	r := &remover{root: fd}
 	for {
 		r.moved = false
 		if err := r.empty(ctx, fd, 0); err != nil {
-			return &os.PathError{Op: "remove", Path: path, Err: err}
+			return err
 		}
 		if !r.moved {
 			break
 		}
 	}
-	if err := unix.Rmdir(path); err != nil && err != unix.ENOENT {
-		return &os.PathError{Op: "remove", Path: path, Err: err}
+	if err := unix.Unlinkat(dir, name, unix.AT_REMOVEDIR); err != unix.ENOENT {
+		return err
 	}
 	return nil
 }

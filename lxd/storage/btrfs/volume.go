@@ -100,12 +100,19 @@ func (subvolumes) Make(_ context.Context, path string) error {
 	return at(path, func(d btrfs.Dir, name string) error { return d.Create(name) })
 }
 
-func (subvolumes) Clone(ctx context.Context, dst, src string, _ func(int64)) error {
+func (subvolumes) Clone(ctx context.Context, dst, src string, o driver.CloneOpts) error {
 	s, err := btrfs.Open(src)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
+	if o.Quiet != nil {
+		resume, err := o.Quiet(ctx)
+		if err != nil {
+			return err
+		}
+		defer resume()
+	}
 	return at(dst, func(d btrfs.Dir, name string) error { return btrfs.CopySubvolume(ctx, d, name, s) })
 }
 

@@ -179,12 +179,14 @@ type folders struct{}
 
 func (folders) Make(_ context.Context, path string) error { return os.Mkdir(path, 0o700) }
 
-func (folders) Clone(ctx context.Context, dst, src string, count func(int64)) error {
+func (folders) Clone(ctx context.Context, dst, src string, o driver.CloneOpts) error {
 	if err := os.Mkdir(dst, 0o700); err != nil {
 		return err
 	}
-	return tree.CopyWith(ctx, dst, src, tree.Options{Count: count})
+	return tree.CopyWith(ctx, dst, src, tree.Options{Count: o.Count, Quiet: o.Quiet})
 }
+
+func (folders) Shares(dir string) bool { return tree.Shares(dir) }
 
 func (folders) Seal(string) error   { return nil }
 func (folders) Unseal(string) error { return nil }

@@ -78,8 +78,17 @@ type CopyOpts struct {
 	Ready Filler
 }
 
-// Quiet stops whoever writes to a volume. resume, which is called once, lets them go on.
+// Quiet stops whoever writes to a volume, as often as it is called. resume, which is called
+// once, lets them go on.
 type Quiet func(ctx context.Context) (resume func(), err error)
+
+// View is a folder to read until Release is called, once.
+type View struct {
+	Dir string
+	// Quiet holds still who writes to the folder; nil where nobody does.
+	Quiet   Quiet
+	Release func()
+}
 
 // Driver works on one pool. All methods are safe for concurrent use; two calls on
 // one volume are kept apart by the caller's locks. Every method that makes something
@@ -108,10 +117,10 @@ type Driver interface {
 	// Replace puts new content in place of v's in one step; nobody uses v. What is there
 	// can still be read at Path(v), and goes afterwards.
 	Replace(ctx context.Context, v Volume, fill Filler) error
-	// Still returns a folder with the content of v, in which nothing changes until
-	// release is called: that of v itself, with its writers held still by quiet, or,
-	// where that takes no time, a copy that goes with release. quiet may be nil.
-	Still(ctx context.Context, v Volume, quiet Quiet) (dir string, release func(), err error)
+	// Show gives a folder with the content of v to read. It is that of v itself where
+	// quiet is nil, since nobody writes to v, and where a copy takes room. Else it is a copy
+	// of one moment, for which quiet holds its writers still.
+	Show(ctx context.Context, v Volume, quiet Quiet) (View, error)
 	// Delete removes a volume that has no snapshots left. Its room may come back a
 	// little later; its name is free at once. A volume that is not there is no error.
 	Delete(ctx context.Context, v Volume) error
@@ -167,18 +176,10 @@ type Pool interface {
 
 // Optional abilities, asked for by type assertion.
 
-// Holder is a driver that can show the content of a volume as it is at one moment, while
-// it goes on to change. Where that would take time or room it shows the volume itself.
-type Holder interface {
-	// Hold returns a folder to read, until drop is called once. quiet is as in
-	// CreateSnapshot.
-	Hold(ctx context.Context, v Volume, quiet Quiet) (dir string, drop func(), err error)
-}
-
 // Streamer is a driver that tells the content of volumes in a format of its own, which
 // other pools of its kind understand.
 type Streamer interface {
-	// Send writes a folder that does not change: a snapshot's, or what Hold shows. parent,
+	// Send writes a folder that does not change: a snapshot's, or what Show shows. parent,
 	// which may be empty, is the folder of a snapshot that the receiver has by then.
 	Send(ctx context.Context, dir, parent string, w io.Writer) error
 	// Mark is what streams call a folder.

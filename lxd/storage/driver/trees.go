@@ -19,8 +19,8 @@ type Backend interface {
 	// Make makes an empty folder that can be cloned and limited.
 	Make(ctx context.Context, path string) error
 	// Clone makes dst, which is not there, from src. src may be in use. When it
-	// fails dst may be there in part. count, which may be nil, is told of bytes.
-	Clone(ctx context.Context, dst, src string, count func(n int64)) error
+	// fails dst may be there in part.
+	Clone(ctx context.Context, dst, src string, o CloneOpts) error
 	// Seal makes a snapshot read-only, Unseal undoes it so that it can be moved; neither
 	// needs to do anything.
 	Seal(path string) error
@@ -29,6 +29,19 @@ type Backend interface {
 	Remove(ctx context.Context, path string) error
 	// SetQuota limits a folder to so many bytes, 0 for no limit.
 	SetQuota(ctx context.Context, path string, bytes int64) error
+}
+
+// CloneOpts say how to clone; see CopyOpts.
+type CloneOpts struct {
+	// Quiet is called as often as the Backend needs it, and each time for as short as it can.
+	Quiet Quiet
+	Count func(n int64)
+}
+
+// Sharing is a Backend whose clones take next to no room on some file systems.
+type Sharing interface {
+	// Shares tells whether it is so for clones in a folder.
+	Shares(dir string) bool
 }
 
 // Instant is a Backend that does some things in one step that cannot be interrupted,

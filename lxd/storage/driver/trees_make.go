@@ -123,29 +123,20 @@ func (t *Trees) clone(ctx context.Context, dst, src string, o CopyOpts) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	hold, err := t.holding(ctx, src, o.Quiet)
-	if err != nil {
-		return err
-	}
-	if now, ok := t.Back.(Instant); ok && hold != nil {
-		done, err := now.CloneNow(dst, src, hold)
+	done := false
+	if now, ok := t.Back.(Instant); ok && o.Quiet != nil {
+		hold, err := t.holding(ctx, src, o.Quiet)
 		if err != nil {
 			return err
 		}
-		if done {
-			return ready(ctx, o, dst)
-		}
-	}
-	resume := func() {}
-	if hold != nil {
-		if resume, err = hold(); err != nil {
+		if done, err = now.CloneNow(dst, src, hold); err != nil {
 			return err
 		}
 	}
-	err = t.Back.Clone(ctx, dst, src, o.Count)
-	resume()
-	if err != nil {
-		return err
+	if !done {
+		if err := t.Back.Clone(ctx, dst, src, CloneOpts{Quiet: o.Quiet, Count: o.Count}); err != nil {
+			return err
+		}
 	}
 	return ready(ctx, o, dst)
 }

@@ -188,14 +188,14 @@ func (d *pool) Make(ctx context.Context, path string) error {
 	return os.Mkdir(path, 0o700)
 }
 
-func (d *pool) Clone(ctx context.Context, dst, src string, count func(int64)) error {
+func (d *pool) Clone(ctx context.Context, dst, src string, o driver.CloneOpts) error {
 	if err := d.fail(ctx, "clone", dst); err != nil {
 		return err
 	}
 	if err := os.Mkdir(dst, 0o700); err != nil {
 		return err
 	}
-	return tree.CopyWith(ctx, dst, src, tree.Options{Count: count})
+	return tree.CopyWith(ctx, dst, src, tree.Options{Count: o.Count, Quiet: o.Quiet})
 }
 
 func (d *pool) Seal(path string) error { return d.fail(context.Background(), "seal", path) }
@@ -249,7 +249,7 @@ func (i instant) CloneNow(dst, src string, quiet func() (func(), error)) (bool, 
 		}
 		defer resume()
 	}
-	if err := i.Clone(context.Background(), dst, src, nil); err != nil {
+	if err := i.Clone(context.Background(), dst, src, driver.CloneOpts{}); err != nil {
 		return false, errors.Join(err, tree.Remove(context.Background(), dst))
 	}
 	return true, nil

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"testing"
+	"time"
 
 	"sett/lxd/storage/driver"
 	"sett/shared/errs"
@@ -37,7 +38,7 @@ func Run(t *testing.T, o Options) {
 		{"CopyTakesSnapshotsAlong", copySnapshots},
 		{"CopyHoldsWritersStill", copyQuiet},
 		{"SnapshotsCanComeFromElsewhere", foreignSnapshots},
-		{"StillFolderDoesNotChange", still},
+		{"ShowsOneMomentOrTheVolumeItself", show},
 		{"SnapshotKeepsTheOldContent", snapshot},
 		{"SnapshotHoldsWritersStill", quiet},
 		{"RestoreBringsTheOldContentBack", restore},
@@ -279,24 +280,16 @@ func snapshot(t *testing.T, p *pool) {
 func quiet(t *testing.T, p *pool) {
 	a := vol("a")
 	must(t, p.Create(p.ctx, a, write("one")))
-	held, resumed := 0, 0
-	hold := func(context.Context) (func(), error) {
-		held++
-		p.put(t, a, "two") // the last that is written
-		return func() {
-			resumed++
-			p.put(t, a, "three")
-		}, nil
-	}
-	must(t, p.CreateSnapshot(p.ctx, a.Snapshot("s1"), hold))
-	p.want(t, a.Snapshot("s1"), "two")
-	p.want(t, a, "three")
+	w := &writer{p: p, v: a}
+	must(t, p.CreateSnapshot(p.ctx, a.Snapshot("s1"), w.quiet))
+	p.want(t, a.Snapshot("s1"), w.last)
+	w.check(t)
 	// Where there is nothing to take they go on all the same.
-	if err := p.CreateSnapshot(p.ctx, a.Snapshot("s1"), hold); !errs.Is(err, errs.KindConflict) {
+	if err := p.CreateSnapshot(p.ctx, a.Snapshot("s1"), w.quiet); !errs.Is(err, errs.KindConflict) {
 		t.Errorf("second snapshot of a name: %v", err)
 	}
-	if held == 0 || held != resumed {
-		t.Errorf("held still %d times, resumed %d times", held, resumed)
+	if w.held == 0 || w.held != w.resumed {
+		t.Errorf("held still %d times, resumed %d times", w.held, w.resumed)
 	}
 	busy := errs.Internal("they do not stop")
 	if err := p.CreateSnapshot(p.ctx, a.Snapshot("s2"), func(context.Context) (func(), error) { return nil, busy }); !errors.Is(err, busy) {
@@ -324,24 +317,17 @@ func restore(t *testing.T, p *pool) {
 func copyQuiet(t *testing.T, p *pool) {
 	a := vol("a")
 	must(t, p.Create(p.ctx, a, write("one")))
-	held, resumed := 0, 0
-	hold := func(context.Context) (func(), error) {
-		held++
-		p.put(t, a, "two") // the last that is written
-		return func() {
-			resumed++
-			p.put(t, a, "three")
-		}, nil
-	}
-	must(t, p.Copy(p.ctx, vol("b"), a, driver.CopyOpts{Quiet: hold}))
-	p.want(t, vol("b"), "two")
-	p.want(t, a, "three")
+	w := &writer{p: p, v: a}
+	must(t, p.Copy(p.ctx, vol("b"), a, driver.CopyOpts{Quiet: w.quiet}))
+	p.want(t, vol("b"), w.last)
+	w.check(t)
 	p.put(t, vol("b"), "mine")
-	must(t, p.Refresh(p.ctx, vol("b"), a, driver.CopyOpts{Quiet: hold}))
-	p.want(t, vol("b"), "two")
-	if held != 2 || resumed != 2 {
-		t.Errorf("held still %d times, resumed %d times", held, resumed)
-	}
+	w = &writer{p: p, v: a}
+	must(t, p.Refresh(p.ctx, vol("b"), a, driver.CopyOpts{Quiet: w.quiet}))
+	p.want(t, vol("b"), w.last)
+	w.check(t)
+	p.put(t, vol("b"), "two")
+	p.put(t, a, "three")
 	busy := errs.Internal("they do not stop")
 	no := driver.CopyOpts{Quiet: func(context.Context) (func(), error) { return nil, busy }}
 	if err := errors.Join(p.Copy(p.ctx, vol("c"), a, no), p.Refresh(p.ctx, vol("b"), a, no)); !errors.Is(err, busy) {
@@ -398,42 +384,80 @@ func foreignSnapshots(t *testing.T, p *pool) {
 	p.absent(t, b)
 }
 
-func still(t *testing.T, p *pool) {
+func show(t *testing.T, p *pool) {
 	a := vol("a")
 	must(t, p.Create(p.ctx, a, write("one")))
-	read := func(dir string) string {
-		b, err := os.ReadFile(filepath.Join(dir, driver.Rootfs, "file"))
+	read := func(view driver.View) string {
+		b, err := os.ReadFile(filepath.Join(view.Dir, driver.Rootfs, "file"))
 		must(t, err)
 		return string(b)
 	}
-	dir, release, err := p.Still(p.ctx, a, nil)
+	view, err := p.Show(p.ctx, a, nil)
 	must(t, err)
-	if got := read(dir); got != "one" {
-		t.Errorf("holds %q", got)
+	if got := read(view); got != "one" || view.Dir != p.Path(a) || view.Quiet != nil {
+		t.Errorf("holds %q in %s", got, view.Dir)
 	}
-	release()
-	resumed := 0
-	dir, release, err = p.Still(p.ctx, a, func(context.Context) (func(), error) {
-		p.put(t, a, "two")
-		return func() { resumed++; p.put(t, a, "three") }, nil
-	})
+	view.Release()
+	w := &writer{p: p, v: a}
+	view, err = p.Show(p.ctx, a, w.quiet)
 	must(t, err)
-	if got := read(dir); got != "two" {
-		t.Errorf("holds %q", got)
+	if view.Quiet == nil { // a copy of one moment
+		p.put(t, a, "later")
+		if got := read(view); got != w.last || view.Dir == p.Path(a) {
+			t.Errorf("holds %q in %s", got, view.Dir)
+		}
+	} else if view.Dir != p.Path(a) || w.held != 0 {
+		t.Errorf("shows %s, held still %d times", view.Dir, w.held)
 	}
-	release()
-	if resumed != 1 {
-		t.Errorf("resumed %d times", resumed)
-	}
-	p.want(t, a, "three")
+	view.Release()
+	w.check(t)
 	busy := errs.Internal("they do not stop")
-	if _, _, err := p.Still(p.ctx, a, func(context.Context) (func(), error) { return nil, busy }); !errors.Is(err, busy) {
+	if view, err := p.Show(p.ctx, a, func(context.Context) (func(), error) { return nil, busy }); err == nil && view.Quiet == nil || err != nil && !errors.Is(err, busy) {
 		t.Errorf("got %v", err)
 	}
-	if _, _, err := p.Still(p.ctx, vol("no"), nil); !errs.Is(err, errs.KindNotFound) {
+	if _, err := p.Show(p.ctx, vol("no"), w.quiet); !errs.Is(err, errs.KindNotFound) {
 		t.Errorf("of nothing: %v", err)
 	}
 	p.absent(t, vol("no"))
+	must(t, p.Close(p.ctx))
+	if left, err := os.ReadDir(filepath.Join(filepath.Dir(filepath.Dir(p.Path(a))), ".sett/new")); err != nil || len(left) > 0 {
+		t.Errorf("left over: %v, %v", left, err)
+	}
+}
+
+// writer writes to a volume until it is held still and as soon as it may again. What it
+// writes has the same length and the same time whenever it is written.
+type writer struct {
+	p             *pool
+	v             driver.Volume
+	held, resumed int
+	last          string // what it wrote before it stood still for the last time
+}
+
+func (w *writer) write() error {
+	w.last = "number " + strconv.Itoa(w.held+w.resumed)
+	file := filepath.Join(w.p.Path(w.v), driver.Rootfs, "file")
+	return errors.Join(os.WriteFile(file, []byte(w.last), 0o644), os.Chtimes(file, time.Unix(1e9, 0), time.Unix(1e9, 0)))
+}
+
+func (w *writer) quiet(context.Context) (func(), error) {
+	err := w.write()
+	w.held++
+	last := w.last
+	return func() {
+		w.resumed++
+		if err := w.write(); err != nil {
+			panic(err)
+		}
+		w.last = last
+	}, err
+}
+
+func (w *writer) check(t *testing.T) {
+	t.Helper()
+	if w.held != w.resumed || w.held > 2 {
+		t.Errorf("held still %d times, resumed %d times", w.held, w.resumed)
+	}
 }
 
 func replace(t *testing.T, p *pool) {
