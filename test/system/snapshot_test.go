@@ -154,9 +154,7 @@ func TestSnapshotOnBtrfsIsConsistentAndHoldsTheGuestForAMoment(t *testing.T) {
 	h.setUp("btrfs")
 	c := h.name("c1")
 	h.launch(c)
-	// Writes first to one file, then to the other, for ever: in a snapshot the first is
-	// never behind.
-	h.lxc("exec", c, "--", "sh", "-c", "cd /root; (i=0; while :; do i=$((i+1)); echo $i >> a; echo $i >> b; done) > /dev/null 2>&1 &")
+	h.writeInStep(c)
 	still := frozen(t, h.initPID(c))
 	const n, allowed = 10, 50 * time.Millisecond
 	series := func() (s standstill) {
@@ -184,9 +182,23 @@ func TestSnapshotOnBtrfsIsConsistentAndHoldsTheGuestForAMoment(t *testing.T) {
 	if s.times == 0 || s.longest > allowed {
 		t.Errorf("the guest stood still %d times, at most for %s", s.times, s.longest)
 	}
-	last := func(file string) int {
-		t.Helper()
-		b, err := os.ReadFile(file)
+	for i := range all {
+		inStep(t, filepath.Join(h.lxdDir(), "snapshots", c, fmt.Sprintf("snap%d", i), "rootfs"))
+	}
+}
+
+// writeInStep has a guest write first to one file, then to the other, for ever: the first
+// is never behind, and no more than one line ahead.
+func (h *host) writeInStep(c string) {
+	h.t.Helper()
+	h.lxc("exec", c, "--", "sh", "-c", "cd /root; (i=0; while :; do i=$((i+1)); echo $i >> a; echo $i >> b; done) > /dev/null 2>&1 &")
+}
+
+// inStep checks the root file system of a guest that was copied while it wrote in step.
+func inStep(t *testing.T, rootfs string) {
+	t.Helper()
+	last := func(name string) int {
+		b, err := os.ReadFile(filepath.Join(rootfs, "root", name))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -199,16 +211,12 @@ func TestSnapshotOnBtrfsIsConsistentAndHoldsTheGuestForAMoment(t *testing.T) {
 			t.Fatal(err)
 		}
 		if i != len(lines) {
-			t.Errorf("%s has %d lines and ends with %d", file, len(lines), i)
+			t.Errorf("%s has %d lines and ends with %d", name, len(lines), i)
 		}
 		return i
 	}
-	for i := range all {
-		dir := filepath.Join(h.lxdDir(), "snapshots", c, fmt.Sprintf("snap%d", i), "rootfs/root")
-		a, b := last(filepath.Join(dir, "a")), last(filepath.Join(dir, "b"))
-		if a < b || a > b+1 {
-			t.Errorf("snapshot %d: %d and %d", i, a, b)
-		}
+	if a, b := last("a"), last("b"); a < b || a > b+1 {
+		t.Errorf("%s: %d and %d", rootfs, a, b)
 	}
 }
 
