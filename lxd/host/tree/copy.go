@@ -157,13 +157,9 @@ func retry(f func() (int, error)) (int, error) {
 
 // dir copies all that is in a folder, then the folder's own properties.
 func (c *copier) dir(ctx context.Context, f folders, rel string, depth int) error {
-	var st unix.Stat_t
-	if err := unix.Fstat(f.s, &st); err != nil {
-		return at(rel, ".", err)
-	}
-	names, err := readNames(f.s)
+	st, names, err := readDir(f.s, rel)
 	if err != nil {
-		return &os.PathError{Op: "read", Path: rel, Err: err}
+		return err
 	}
 	err = c.each(ctx, f, names, rel, depth, func(wg *sync.WaitGroup, name, rel string) error {
 		return c.entry(ctx, wg, f, name, rel, depth)
@@ -175,6 +171,17 @@ func (c *copier) dir(ctx context.Context, f folders, rel string, depth int) erro
 		c.seen.note(rel, &st)
 	}
 	return err
+}
+
+// readDir looks at a folder before it looks into it.
+func readDir(fd int, rel string) (st unix.Stat_t, names []string, err error) {
+	if err = unix.Fstat(fd, &st); err == nil {
+		names, err = readNames(fd)
+	}
+	if err != nil {
+		err = &os.PathError{Op: "read", Path: rel, Err: err}
+	}
+	return st, names, err
 }
 
 // each does something with all that is in a folder, and waits for it.
@@ -230,6 +237,9 @@ func (c *copier) entry(ctx context.Context, wg *sync.WaitGroup, f folders, name,
 	kind := st.Mode & unix.S_IFMT
 	if kind == unix.S_IFDIR {
 		return c.subdir(ctx, wg, f, name, rel, depth)
+	}
+	if c.live && c.seen.late(&st) {
+		return nil // it is to be copied at the second look in any case
 	}
 	err := c.named(ctx, f, name, rel, &st)
 	switch {

@@ -13,7 +13,7 @@ import (
 // twice copies a tree that somebody writes to:
 //
 //	hold still, note the time, let go     what was being written is written
-//	copy all                              and note what had not changed since that time
+//	copy and note all                     but what has changed since that time
 //	hold still                            the moment that the copy will show
 //	copy what was not noted, or changed   one look at all the rest
 //	let go
@@ -22,7 +22,8 @@ import (
 // properties or its names, and lets nobody set it. Two things would escape that: a long
 // write has its time from its beginning, and memory that a file is mapped to changes its
 // time only when it is written to for the first time since it went to disk. So writers are
-// held for a moment before the first look, and what is in memory goes to disk.
+// held for a moment before the first look, and what is in memory goes to disk. (A tmpfs,
+// which has no disk, never tells of such memory.)
 func (c *copier) twice(ctx context.Context, f folders, quiet func(context.Context) (func(), error), exact time.Duration) error {
 	resume, err := quiet(ctx)
 	if err != nil {
@@ -48,13 +49,9 @@ func (c *copier) twice(ctx context.Context, f folders, quiet func(context.Contex
 
 // again makes a copied folder what the original is by now.
 func (c *copier) again(ctx context.Context, f folders, rel string, depth int) error {
-	var st unix.Stat_t
-	if err := unix.Fstat(f.s, &st); err != nil {
-		return at(rel, ".", err)
-	}
-	names, err := readNames(f.s)
+	st, names, err := readDir(f.s, rel)
 	if err != nil {
-		return &os.PathError{Op: "read", Path: rel, Err: err}
+		return err
 	}
 	bared := false
 	bare := func() error {
@@ -102,6 +99,17 @@ func (c *copier) entryAgain(ctx context.Context, wg *sync.WaitGroup, f folders, 
 	}
 	if err := bare(); err != nil {
 		return err
+	}
+	if err := drop(ctx, f.d, name); err != nil {
+		return err
+	}
+	err := c.entry(ctx, wg, f, name, rel, depth)
+	if err != unix.ENOSPC && err != unix.EDQUOT {
+		return err
+	}
+	// Some file systems give the room of what was dropped back when they go to disk.
+	if err := unix.Syncfs(f.d); err != nil {
+		return os.NewSyscallError("syncfs", err)
 	}
 	if err := drop(ctx, f.d, name); err != nil {
 		return err
@@ -178,7 +186,7 @@ const coarsest = 2 * time.Second
 // time when seen was made and its copy. A nil seen notes nothing.
 type seen struct {
 	seed  maphash.Seed
-	since int64 // what has changed later is not noted
+	since int64 // in nanoseconds; see late
 
 	mu   sync.Mutex
 	sums map[uint64]struct{}
@@ -199,9 +207,12 @@ func (s *seen) sum(rel string, st *unix.Stat_t) uint64 {
 	return maphash.Comparable(s.seed, what{rel, st.Dev, st.Ino, st.Size, st.Mtim, st.Ctim})
 }
 
+// late tells of what has changed since the copy began, or shortly before.
+func (s *seen) late(st *unix.Stat_t) bool { return st.Ctim.Nano() >= s.since }
+
 // note remembers what st told before it was copied.
 func (s *seen) note(rel string, st *unix.Stat_t) {
-	if s == nil || st.Ctim.Nano() >= s.since {
+	if s == nil || s.late(st) {
 		return
 	}
 	n := s.sum(rel, st)
