@@ -178,6 +178,9 @@ func readDir(fd int, rel string) (st unix.Stat_t, names []string, err error) {
 	if err = unix.Fstat(fd, &st); err == nil {
 		names, err = readNames(fd)
 	}
+	if err == unix.ENOENT { // it was removed after it was opened, so that it was empty
+		return st, nil, nil
+	}
 	if err != nil {
 		err = &os.PathError{Op: "read", Path: rel, Err: err}
 	}
