@@ -41,7 +41,7 @@ func (d *dialogue) cluster() error {
 		if host, _, err := net.SplitHostPort(a); err != nil || host == "" || net.ParseIP(host).IsUnspecified() {
 			return fmt.Errorf(i18n.G("the others cannot call %q; name one address of this server"), s)
 		}
-		return nil
+		return d.listens(a)
 	})
 	if err != nil {
 		return err
@@ -68,6 +68,24 @@ func (d *dialogue) cluster() error {
 		return err
 	}
 	return d.password()
+}
+
+// listens finds out whether the server can serve at an address, or does so already.
+func (d *dialogue) listens(address string) error {
+	s, _, err := d.c.GetServer()
+	if err != nil {
+		return err
+	}
+	if has, ok := s.Config["core.https_address"].(string); ok && has != "" {
+		if served, err := validate.ListenAddress(has); err == nil && served == address {
+			return nil
+		}
+	}
+	l, err := (&net.ListenConfig{}).Listen(d.ctx, "tcp", address)
+	if err != nil {
+		return fmt.Errorf(i18n.G("this server cannot listen there: %w"), err)
+	}
+	return l.Close()
 }
 
 // join asks for the token, and for what the cluster needs to know of this server.
@@ -97,15 +115,15 @@ func (d *dialogue) join() error {
 		return err
 	}
 	d.p.Cluster.ClusterToken = text
+	if err := resolveToken(d.ctx, d.p.Cluster); err != nil {
+		return err
+	}
 	wipe, err := d.yes(i18n.G("All that is on this server is lost when it joins. Go on?"), false)
 	if err != nil {
 		return err
 	}
 	if !wipe {
 		return errors.New(i18n.G("Nothing was changed"))
-	}
-	if err := resolveToken(d.ctx, d.p.Cluster); err != nil {
-		return err
 	}
 	keys, err := peek(d.ctx, d.p.Cluster.ClusterAddress, tok)
 	if err != nil {

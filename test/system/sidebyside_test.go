@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -31,9 +32,27 @@ type judge struct {
 	dir    string
 	bridge string
 	image  string
+	box    int // runs in the namespaces of this process; 0: in ours
 }
 
+// newJudge is an LXD with a pool, a bridge and the small image.
 func newJudge(t *testing.T) *judge {
+	t.Helper()
+	j := startJudge(t, 0)
+	var err error
+	if j.image, err = tiny(); err != nil {
+		t.Fatal(err)
+	}
+	j.must(judgeClient, "network", "create", j.bridge, "ipv4.address=none", "ipv6.address=none")
+	j.must(judgeClient, "storage", "create", "default", "dir")
+	j.must(judgeClient, "profile", "device", "add", "default", "root", "disk", "path=/", "pool=default")
+	j.must(judgeClient, "profile", "device", "add", "default", "eth0", "nic", "name=eth0", "network="+j.bridge)
+	j.must(judgeClient, "image", "import", j.image, "--alias", "tiny", "-q")
+	return j
+}
+
+// startJudge starts an empty LXD, in a box unless that is 0, and ends it with the test.
+func startJudge(t *testing.T, box int) *judge {
 	t.Helper()
 	for _, p := range []string{judgeDaemon, judgeClient} {
 		if out, err := exec.Command(p, "--version").Output(); err != nil || strings.TrimSpace(string(out)) != "5.0.2" {
@@ -43,11 +62,7 @@ func newJudge(t *testing.T) *judge {
 	var b [2]byte
 	rand.Read(b[:])
 	token := hex.EncodeToString(b[:])
-	j := &judge{t: t, dir: filepath.Join(os.TempDir(), "judge-"+token), bridge: "jdg" + token}
-	var err error
-	if j.image, err = tiny(); err != nil {
-		t.Fatal(err)
-	}
+	j := &judge{t: t, dir: filepath.Join(os.TempDir(), "judge-"+token), bridge: "jdg" + token, box: box}
 	if err := os.MkdirAll(filepath.Join(j.dir, "lxd"), 0o711); err != nil {
 		t.Fatal(err)
 	}
@@ -56,13 +71,13 @@ func newJudge(t *testing.T) *judge {
 		t.Fatal(err)
 	}
 	defer out.Close()
-	cmd := exec.Command(judgeDaemon, "--group", "root")
+	cmd := j.command(judgeDaemon, "--group", "root")
 	cmd.Env, cmd.Stdout, cmd.Stderr = j.environ("daemon"), out, out
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		end := exec.Command(judgeDaemon, "shutdown", "--timeout", "30")
+		end := j.command(judgeDaemon, "shutdown", "--timeout", "30")
 		end.Env = j.environ("setup")
 		if out, err := end.CombinedOutput(); err != nil {
 			t.Errorf("LXD does not end: %v\n%s", err, out)
@@ -70,7 +85,7 @@ func newJudge(t *testing.T) *judge {
 		}
 		_ = cmd.Wait()
 		for _, m := range []string{"devlxd", "shmounts", "guestapi"} {
-			_ = exec.Command("umount", "-l", filepath.Join(j.dir, "lxd", m)).Run()
+			_ = j.command("umount", "-l", filepath.Join(j.dir, "lxd", m)).Run()
 		}
 		_ = exec.Command("ip", "link", "delete", j.bridge).Run()
 		if err := os.RemoveAll(j.dir); err != nil {
@@ -78,12 +93,15 @@ func newJudge(t *testing.T) *judge {
 		}
 	})
 	j.must(judgeDaemon, "waitready", "--timeout", "60")
-	j.must(judgeClient, "network", "create", j.bridge, "ipv4.address=none", "ipv6.address=none")
-	j.must(judgeClient, "storage", "create", "default", "dir")
-	j.must(judgeClient, "profile", "device", "add", "default", "root", "disk", "path=/", "pool=default")
-	j.must(judgeClient, "profile", "device", "add", "default", "eth0", "nic", "name=eth0", "network="+j.bridge)
-	j.must(judgeClient, "image", "import", j.image, "--alias", "tiny", "-q")
 	return j
+}
+
+// command is a program to run where this LXD is.
+func (j *judge) command(program string, args ...string) *exec.Cmd {
+	if j.box == 0 {
+		return exec.Command(program, args...)
+	}
+	return exec.Command("nsenter", append([]string{"--target", strconv.Itoa(j.box), "--net", "--mount", "--", program}, args...)...)
 }
 
 func (j *judge) environ(who string) []string {
@@ -92,7 +110,7 @@ func (j *judge) environ(who string) []string {
 
 func (j *judge) must(argv ...string) {
 	j.t.Helper()
-	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd := j.command(argv[0], argv[1:]...)
 	cmd.Env = j.environ("setup")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		j.t.Fatalf("%s: %v\n%s", strings.Join(argv, " "), err, out)
