@@ -86,8 +86,8 @@ var (
 // enough to be taken every few dozen writes.
 const smallSnapshot = 512 << 10
 
-// leastFree is the room that raft takes at once for its next segments.
-const leastFree = 32 << 20
+// LeastFree is the room that raft takes at once for its next segments.
+const LeastFree = 32 << 20
 
 // Start starts the node that lives in o.Dir. Use Ready to wait until it serves.
 func Start(o Options) (*Node, error) {
@@ -334,14 +334,27 @@ func lockDir(dir string) (*os.File, error) {
 	return f, nil
 }
 
-func checkRoom(dir string) error {
+// Room tells how much is free where the node keeps its log, and whether that is less
+// than it needs.
+func (n *Node) Room() (free uint64, short bool, err error) { return room(n.opts.Dir) }
+
+func room(dir string) (free uint64, short bool, err error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {
-		return fmt.Errorf("look at the file system of %s: %w", dir, err)
+		return 0, false, fmt.Errorf("look at the file system of %s: %w", dir, err)
 	}
-	if free := st.Bavail * uint64(st.Bsize); free < leastFree {
+	free = st.Bavail * uint64(st.Bsize)
+	return free, free < LeastFree, nil
+}
+
+func checkRoom(dir string) error {
+	free, short, err := room(dir)
+	if err != nil {
+		return err
+	}
+	if short {
 		return errs.Unavailable("The file system of %s is full (%d MiB free); the database needs %d MiB to start. Free some space and start again",
-			dir, free>>20, leastFree>>20)
+			dir, free>>20, LeastFree>>20)
 	}
 	return nil
 }

@@ -254,7 +254,10 @@ func (s *Service) postHeartbeat(ctx context.Context, r *rest.Request) (rest.Resp
 	if err != nil {
 		return nil, err
 	}
-	return rest.Empty(), s.hear(ctx, h)
+	if err := s.hear(ctx, h); err != nil {
+		return nil, err
+	}
+	return rest.Sync(s.room()), nil
 }
 
 func (s *Service) postToken(_ context.Context, r *rest.Request) (rest.Response, error) {

@@ -36,6 +36,8 @@ type heartbeat struct {
 	Silent map[int64]time.Duration `json:"silent"`
 	// Threshold is from when on silence means that a member is offline.
 	Threshold time.Duration `json:"threshold"`
+	// Short is how much room those members have that are short of it.
+	Short map[int64]uint64 `json:"short,omitempty"`
 }
 
 // Start begins the heartbeat, which ends with the context; Close waits for its end.
@@ -45,6 +47,7 @@ func (s *Service) Start(ctx context.Context) {
 			if !s.here.Clustered() {
 				continue
 			}
+			s.renew(ctx)
 			if err := s.round(ctx); err != nil && ctx.Err() == nil {
 				s.Log.Warn("Heartbeat failed", "err", err)
 			}
@@ -90,6 +93,11 @@ func (s *Service) round(ctx context.Context) error {
 	if err != nil || !leads {
 		return err
 	}
+	own := s.room()
+	// Before anything is asked of a database that can perhaps not be written any more.
+	if own.Free != nil && s.giveWay(ctx) {
+		return nil
+	}
 	if c, err := s.Config(ctx); err == nil {
 		s.Cluster.SetThreshold(offlineThreshold.Get(c))
 	}
@@ -110,13 +118,17 @@ func (s *Service) round(ctx context.Context) error {
 	}
 	s.keepRaft(ctx, raft)
 	s.Cluster.Saw(s.here.ID(), time.Now())
-	h := heartbeat{From: s.here.ID(), Peers: peers, Raft: raft, Threshold: s.Cluster.Threshold(), Silent: map[int64]time.Duration{}}
+	h := heartbeat{From: s.here.ID(), Peers: peers, Raft: raft, Threshold: s.Cluster.Threshold(), Silent: map[int64]time.Duration{}, Short: s.rooms.all()}
 	for _, m := range ms {
 		h.Silent[m.ID] = time.Since(s.Cluster.LastSeen(m.ID))
 	}
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	answered := map[uint64]bool{uint64(s.here.ID()): true}
+	short := map[int64]uint64{}
+	if own.Free != nil {
+		short[s.here.ID()] = *own.Free
+	}
 	for _, m := range ms {
 		if m.ID == s.here.ID() {
 			continue
@@ -126,17 +138,23 @@ func (s *Service) round(ctx context.Context) error {
 			defer cancel()
 			to := s.relay().To(m)
 			to.Alive = nil // that is what this is to find out
-			if err := to.Call(ctx, relay.Request{Method: http.MethodPost, Path: pathHeartbeat, Body: h}, nil); err != nil {
+			var a heard
+			if err := to.Call(ctx, relay.Request{Method: http.MethodPost, Path: pathHeartbeat, Body: h}, &a); err != nil {
 				s.Log.Debug("A member does not answer the heartbeat", "member", m.Name, "err", err)
 				return
 			}
 			s.Cluster.Saw(m.ID, time.Now())
 			mu.Lock()
+			defer mu.Unlock()
+			if a.Free != nil {
+				short[m.ID] = *a.Free // no vote for it
+				return
+			}
 			answered[uint64(m.ID)] = true
-			mu.Unlock()
 		})
 	}
 	wg.Wait()
+	s.rooms.set(short)
 	// A member that goes while it gets a part must not hold up the next round.
 	ctx, cancel = context.WithTimeout(ctx, balanceTime)
 	defer cancel()
@@ -159,6 +177,7 @@ func (s *Service) hear(ctx context.Context, h heartbeat) error {
 		s.Cluster.Saw(id, now.Add(-d))
 	}
 	s.Cluster.Saw(h.From, now)
+	s.rooms.set(h.Short)
 	s.keepRaft(ctx, h.Raft)
 	return s.learn(ctx, h.Peers)
 }

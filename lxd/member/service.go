@@ -67,6 +67,7 @@ type Service struct {
 	change  sync.Mutex // held while this server becomes a member or stops being one
 	given   sync.Mutex // held while what members are given is changed, which the leader does
 	beat    chan struct{}
+	rooms   rooms
 	refresh refresher
 	asking  chan struct{} // taken while a stranger's token is asked for everywhere
 	wg      sync.WaitGroup
@@ -185,6 +186,10 @@ func (s *Service) render(m cluster.Member, d details, raft []dqlite.Member, lead
 		o.Status, o.Message = "Evacuated", "Unavailable due to maintenance"
 	case m.Schema < s.schema:
 		o.Status, o.Message = "Blocked", "Needs updating to newer version"
+	default:
+		if free, short := s.rooms.free(m.ID); short {
+			o.Message = shortMessage(free)
+		}
 	}
 	return o
 }
