@@ -208,9 +208,7 @@ func (d *Daemon) assemble(ctx context.Context, u *undo.Stack) (err error) {
 	}
 	d.ops = op.New(d.ctx, d.bus, "", 5*time.Second)
 	d.ops.Follow(d.here.ID)
-	if d.past, err = history.Open(ctx, d.st.Local.DB, d.log); err != nil {
-		return fmt.Errorf("read the history of operations: %w", err)
-	}
+	d.past = history.Open(ctx, d.st.Local.DB, d.log)
 	u.Push(func() error { return d.past.Close(context.WithoutCancel(ctx)) })
 	d.ops.Keep(d.past)
 	d.jobs = task.New(d.log)

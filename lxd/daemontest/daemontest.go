@@ -113,32 +113,57 @@ func (s *Server) WaitReady() {
 	}
 }
 
+// TryStart is Start of a daemon that may refuse to.
+func (s *Server) TryStart() error {
+	s.t.Helper()
+	err := s.tryLaunch()
+	if err == nil {
+		s.WaitReady()
+	}
+	return err
+}
+
 // Launch starts the daemon and connects to it, ready or not.
 func (s *Server) Launch() {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	var err error
-	if s.Daemon, err = daemon.Start(ctx, s.Options()); err != nil {
+	if err := s.tryLaunch(); err != nil {
 		s.t.Fatal(err)
 	}
+}
+
+func (s *Server) tryLaunch() error {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	d, err := daemon.Start(ctx, s.Options())
+	if err != nil {
+		return err
+	}
+	s.Daemon = d
 	socket := filepath.Join(s.Dir, "unix.socket")
 	s.http = &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
 	}}}
 	if _, err := os.Stat(socket); err != nil {
-		return // the test brought a listener of its own
+		return nil // the test brought a listener of its own
 	}
-	if s.InstanceServer, err = client.ConnectLXDUnixWithContext(context.Background(), socket, nil); err != nil {
-		s.t.Fatal(err)
-	}
+	s.InstanceServer, err = client.ConnectLXDUnixWithContext(context.Background(), socket, nil)
+	return err
 }
 
 // Stop stops the daemon; containers of the fake engine go on. It may be called twice.
 func (s *Server) Stop() {
 	s.t.Helper()
+	if err := s.End(); err != nil {
+		s.t.Errorf("the daemon did not end in order: %v", err)
+	}
+}
+
+// End is Stop of a daemon that need not end in order.
+func (s *Server) End() error {
+	s.t.Helper()
 	if s.Daemon == nil {
-		return
+		return nil
 	}
 	if s.InstanceServer != nil {
 		s.Disconnect()
@@ -150,10 +175,9 @@ func (s *Server) Stop() {
 	case <-time.After(patience):
 		s.t.Fatal("the daemon did not stop")
 	}
-	if err := s.Daemon.Err(); err != nil {
-		s.t.Errorf("the daemon did not end in order: %v", err)
-	}
+	err := s.Daemon.Err()
 	s.Daemon = nil
+	return err
 }
 
 // Restart is Stop and Start.

@@ -32,6 +32,7 @@ const (
 	classBusy                   // nothing happened, try again
 	classLost                   // the connection or the leader went away: the outcome is unknown
 	classStuck                  // the log could not be written
+	classDamaged                // the file makes no sense
 )
 
 // The driver hands most of its errors out as text: go-dqlite wraps them with a
@@ -41,8 +42,9 @@ var (
 	busyTexts = []string{"database is locked", "table is locked", "checkpoint in progress"}
 	// What libdqlite says of a COMMIT that raft has no room for is "not an error";
 	// SQLite by itself says the other ones.
-	stuckTexts = []string{"not an error", "database or disk is full", "disk I/O error"}
-	lostTexts  = []string{
+	stuckTexts   = []string{"not an error", "database or disk is full", "disk I/O error"}
+	damagedTexts = []string{"database disk image is malformed", "file is not a database"}
+	lostTexts    = []string{
 		"bad connection", "no available dqlite leader", "header: EOF", "body: EOF", "not leader", "leadership lost",
 		"lost leadership", "no more rows available", "broken pipe", "connection reset", "connection refused",
 		"use of closed network connection", "i/o timeout",
@@ -67,6 +69,11 @@ func classify(err error) class {
 			return classStuck
 		}
 	}
+	for _, t := range damagedTexts {
+		if strings.Contains(text, t) {
+			return classDamaged
+		}
+	}
 	for _, t := range busyTexts {
 		if strings.Contains(text, t) {
 			return classBusy
@@ -87,8 +94,11 @@ type sqlError struct {
 }
 
 func (e *sqlError) Error() string {
-	if e.class == classStuck {
+	switch e.class {
+	case classStuck:
 		return "The database cannot be written (" + e.cause.Error() + "); is the file system that holds it full?"
+	case classDamaged:
+		return "The database is damaged (" + e.cause.Error() + "); restart the daemon, which mends what it can and says what to do about the rest"
 	}
 	return e.cause.Error()
 }

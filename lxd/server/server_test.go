@@ -323,10 +323,7 @@ func TestHistoryShowsTheRestrictedTheirProjectsOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = local.Close() })
-	past, err := history.Open(t.Context(), local.DB, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
+	past := history.Open(t.Context(), local.DB, slog.New(slog.DiscardHandler))
 	t.Cleanup(func() { _ = past.Close(context.Background()) })
 	w.ops = op.New(t.Context(), w.bus, "", 0)
 	w.ops.Keep(past)

@@ -3,5 +3,6 @@
 // configuration, the patches that were applied and the addresses of the raft nodes.
 //
 // It also tells whose a directory is: one that LXD wrote, or a newer version of this
-// program, is refused before anything in it is touched.
+// program, is refused before anything in it is touched. A damaged file is replaced by one
+// with all that is needed of it, or refused too.
 package node

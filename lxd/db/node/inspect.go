@@ -39,7 +39,11 @@ func Inspect(ctx context.Context, dir string, global int) error {
 	if binary.BigEndian.Uint32(head[68:]) != appID {
 		return errs.Internal("%s was written by LXD and was left as it is. Set LXD_DIR to another directory", dir)
 	}
-	return inspectOurs(ctx, path, global)
+	err = inspectOurs(ctx, path, global)
+	if damaged(err) {
+		return nil // Open mends it, or refuses it
+	}
+	return err
 }
 
 const headSize = 100

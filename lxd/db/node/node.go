@@ -13,8 +13,6 @@ import (
 	"strconv"
 	"time"
 
-	_ "github.com/mattn/go-sqlite3" // the "sqlite3" driver
-
 	"sett/lxd/db"
 	"sett/lxd/db/migrations"
 	"sett/lxd/dqlite"
@@ -42,20 +40,38 @@ type DB struct{ *db.DB }
 func Open(ctx context.Context, dir, by string, log *slog.Logger) (*DB, error) {
 	path := filepath.Join(dir, FileName)
 	if fi, err := os.Stat(path); errors.Is(err, os.ErrNotExist) || err == nil && fi.Size() == 0 {
-		if err := create(ctx, path, by); err != nil {
+		if err := create(ctx, path, by, nil); err != nil {
 			return nil, fmt.Errorf("make the local database: %w", err)
 		}
 	}
+	pool, err := openSound(ctx, path)
+	if damaged(err) {
+		if err := mend(ctx, path, by, log, err); err != nil {
+			return nil, err
+		}
+		pool, err = openSound(ctx, path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open the local database: %w", err)
+	}
+	if err := migrate(ctx, pool, by); err != nil {
+		return nil, errors.Join(fmt.Errorf("open the local database: %w", err), pool.Close())
+	}
+	return &DB{db.Open(pool, db.Options{Log: log})}, nil
+}
+
+// openSound opens a file in which nothing is damaged.
+func openSound(ctx context.Context, path string) (*sql.DB, error) {
 	pool, err := open(path, "_journal_mode=wal&_synchronous=normal&_busy_timeout=5000&_foreign_keys=on")
 	if err != nil {
 		return nil, err
 	}
 	pool.SetMaxOpenConns(4)
 	pool.SetMaxIdleConns(2)
-	if err := migrate(ctx, pool, by); err != nil {
-		return nil, errors.Join(fmt.Errorf("open the local database: %w", err), pool.Close())
+	if err := sound(ctx, pool); err != nil {
+		return nil, errors.Join(err, pool.Close())
 	}
-	return &DB{db.Open(pool, db.Options{Log: log})}, nil
+	return pool, nil
 }
 
 func open(path, params string) (*sql.DB, error) {
@@ -72,8 +88,9 @@ func migrate(ctx context.Context, pool *sql.DB, by string) error {
 	return err
 }
 
-// create makes the file beside its place and moves it there.
-func create(ctx context.Context, path, by string) (err error) {
+// create makes the file beside its place and moves it there. fill, which may be nil, is
+// the last that is done before that.
+func create(ctx context.Context, path, by string, fill func(*sql.DB) error) (err error) {
 	tmp := path + ".new"
 	if err := os.Remove(tmp); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
@@ -93,6 +110,9 @@ func create(ctx context.Context, path, by string) (err error) {
 	_, err = pool.ExecContext(ctx, "PRAGMA application_id = "+strconv.Itoa(appID))
 	if err == nil {
 		err = migrate(ctx, pool, by)
+	}
+	if err == nil && fill != nil {
+		err = fill(pool)
 	}
 	if err := errors.Join(err, pool.Close()); err != nil {
 		return err

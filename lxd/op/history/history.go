@@ -2,6 +2,7 @@ package history
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"maps"
 	"slices"
@@ -50,23 +51,34 @@ type Store struct {
 	fresh   int        // written since it was tidied
 }
 
-// Open reads what an earlier life of the daemon has left, and begins to write.
-func Open(ctx context.Context, d *db.DB, log *slog.Logger) (*Store, error) {
+// Open reads what an earlier life of the daemon has left, and begins to write. A history
+// that cannot be read is no reason not to start.
+func Open(ctx context.Context, d *db.DB, log *slog.Logger) *Store {
 	s := &Store{db: d, log: log, begun: make(chan struct{}, 1), ended: make(chan struct{}, 1), quit: make(chan struct{}), over: make(chan struct{}),
 		waiting: map[string]op.Entry{}, cut: map[string]op.Entry{}}
-	var w db.Where
-	left, err := s.read(ctx, w.Null("ended_at"))
-	if err != nil {
-		return nil, err
-	}
-	for _, e := range left {
+	for _, e := range s.left(ctx) {
 		s.cut[e.ID] = e
 	}
 	if err := s.tidy(ctx); err != nil {
-		return nil, err
+		log.Warn("Could not tidy the history of operations", "err", err)
 	}
 	go s.write(context.WithoutCancel(ctx))
-	return s, nil
+	return s
+}
+
+// left is what was cut off. One damaged row hides all others, so they are dropped then.
+func (s *Store) left(ctx context.Context) []op.Entry {
+	var w db.Where
+	all, err := s.read(ctx, w.Null("ended_at"))
+	if err == nil {
+		return all
+	}
+	dropped := s.db.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
+		_, err := db.Exec(ctx, tx, stmtDrop)
+		return err
+	})
+	s.log.Error("Could not read the history of operations, and began a new one", "err", errors.Join(err, dropped))
+	return nil
 }
 
 // Close writes what waits and ends. ctx bounds it.
@@ -183,8 +195,12 @@ func (s *Store) List(ctx context.Context) ([]op.Entry, error) {
 	waiting, sessions := maps.Clone(s.waiting), slices.Clone(s.sessions)
 	s.mu.Unlock()
 	all, err := s.read(ctx, &db.Where{})
-	if err != nil {
+	if err != nil && ctx.Err() != nil {
 		return nil, err
+	}
+	if err != nil {
+		// What runs and what ended just now is there all the same.
+		s.log.Warn("Could not read the history of operations", "err", err)
 	}
 	for i, e := range all {
 		if w, ok := waiting[e.ID]; ok && !w.UpdatedAt.Before(e.UpdatedAt) {

@@ -41,9 +41,7 @@ func (w *world) begin() {
 	if w.local, err = node.Open(w.t.Context(), w.dir, "test", slog.New(slog.DiscardHandler)); err != nil {
 		w.t.Fatal(err)
 	}
-	if w.s, err = history.Open(w.t.Context(), w.local.DB, slog.New(slog.DiscardHandler)); err != nil {
-		w.t.Fatal(err)
-	}
+	w.s = history.Open(w.t.Context(), w.local.DB, slog.New(slog.DiscardHandler))
 	w.bus = event.NewBus("")
 	w.ops = op.New(w.t.Context(), w.bus, "", 0)
 	w.ops.Keep(w.s)
@@ -303,4 +301,33 @@ func TestListsMissNothingThatIsJustWritten(t *testing.T) {
 			t.Fatalf("operation %s is in a list of %d %d times", o.ID(), len(all), n)
 		}
 	}
+}
+
+const stmtSpoil db.Stmt = `UPDATE operations_history SET resources = '{nonsense', ended_at = NULL`
+
+func TestAHistoryThatCannotBeReadIsBegunAnew(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	o := w.run(op.Spec{Description: "Copying instance", Project: "web", Resources: instance("c1"), Run: func(context.Context, *op.Operation) error { return nil }})
+	w.written(o.ID(), api.Success)
+	err := w.local.Update(t.Context(), func(ctx context.Context, tx *db.Tx) error {
+		_, err := db.Exec(ctx, tx, stmtSpoil)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if all, err := w.s.List(t.Context()); err != nil || len(all) != 0 {
+		t.Errorf("a history that cannot be read: %v, %v", all, err)
+	}
+	if err := w.s.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.begin()
+	if all, err := w.s.List(t.Context()); err != nil || len(all) != 0 {
+		t.Errorf("after a start: %v, %v", all, err)
+	}
+	o = w.run(op.Spec{Description: "Copying instance", Project: "web", Resources: instance("c2"), Run: func(context.Context, *op.Operation) error { return nil }})
+	w.written(o.ID(), api.Success)
+	w.find(o.ID())
 }

@@ -22,6 +22,7 @@ ON CONFLICT (id) DO UPDATE SET updated_at = excluded.updated_at, ended_at = excl
 SELECT id, class, description, project, location, created_at, updated_at, ended_at, status, error,
 	username, protocol, address, resources, metadata, log
 FROM operations_history`
+	stmtDrop db.Stmt = `DELETE FROM operations_history`
 	stmtTidy db.Stmt = `
 DELETE FROM operations_history WHERE ended_at IS NOT NULL AND (ended_at < ?1 OR id IN (
 	SELECT id FROM operations_history WHERE ended_at IS NOT NULL ORDER BY created_at DESC, id LIMIT -1 OFFSET ?2))`
