@@ -5,6 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"maps"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"sett/lxd/db"
@@ -54,6 +57,7 @@ FROM json_each(?) AS dev JOIN json_each(dev.value) AS kv
 JOIN instances_devices AS d ON d.name = dev.key AND d.instance_id = ?
 WHERE kv.key <> 'type'`
 	stmtProfilesClear db.Stmt = `DELETE FROM instances_profiles WHERE instance_id = ?`
+	stmtProfileIDs    db.Stmt = `SELECT id FROM profiles`
 	stmtProfilesAdd   db.Stmt = `INSERT INTO instances_profiles (instance_id, profile_id, apply_order) SELECT ?, value, key FROM json_each(?)`
 )
 
@@ -190,7 +194,11 @@ func store(ctx context.Context, tx *db.Tx, i *Instance) error {
 		for n, p := range i.Profiles {
 			ids[n] = p.ID
 		}
-		if _, err := db.Exec(ctx, tx, stmtProfilesAdd, i.ID, db.JSON(ids)); err != nil {
+		_, err := db.Exec(ctx, tx, stmtProfilesAdd, i.ID, db.JSON(ids))
+		if errors.Is(err, db.ErrReference) {
+			return profileGone(ctx, tx, i)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -209,6 +217,21 @@ func store(ctx context.Context, tx *db.Tx, i *Instance) error {
 	}
 	_, err = db.Exec(ctx, tx, stmtDevicesConfig, string(b), i.ID)
 	return err
+}
+
+// profileGone names the profiles that were deleted since the instance was found right.
+func profileGone(ctx context.Context, tx *db.Tx, i *Instance) error {
+	there, err := db.Select[int64](ctx, tx, stmtProfileIDs)
+	if err != nil {
+		return err
+	}
+	var gone []string
+	for _, p := range i.Profiles {
+		if !slices.Contains(there, p.ID) {
+			gone = append(gone, strconv.Quote(p.Name))
+		}
+	}
+	return errs.Conflict("Instance %q uses a profile that was deleted just now: %s", i.Name, strings.Join(gone, ", "))
 }
 
 // patchConfig changes single keys; an empty value removes one. The instance given

@@ -197,8 +197,12 @@ func (s *Service) lookup(name string) *pool {
 func (s *Service) open(ctx context.Context, name string) (*pool, error) {
 	p := s.lookup(name)
 	if p == nil {
-		if _, err := s.Load(ctx, name); err != nil {
+		at, err := s.loadPool(ctx, s.DB, name)
+		if err != nil {
 			return nil, err
+		}
+		if at.state != stateCreated {
+			return nil, coming(name)
 		}
 		return nil, errs.Unavailable("Storage pool %q cannot be used on this server; the log has the reason", name)
 	}
@@ -229,6 +233,11 @@ func (s *Service) open(ctx context.Context, name string) (*pool, error) {
 			return nil, ctx.Err()
 		}
 	}
+}
+
+// coming refuses a pool that is not whole yet, or no more.
+func coming(name string) error {
+	return errs.Unavailable("Storage pool %q is being created or deleted", name)
 }
 
 // runtime returns the pool, broken or not: enough to delete it.

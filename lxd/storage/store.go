@@ -294,7 +294,7 @@ func (s *Service) insertVolumeIn(ctx context.Context, tx *db.Tx, v Volume) error
 		return err
 	}
 	if p.state != stateCreated { // it may have begun to go since the volume was asked for
-		return errs.Unavailable("Storage pool %q is being created or deleted", v.Pool)
+		return coming(v.Pool)
 	}
 	_, err = db.Insert(ctx, tx, stmtVolumeCreate, v.Name, s.Here.ID(), number(v.Type), time.Now().UTC(), v.project(), v.Pool)
 	if errors.Is(err, db.ErrDuplicate) {
