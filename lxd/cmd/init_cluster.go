@@ -162,9 +162,6 @@ func resolveToken(ctx context.Context, p *api.InitClusterPreseed) error {
 	if err != nil {
 		return errs.Invalid(i18n.G("The cluster_token is no join token: %v"), err)
 	}
-	if p.ServerName != "" && p.ServerName != tok.ServerName {
-		return errs.Invalid(i18n.G("The join token is for a server called %q, not %q"), tok.ServerName, p.ServerName)
-	}
 	p.ServerName, p.ClusterPassword = tok.ServerName, tok.String()
 	var all []error
 	for _, a := range tok.Addresses {

@@ -47,7 +47,15 @@ func (e *env) readPreseed(ctx context.Context) (*api.InitPreseed, error) {
 	if p.Cluster.ClusterToken != "" {
 		p.Cluster.Enabled = true
 	}
-	return p, resolveToken(ctx, p.Cluster)
+	name := p.Cluster.ServerName
+	if err := resolveToken(ctx, p.Cluster); err != nil {
+		return nil, err
+	}
+	if name != "" && name != p.Cluster.ServerName {
+		// Files that were written for LXD may say so: there the token decides.
+		fmt.Fprintf(e.err, i18n.G("Warning: the join token is for a server called %q, so it is not called %q")+"\n", p.Cluster.ServerName, name)
+	}
+	return p, nil
 }
 
 // preseeder applies a set-up object by object and knows the way back.
