@@ -260,6 +260,10 @@ func (s *Service) postHeartbeat(ctx context.Context, r *rest.Request) (rest.Resp
 	return rest.Sync(s.room()), nil
 }
 
+func (s *Service) getRoom(_ context.Context, _ *rest.Request) (rest.Response, error) {
+	return rest.Sync(s.room()), nil
+}
+
 func (s *Service) postToken(_ context.Context, r *rest.Request) (rest.Response, error) {
 	q, err := rest.Decode[TokenRequest](r)
 	if err != nil {

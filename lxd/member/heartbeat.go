@@ -47,6 +47,8 @@ func (s *Service) Start(ctx context.Context) {
 			if !s.here.Clustered() {
 				continue
 			}
+			// Every member looks by itself: where nobody has room there may be no leader.
+			s.room()
 			s.renew(ctx)
 			if err := s.round(ctx); err != nil && ctx.Err() == nil {
 				s.Log.Warn("Heartbeat failed", "err", err)

@@ -22,6 +22,7 @@ const (
 	pathPeers       = "/internal/cluster/peers"
 	pathRefresh     = "/internal/cluster/refresh"
 	pathHeartbeat   = "/internal/cluster/heartbeat"
+	pathRoom        = "/internal/cluster/room"
 	pathToken       = "/internal/cluster/token"
 	pathLeave       = "/internal/cluster/leave"
 	pathReset       = "/internal/cluster/reset"
@@ -79,6 +80,7 @@ func (s *Service) internal() []rest.Route {
 		at(pathPeers).As(http.MethodGet, "List the certificates of the members", auth.Member, s.getPeers, func(r *rest.Route) { r.Reply = []cluster.Peer{} }),
 		at(pathRefresh).As(http.MethodPost, "Look into the database again", auth.Member, s.postRefresh),
 		at(pathHeartbeat).As(http.MethodPost, "Hear from the leader", auth.Member, s.postHeartbeat, body(heartbeat{})),
+		at(pathRoom).As(http.MethodGet, "Tell whether the database of this member is short of room", auth.Member, s.getRoom, func(r *rest.Route) { r.Reply = heard{} }),
 		at(pathToken).As(http.MethodPost, "Check or use a join token of this member", auth.Member, s.postToken, body(TokenRequest{})),
 		at(pathLeave).As(http.MethodPost, "Put pools and networks away before this member is removed", auth.Member, s.postLeave),
 		at(pathReset).As(http.MethodPost, "Stand alone again, after the cluster has forgotten this member", auth.Member, s.postReset),

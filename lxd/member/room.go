@@ -4,8 +4,12 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net/http"
 	"sync"
+	"time"
 
+	"sett/lxd/cluster"
+	"sett/lxd/cluster/relay"
 	"sett/lxd/dqlite"
 )
 
@@ -102,6 +106,9 @@ func (s *Service) giveWay(ctx context.Context) bool {
 		return false
 	}
 	for _, m := range heirs(all, s.Store.Node().ID(), s.rooms.all()) {
+		if !s.hasRoom(ctx, m) {
+			continue
+		}
 		if err := s.Store.Node().Transfer(ctx, m); err != nil {
 			s.Log.Info("A member could not take the database over", "address", m.Address, "err", err)
 			continue
@@ -110,6 +117,20 @@ func (s *Service) giveWay(ctx context.Context) bool {
 		return true
 	}
 	return false
+}
+
+// roomTime is what a member may take to tell whether it has room.
+const roomTime = time.Second
+
+// hasRoom asks a member. One that has none must not be made the leader: it cannot write
+// down that it takes part in an election, and does not come back from that by itself.
+func (s *Service) hasRoom(ctx context.Context, m dqlite.Member) bool {
+	ctx, cancel := context.WithTimeout(ctx, roomTime)
+	defer cancel()
+	var a heard
+	to := cluster.Member{ID: int64(m.ID), Name: m.Address, Address: m.Address}
+	err := s.relay().To(to).Call(ctx, relay.Request{Method: http.MethodGet, Path: pathRoom}, &a)
+	return err == nil && a.Free == nil
 }
 
 // heirs are the voters that may lead instead of a member that is short of room.
