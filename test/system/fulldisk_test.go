@@ -52,8 +52,8 @@ func (h *host) drain() {
 	}
 }
 
-// bulk writes so many MiB to the cluster's database through a member.
-func (h *host) bulk(name string, mib int) {
+// pour writes so many MiB to the cluster's database through a member.
+func (h *host) pour(name string, mib int) {
 	h.t.Helper()
 	text := strings.Repeat("x", 256<<10)
 	for i := range 4 * mib {
@@ -100,7 +100,7 @@ func TestClusterFullDisk(t *testing.T) {
 			}
 			// More than libraft has room for beforehand, so that the full member can write no
 			// more of it. The others can, and it does not hold them up.
-			other.bulk("big", 28)
+			other.pour("big", 28)
 			w.acks(other, 100)
 			t.Logf("disk full: at most %s without a write", w.gap.Round(time.Millisecond))
 			if log, err := os.ReadFile(full.logFile()); err != nil || !strings.Contains(string(log), "The file system that holds this member's database is nearly full") {
@@ -159,7 +159,7 @@ func TestClusterFullDiskPasses(t *testing.T) {
 	w, stop := f.write()
 	defer stop()
 	w.acks(other, 50)
-	other.bulk("big", 28)
+	other.pour("big", 28)
 	full.drain()
 	other.eventually("the member to have room", func() bool {
 		return !strings.Contains(other.lxc("cluster", "show", f.name(0)), "nearly full")
