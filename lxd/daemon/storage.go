@@ -42,8 +42,12 @@ func (s volumes) CreateEmpty(ctx context.Context, v instance.Volume, size int64)
 	return s.pools.CreateVolume(ctx, rootOf(v), size, nil)
 }
 
-func (s volumes) CreateFilled(ctx context.Context, v instance.Volume, size int64, snaps []instance.Brought, fill func(context.Context, []string) error) error {
-	return s.pools.FillVolume(ctx, rootOf(v), size, broughtOf(snaps), fill)
+func (s volumes) CreateFilled(ctx context.Context, v instance.Volume, b instance.Bringing, fill func(context.Context, []string) error) error {
+	return s.pools.FillVolume(ctx, rootOf(v), bringingOf(b), fill)
+}
+
+func bringingOf(b instance.Bringing) storage.Bringing {
+	return storage.Bringing{Size: b.Size, Snapshots: broughtOf(b.Snapshots), Passing: b.Passing, Note: b.Note}
 }
 
 func broughtOf(snaps []instance.Brought) []storage.Brought {
@@ -66,6 +70,31 @@ func (s volumes) CanSend(ctx context.Context, v instance.Volume) error {
 	return s.pools.CanSend(ctx, v.Pool)
 }
 
+func (s volumes) Sendable(ctx context.Context, pool string, dirs ...string) error {
+	return s.pools.Sendable(ctx, pool, dirs...)
+}
+
+func (s volumes) TakeOver(ctx context.Context, v, from instance.Volume, node int64, also func(context.Context, *db.Tx) error) error {
+	return s.pools.TakeOver(ctx, rootOf(v), rootOf(from), node, also)
+}
+
+func (s volumes) GiveUp(ctx context.Context, v instance.Volume) (bool, error) {
+	return s.pools.GiveUp(ctx, rootOf(v))
+}
+
+func (s volumes) DropLeft(ctx context.Context, v instance.Volume) error {
+	return s.pools.DropLeft(ctx, rootOf(v))
+}
+
+func (s volumes) Left(ctx context.Context) ([]instance.LeftVolume, error) {
+	all, err := s.pools.Left(ctx)
+	var out []instance.LeftVolume
+	for _, v := range all {
+		out = append(out, instance.LeftVolume{Volume: instance.Volume{Pool: v.Pool, Project: v.Project, Instance: v.Name}, Note: v.Note})
+	}
+	return out, err
+}
+
 func (s volumes) CanReceive(ctx context.Context, v instance.Volume, backend string) error {
 	return s.pools.CanReceive(ctx, v.Pool, backend)
 }
@@ -74,9 +103,9 @@ func (s volumes) Send(ctx context.Context, pool, dir, parent string, w io.Writer
 	return s.pools.Send(ctx, pool, dir, parent, w)
 }
 
-func (s volumes) Receive(ctx context.Context, v instance.Volume, size int64, snaps []instance.Brought,
+func (s volumes) Receive(ctx context.Context, v instance.Volume, b instance.Bringing,
 	open func(context.Context, string) (io.ReadCloser, error), check func(context.Context, string) error) error {
-	return s.pools.ReceiveVolume(ctx, rootOf(v), size, broughtOf(snaps), open, check)
+	return s.pools.ReceiveVolume(ctx, rootOf(v), bringingOf(b), open, check)
 }
 
 func (s volumes) Alter(ctx context.Context, v instance.Volume, size int64, do func(context.Context, string) error) error {

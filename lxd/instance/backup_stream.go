@@ -143,7 +143,7 @@ func (s *Service) unpackStreams(ctx context.Context, p *ImportPlan, u *undo.Stac
 	}
 	// What the archive says of the configuration stays in the snapshots, on which the next
 	// stream builds; nobody reads it there. That of the volume is written anew.
-	err = s.Storage.Receive(ctx, p.volume, p.size, p.brought, open, func(_ context.Context, dir string) error { return checkRoot(dir, backup.Container) })
+	err = s.Storage.Receive(ctx, p.volume, Bringing{Size: p.size, Snapshots: p.brought}, open, func(_ context.Context, dir string) error { return checkRoot(dir, backup.Container) })
 	if err != nil {
 		return tooLarge(err)
 	}

@@ -403,7 +403,7 @@ func (s *Service) unpack(ctx context.Context, p *ImportPlan, u *undo.Stack) erro
 	if p.index.Optimized {
 		return s.unpackStreams(ctx, p, u)
 	}
-	err := s.Storage.CreateFilled(ctx, p.volume, p.size, p.brought, func(ctx context.Context, dirs []string) error {
+	err := s.Storage.CreateFilled(ctx, p.volume, Bringing{Size: p.size, Snapshots: p.brought}, func(ctx context.Context, dirs []string) error {
 		folders := []string{backup.Container}
 		for _, sn := range p.snapshots {
 			folders = append(folders, backup.Snapshot(sn.Name))

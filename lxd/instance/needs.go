@@ -37,7 +37,7 @@ type Storage interface {
 	CreateEmpty(ctx context.Context, v Volume, size int64) error
 	// CreateFilled makes a root volume and its snapshots, oldest first; fill writes into the
 	// folders of all, the volume's first.
-	CreateFilled(ctx context.Context, v Volume, size int64, snaps []Brought, fill func(ctx context.Context, dirs []string) error) error
+	CreateFilled(ctx context.Context, v Volume, b Bringing, fill func(ctx context.Context, dirs []string) error) error
 	// Hold shows the content of the volume as it is at one moment, where the pool can do
 	// that in next to no room; else the volume itself. drop is to be called once.
 	Hold(ctx context.Context, v Volume, quiet func(context.Context) (resume func(), err error)) (dir string, drop func(), err error)
@@ -45,6 +45,8 @@ type Storage interface {
 	Describe(ctx context.Context, pool string) (api.StoragePool, error)
 	// CanSend refuses pools that have no streams of their own.
 	CanSend(ctx context.Context, v Volume) error
+	// Sendable refuses folders, as Send gets them, with what streams cannot hold.
+	Sendable(ctx context.Context, pool string, dirs ...string) error
 	// CanReceive refuses streams of another kind of pool.
 	CanReceive(ctx context.Context, v Volume, backend string) error
 	// Send writes a folder of a snapshot, or of what Hold shows, as a stream of the pool's
@@ -54,8 +56,16 @@ type Storage interface {
 	// Receive makes a volume and its snapshots of such streams. open is asked for those of
 	// the snapshots in their order, then, by an empty name, for the volume's. check looks at
 	// the content of each.
-	Receive(ctx context.Context, v Volume, size int64, snaps []Brought, open func(ctx context.Context, snapshot string) (io.ReadCloser, error),
+	Receive(ctx context.Context, v Volume, b Bringing, open func(ctx context.Context, snapshot string) (io.ReadCloser, error),
 		check func(ctx context.Context, dir string) error) error
+	// TakeOver makes a volume that came from another member this one's, and the one there,
+	// from, something that is left; also runs in the same transaction. GiveUp removes one
+	// that came and reports whether it had not been taken over. DropLeft removes one that
+	// this member has left, and Left lists those, when the daemon starts.
+	TakeOver(ctx context.Context, v, from Volume, node int64, also func(context.Context, *db.Tx) error) error
+	GiveUp(ctx context.Context, v Volume) (bool, error)
+	DropLeft(ctx context.Context, v Volume) error
+	Left(ctx context.Context) ([]LeftVolume, error)
 	// Alter changes the content of a volume, which nobody uses: do works on a copy, which
 	// takes its place in one step.
 	Alter(ctx context.Context, v Volume, size int64, do func(ctx context.Context, dir string) error) error
@@ -102,11 +112,25 @@ type Storage interface {
 	Usage(ctx context.Context, vs []Volume) (map[Volume]int64, error)
 }
 
+// Bringing is what comes with a volume from elsewhere.
+type Bringing struct {
+	Size      int64     // its limit in bytes, 0 for none
+	Snapshots []Brought // oldest first
+	Passing   bool      // it comes from another member and is nobody's until TakeOver
+	Note      string    // what Left is to tell of it, should that not come
+}
+
 // Brought is a snapshot that comes with a volume from elsewhere.
 type Brought struct {
 	Name  string
 	Taken time.Time
 	Size  int64 // its limit in bytes; 0 stands for that of the volume
+}
+
+// LeftVolume is one that is to be removed.
+type LeftVolume struct {
+	Volume
+	Note string
 }
 
 // LostPool is a pool that was looked through.
@@ -149,6 +173,8 @@ type Unpacker interface {
 	// Below unpacks folders of a tarball, each into a folder of its own: into has the one
 	// by the other.
 	Below(ctx context.Context, path string, into map[string]string) error
+	// Stream unpacks a plain tarball, as it comes, into a folder.
+	Stream(ctx context.Context, r io.Reader, dir string) error
 }
 
 // IDs is what instances need of the host's id ranges.

@@ -74,7 +74,8 @@ func (p *pools) CreateFromImage(_ context.Context, v instance.Volume, _ string, 
 
 func (p *pools) CreateEmpty(_ context.Context, v instance.Volume, _ int64) error { return p.create(v) }
 
-func (p *pools) CreateFilled(ctx context.Context, v instance.Volume, size int64, snaps []instance.Brought, fill func(context.Context, []string) error) error {
+func (p *pools) CreateFilled(ctx context.Context, v instance.Volume, b instance.Bringing, fill func(context.Context, []string) error) error {
+	size, snaps := b.Size, b.Snapshots
 	if err := p.create(v); err != nil {
 		return err
 	}
@@ -176,7 +177,7 @@ func (p *pools) Send(context.Context, string, string, string, io.Writer) (string
 	return "", errs.NotImplemented("There is no optimized format")
 }
 
-func (p *pools) Receive(context.Context, instance.Volume, int64, []instance.Brought, func(context.Context, string) (io.ReadCloser, error), func(context.Context, string) error) error {
+func (p *pools) Receive(context.Context, instance.Volume, instance.Bringing, func(context.Context, string) (io.ReadCloser, error), func(context.Context, string) error) error {
 	return errs.NotImplemented("There is no optimized format")
 }
 
@@ -194,6 +195,22 @@ func (p *pools) Alter(ctx context.Context, v instance.Volume, size int64, do fun
 func (p *pools) CanSend(context.Context, instance.Volume) error {
 	return errs.NotImplemented("There is no optimized format")
 }
+
+func (p *pools) Sendable(context.Context, string, ...string) error {
+	return errs.NotImplemented("There is no optimized format")
+}
+
+// What goes from member to member is tested where there are whole members.
+
+func (p *pools) TakeOver(context.Context, instance.Volume, instance.Volume, int64, func(context.Context, *db.Tx) error) error {
+	return errs.NotImplemented("Nothing comes from elsewhere")
+}
+
+func (p *pools) GiveUp(context.Context, instance.Volume) (bool, error) { return false, nil }
+
+func (p *pools) DropLeft(context.Context, instance.Volume) error { return nil }
+
+func (p *pools) Left(context.Context) ([]instance.LeftVolume, error) { return nil, nil }
 
 func (p *pools) CanReceive(context.Context, instance.Volume, string) error {
 	return errs.NotImplemented("There is no optimized format")

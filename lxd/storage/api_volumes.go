@@ -116,6 +116,7 @@ func (s *Service) loadVolumes(ctx context.Context, w *db.Where) ([]api.StorageVo
 		if o.Config == nil {
 			o.Config = map[string]string{}
 		}
+		delete(o.Config, passing)
 		out[i] = o
 	}
 	return out, nil

@@ -51,11 +51,21 @@ type Brought struct {
 	Size  int64 // its limit in bytes; 0 stands for that of the volume
 }
 
+// Bringing is what comes with a volume from elsewhere.
+type Bringing struct {
+	Size      int64     // its limit in bytes; 0 stands for the pool's default
+	Snapshots []Brought // oldest first
+	// Passing: it comes from another member, and is nobody's until TakeOver. Should that not
+	// come, Left tells the note.
+	Passing bool
+	Note    string
+}
+
 // FillVolume makes a volume and its snapshots, oldest first, of what comes from elsewhere:
 // fill writes into the folders of all, the volume's first. None has a name before all are
 // whole.
-func (s *Service) FillVolume(ctx context.Context, v Volume, size int64, snaps []Brought, fill func(ctx context.Context, dirs []string) error) error {
-	return s.bringVolume(ctx, v, size, snaps, func(p *pool, d driver.Volume, parts []driver.Volume, made func(driver.Volume)) error {
+func (s *Service) FillVolume(ctx context.Context, v Volume, b Bringing, fill func(ctx context.Context, dirs []string) error) error {
+	return s.bringVolume(ctx, v, b, func(p *pool, d driver.Volume, parts []driver.Volume, made func(driver.Volume)) error {
 		var dirs []string
 		var fillFrom func(ctx context.Context, n int) error
 		fillFrom = func(ctx context.Context, n int) error {
@@ -80,18 +90,22 @@ func (s *Service) FillVolume(ctx context.Context, v Volume, size int64, snaps []
 
 // bringVolume makes a volume that comes with snapshots. make, which is given all of them
 // with their limits, tells which snapshots it has made, so that they can be taken back.
-func (s *Service) bringVolume(ctx context.Context, v Volume, size int64, snaps []Brought,
+func (s *Service) bringVolume(ctx context.Context, v Volume, b Bringing,
 	make func(p *pool, d driver.Volume, parts []driver.Volume, made func(driver.Volume)) error) error {
-	return s.newVolume(ctx, v, size, func(p *pool, d driver.Volume, size int64) error {
+	record := s.insertVolumeIn
+	if b.Passing {
+		record = func(ctx context.Context, tx *db.Tx, v Volume) error { return s.insertPassing(ctx, tx, v, b.Note) }
+	}
+	return s.recordVolume(ctx, v, b.Size, record, func(p *pool, d driver.Volume, size int64) error {
 		var parts []driver.Volume
-		for _, sn := range snaps {
+		for _, sn := range b.Snapshots {
 			limit := sn.Size
 			if limit == 0 {
 				limit = size
 			}
 			parts = append(parts, sized(d.Snapshot(sn.Name), limit))
 		}
-		err := s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error { return s.recordSnapshots(ctx, tx, v, snaps...) })
+		err := s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error { return s.recordSnapshots(ctx, tx, v, b.Snapshots...) })
 		if err != nil {
 			return err
 		}
@@ -143,6 +157,18 @@ func (s *Service) CanSend(ctx context.Context, pool string) error {
 	return err
 }
 
+// Sendable refuses folders with something in them that streams of the pool's driver cannot
+// hold.
+func (s *Service) Sendable(ctx context.Context, pool string, dirs ...string) error {
+	_, drv, err := s.streamer(ctx, pool)
+	for _, dir := range dirs {
+		if err == nil {
+			err = drv.Sendable(dir)
+		}
+	}
+	return err
+}
+
 // CanReceive refuses streams that a pool's driver does not know.
 func (s *Service) CanReceive(ctx context.Context, pool, backend string) error {
 	p, err := s.open(ctx, pool)
@@ -171,13 +197,13 @@ func (s *Service) Send(ctx context.Context, pool, dir, parent string, w io.Write
 // ReceiveVolume makes a volume and its snapshots, oldest first, of streams of the driver.
 // open gives the streams of the snapshots in their order, and then, by an empty name, that
 // of the volume itself. check looks at the content of each.
-func (s *Service) ReceiveVolume(ctx context.Context, v Volume, size int64, snaps []Brought,
+func (s *Service) ReceiveVolume(ctx context.Context, v Volume, b Bringing,
 	open func(ctx context.Context, snapshot string) (io.ReadCloser, error), check driver.Filler) error {
 	_, drv, err := s.streamer(ctx, v.Pool)
 	if err != nil {
 		return err
 	}
-	return s.bringVolume(ctx, v, size, snaps, func(_ *pool, d driver.Volume, parts []driver.Volume, made func(driver.Volume)) error {
+	return s.bringVolume(ctx, v, b, func(_ *pool, d driver.Volume, parts []driver.Volume, made func(driver.Volume)) error {
 		came := map[string]string{}
 		receive := func(d driver.Volume) error {
 			r, err := open(ctx, d.SnapshotName())

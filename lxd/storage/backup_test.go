@@ -46,7 +46,7 @@ func TestVolumesComeWithTheirSnapshots(t *testing.T) {
 		}
 		return nil
 	})
-	f.must(f.FillVolume(ctx, vol("a"), 3<<30, brought(), func(ctx context.Context, dirs []string) error {
+	f.must(f.FillVolume(ctx, vol("a"), storage.Bringing{Size: 3 << 30, Snapshots: brought()}, func(ctx context.Context, dirs []string) error {
 		if limits != 3 || len(dirs) != 3 {
 			t.Errorf("%d limits, %d folders", limits, len(dirs))
 		}
@@ -97,7 +97,7 @@ func TestVolumeThatDoesNotComeWholeLeavesNothing(t *testing.T) {
 			}
 			snaps := brought()
 			snaps[1].Size = 1 << 30
-			err := f.FillVolume(t.Context(), vol("a"), 1<<30, snaps, fill)
+			err := f.FillVolume(t.Context(), vol("a"), storage.Bringing{Size: 1 << 30, Snapshots: snaps}, fill)
 			if err == nil && step == "seal" && nth == 2 { // there are two snapshots
 				continue
 			}

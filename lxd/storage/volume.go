@@ -107,6 +107,11 @@ func (s *Service) CreateFromImage(ctx context.Context, v Volume, fingerprint str
 
 // newVolume writes the record, has the volume made, and links to it.
 func (s *Service) newVolume(ctx context.Context, v Volume, size int64, make func(*pool, driver.Volume, int64) error) error {
+	return s.recordVolume(ctx, v, size, s.insertVolumeIn, make)
+}
+
+// recordVolume is newVolume with a record of its own.
+func (s *Service) recordVolume(ctx context.Context, v Volume, size int64, record func(context.Context, *db.Tx, Volume) error, make func(*pool, driver.Volume, int64) error) error {
 	p, err := s.open(ctx, v.Pool)
 	if err != nil {
 		return err
@@ -118,7 +123,7 @@ func (s *Service) newVolume(ctx context.Context, v Volume, size int64, make func
 	var u undo.Stack
 	u.OnError = s.lost(v)
 	defer u.Run()
-	if err := s.insertVolume(ctx, v); err != nil {
+	if err := s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error { return record(ctx, tx, v) }); err != nil {
 		return err
 	}
 	u.Push(func() error {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"os/exec"
@@ -83,6 +84,35 @@ func (j Jail) Below(ctx context.Context, path string, into map[string]string) er
 	return j.work(ctx, path, what, to...)
 }
 
+// Stream unpacks a plain tarball, as it comes, into the folder dir. What is wrong with the
+// reader counts before what the program makes of it.
+func (j Jail) Stream(ctx context.Context, r io.Reader, dir string) error {
+	to, err := openFolder(dir)
+	if err != nil {
+		return err
+	}
+	defer to.Close()
+	out, in, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	came := make(chan error, 1)
+	go func() {
+		_, err := io.Copy(in, r)
+		came <- errors.Join(err, in.Close())
+	}()
+	err = j.run(ctx, child.Job{Format: string(archive.Tar)}, out, to)
+	_ = out.Close() // who still writes learns that nobody reads any more
+	read := <-came
+	if err == nil && errors.Is(read, unix.EPIPE) { // there is padding behind the end
+		_, read = io.Copy(io.Discard, r)
+	}
+	if read != nil && !errors.Is(read, unix.EPIPE) {
+		return read
+	}
+	return explain(err, to, "The content of the instance")
+}
+
 // File unpacks one archive into the folder dir.
 func (j Jail) File(ctx context.Context, path, dir string) error { return j.Only(ctx, path, dir) }
 
@@ -119,17 +149,23 @@ func (j Jail) work(ctx context.Context, path string, what child.Job, to ...*os.F
 		files = append(files, from)
 	}
 	what.Format = string(format)
-	err = j.run(ctx, what, from, files...)
+	name := "The image"
+	if what.Below != nil {
+		name = "The backup"
+	}
+	return explain(j.run(ctx, what, from, files...), to[0], name)
+}
+
+// explain says of what it is that a program did not succeed with it.
+func explain(err error, to *os.File, what string) error {
 	var f *failed
 	switch {
-	case errors.Is(err, unix.EDQUOT) && fsmount.IsFull(to[0]):
+	case errors.Is(err, unix.EDQUOT) && fsmount.IsFull(to):
 		return unix.ENOSPC
 	case !errors.As(err, &f):
 		return err
-	case what.Below != nil:
-		return errs.Invalid("The backup cannot be unpacked: %w", err)
 	}
-	return errs.Invalid("The image cannot be unpacked: %w", err)
+	return errs.Invalid("%s cannot be unpacked: %w", what, err)
 }
 
 // failed is what a program said when it did not succeed.

@@ -8,11 +8,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"golang.org/x/sys/unix"
 
@@ -286,6 +288,30 @@ func TestBrokenArchiveIsExplained(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		t.Logf("%s: %v", name, err)
+	}
+}
+
+// TestATarballIsUnpackedAsItComes: what is cut off, or breaks, is not taken for whole, and
+// padding behind the end is read.
+func TestATarballIsUnpackedAsItComes(t *testing.T) {
+	t.Parallel()
+	whole, err := os.ReadFile(hostile(t, entry{name: "./", typ: tar.TypeDir}, folder("d"), entry{name: "d/f", typ: tar.TypeReg, body: strings.Repeat("x", 100000)}))
+	must(t, err)
+	dir := t.TempDir()
+	in := bytes.NewReader(append(whole, make([]byte, 1<<20)...))
+	must(t, unpack.Jail{}.Stream(t.Context(), in, dir))
+	if b, err := os.ReadFile(filepath.Join(dir, "d/f")); err != nil || len(b) != 100000 || in.Len() != 0 {
+		t.Errorf("%d bytes, %v; %d were not read", len(b), err, in.Len())
+	}
+	if err := (unpack.Jail{}).Stream(t.Context(), bytes.NewReader(whole[:50000]), t.TempDir()); !errs.Is(err, errs.KindInvalid) {
+		t.Errorf("half of it: %v", err)
+	}
+	boom := errors.New("boom")
+	if err := (unpack.Jail{}).Stream(t.Context(), io.MultiReader(bytes.NewReader(whole[:50000]), iotest.ErrReader(boom)), t.TempDir()); !errors.Is(err, boom) {
+		t.Errorf("it breaks: %v", err)
+	}
+	if err := (unpack.Jail{}).Stream(t.Context(), strings.NewReader("no tarball"), t.TempDir()); !errs.Is(err, errs.KindInvalid) {
+		t.Errorf("something else: %v", err)
 	}
 }
 

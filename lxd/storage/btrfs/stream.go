@@ -11,8 +11,8 @@ import (
 	"sett/shared/errs"
 )
 
-// Send implements driver.Streamer.
-func (p *pool) Send(ctx context.Context, dir, parent string, w io.Writer) error {
+// Sendable implements driver.Streamer.
+func (p *pool) Sendable(dir string) error {
 	d, err := btrfs.Open(dir)
 	if err != nil {
 		return err
@@ -22,6 +22,19 @@ func (p *pool) Send(ctx context.Context, dir, parent string, w io.Writer) error 
 	if more, err := d.HasNested(); err != nil || more {
 		return errors.Join(err, errs.Invalid("The volume holds btrfs subvolumes that were made inside the instance, which the optimized format cannot hold; leave it out"))
 	}
+	return nil
+}
+
+// Send implements driver.Streamer.
+func (p *pool) Send(ctx context.Context, dir, parent string, w io.Writer) error {
+	if err := p.Sendable(dir); err != nil {
+		return err
+	}
+	d, err := btrfs.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
 	if parent == "" {
 		return d.Send(ctx, nil, w)
 	}

@@ -179,6 +179,8 @@ type Pool interface {
 // Streamer is a driver that tells the content of volumes in a format of its own, which
 // other pools of its kind understand.
 type Streamer interface {
+	// Sendable refuses a folder with something in it that streams cannot hold.
+	Sendable(dir string) error
 	// Send writes a folder that does not change: a snapshot's, or what Show shows. parent,
 	// which may be empty, is the folder of a snapshot that the receiver has by then.
 	Send(ctx context.Context, dir, parent string, w io.Writer) error

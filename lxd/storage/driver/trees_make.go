@@ -147,7 +147,7 @@ func (t *Trees) holding(ctx context.Context, path string, quiet Quiet) (func() (
 	if quiet == nil {
 		return nil, nil
 	}
-	return func() (func(), error) { return quiet(ctx) }, flush(path)
+	return func() (func(), error) { return quiet(ctx) }, Flush(path)
 }
 
 func ready(ctx context.Context, o CopyOpts, dir string) error {
@@ -216,8 +216,8 @@ func (t *Trees) exchange(ctx context.Context, v Volume, tmp string) error {
 	return unix.Renameat2(unix.AT_FDCWD, tmp, unix.AT_FDCWD, t.Path(v), unix.RENAME_EXCHANGE)
 }
 
-// flush writes what the file system of a path still holds in memory.
-func flush(path string) error {
+// Flush writes what the file system of a path still holds in memory.
+func Flush(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
 		return err

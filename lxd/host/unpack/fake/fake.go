@@ -64,6 +64,20 @@ func (j Jail) Below(ctx context.Context, path string, into map[string]string) er
 	return nil
 }
 
+// Stream unpacks a plain tarball into a folder.
+func (j Jail) Stream(ctx context.Context, r io.Reader, dir string) error {
+	if j.Fail != nil {
+		if err := j.Fail(unpack.Image{Rootfs: "a stream"}); err != nil {
+			return err
+		}
+	}
+	if err := extractFrom(ctx, r, "", dir); err != nil {
+		return err
+	}
+	_, err := io.Copy(io.Discard, r)
+	return err
+}
+
 func extract(ctx context.Context, file, below, dir string) error {
 	f, err := os.Open(file)
 	if err != nil {
@@ -74,16 +88,20 @@ func extract(ctx context.Context, file, below, dir string) error {
 	if err != nil {
 		return err
 	}
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return err
-	}
-	defer root.Close()
 	plain, err := archive.Decompress(format, f)
 	if err != nil {
 		return err
 	}
 	defer plain.Close()
+	return extractFrom(ctx, plain, below, dir)
+}
+
+func extractFrom(ctx context.Context, plain io.Reader, below, dir string) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
 	for t := tar.NewReader(plain); ; {
 		h, err := t.Next()
 		if errors.Is(err, io.EOF) {
