@@ -10,11 +10,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sett/lxd/auth"
 	"sett/lxd/cluster"
+	"sett/lxd/cluster/relay"
 	"sett/lxd/db"
 	"sett/lxd/db/node"
 	"sett/lxd/db/store"
 	"sett/lxd/event"
+	"sett/lxd/rest"
 	"sett/lxd/task"
 	"sett/shared/log"
 	"sett/shared/undo"
@@ -30,6 +33,11 @@ type Bare struct {
 
 // StartBare starts one, and returns when it is ready and has started what is to run.
 func StartBare(o Options, global *db.DB, local *node.DB) (*Bare, error) {
+	return StartMember(o, global, local, cluster.Member{}, nil)
+}
+
+// StartMember is StartBare for a member of a cluster that reaches others by via.
+func StartMember(o Options, global *db.DB, local *node.DB, m cluster.Member, via func(cluster.Member) http.RoundTripper) (*Bare, error) {
 	ctx := context.Background()
 	o.Tell = func(string) {}
 	d := &Daemon{o: o, here: cluster.Alone(), bus: event.NewBus(""), ready: make(chan struct{}), own: &parts{}, log: slog.New(o.LogHandler),
@@ -42,6 +50,12 @@ func StartBare(o Options, global *db.DB, local *node.DB) (*Bare, error) {
 	if err := d.known(ctx, local, nil); err != nil {
 		return nil, err
 	}
+	if m.ID != 0 {
+		d.here.Set(m)
+		d.own.cluster.Attach(global)
+		d.own.cluster.SetThreshold(time.Hour)
+		d.own.relay = relay.Over(d.own.cluster, via)
+	}
 	if err := d.assemble(ctx, &u); err != nil {
 		return nil, err
 	}
@@ -51,6 +65,18 @@ func StartBare(o Options, global *db.DB, local *node.DB) (*Bare, error) {
 	u.Commit()
 	return b, nil
 }
+
+// ForMembers is the API as other members see it.
+func (b *Bare) ForMembers() http.Handler {
+	d := b.d
+	return rest.New(rest.Deps{Log: d.log, Project: d.own.projects.Chain, Gate: d.gate, Forward: d.own.forward.forward,
+		Authenticate: func(*http.Request) (auth.Caller, error) {
+			return auth.Caller{Protocol: auth.Cluster, Username: "another", Admin: true}, nil
+		}}, d.own.routes())
+}
+
+// TakePart makes the member's part of all pools.
+func (b *Bare) TakePart(ctx context.Context) error { return b.d.own.storage.CreateHere(ctx, nil) }
 
 // Ask sends a request as somebody who administers the server.
 func (b *Bare) Ask(ctx context.Context, method, path string, header map[string]string, body io.Reader) (int, []byte) {

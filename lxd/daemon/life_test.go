@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"sett/lxd/cluster"
 	"sett/lxd/container"
 	enginefake "sett/lxd/container/fake"
 	"sett/lxd/daemon"
@@ -49,6 +50,10 @@ type host struct {
 	instant bool   // its pools make copies in one step
 	specs   []container.Spec
 	engine  *enginefake.Engine
+
+	global string         // the database, where it is that of another host's cluster
+	member cluster.Member // what it is in its cluster; none: it stands alone
+	via    func(cluster.Member) http.RoundTripper
 }
 
 // life is one daemon on a host.
@@ -73,6 +78,7 @@ func newHost(t *testing.T, instant bool) *host {
 		}
 	})
 	h := &host{t: t, dir: filepath.Join(top, "lxd"), kept: filepath.Join(top, "kept"), instant: instant, engine: enginefake.New()}
+	h.global = filepath.Join(h.databases(), "global.db")
 	h.ok(os.MkdirAll(h.databases(), 0o700))
 	local, err := node.Open(t.Context(), h.databases(), "test", slog.New(slog.DiscardHandler))
 	h.ok(err)
@@ -119,15 +125,15 @@ func (h *host) putBack() {
 func (h *host) begin() *life {
 	h.t.Helper()
 	l := &life{host: h, steps: newSteps()}
-	l.global = dbtest.At(h.t, filepath.Join(h.databases(), "global.db"), l.before, l.after)
-	l.look = dbtest.Watched(filepath.Join(h.databases(), "global.db"), nil, nil)
+	l.global = dbtest.At(h.t, h.global, l.before, l.after)
+	l.look = dbtest.Watched(h.global, nil, nil)
 	l.local = db.Open(dbtest.Watched(filepath.Join(h.databases(), node.FileName), func(string) error { return l.alive() }, nil), db.Options{})
-	b, err := daemon.StartBare(daemon.Options{
+	b, err := daemon.StartMember(daemon.Options{
 		Dir: h.dir, LogHandler: slog.DiscardHandler,
 		Engine:         func() (container.Engine, error) { return engine{h.engine, l.steps}, nil },
 		StorageDrivers: driver.NewRegistry(kind{&storagefake.Kind{Instant: h.instant}, l.steps}),
 		IDs:            daemontest.IDs{}, Unpacker: daemontest.Unpacker{Jail: unpackfake.Jail{Fail: l.unpack}}, Templates: render.Direct{},
-	}, l.global, &node.DB{DB: l.local})
+	}, l.global, &node.DB{DB: l.local}, h.member, h.via)
 	h.ok(err)
 	l.Bare = b
 	h.t.Cleanup(l.end)
@@ -374,9 +380,14 @@ func (l *life) calm() string {
 // settles waits until the picture is one of those that are wanted, and says which.
 func (l *life) settles(what string, want ...string) int {
 	l.t.Helper()
+	return settles(l.t, l.picture, what, want...)
+}
+
+func settles(t *testing.T, picture func() string, what string, want ...string) int {
+	t.Helper()
 	got := ""
 	for begun := time.Now(); time.Since(begun) < settleTime; {
-		got = l.picture()
+		got = picture()
 		if n := slices.Index(want, got); n >= 0 {
 			return n
 		}
@@ -388,7 +399,7 @@ func (l *life) settles(what string, want ...string) int {
 			best = d
 		}
 	}
-	l.t.Errorf("%s: it is not what it was, nor what it should be; the nearest differs in\n%s", what, best)
+	t.Errorf("%s: it is not what it was, nor what it should be; the nearest differs in\n%s", what, best)
 	return -1
 }
 

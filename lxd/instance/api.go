@@ -246,13 +246,11 @@ func (s *Service) handlePost(ctx context.Context, r *rest.Request) (rest.Respons
 		return nil, err
 	}
 	switch {
-	case r.Query("target") != "":
-		return nil, errs.NotImplemented("Moving instances to other cluster members is not implemented")
 	case b.Project != "" && b.Project != i.Project:
 		return nil, errs.NotImplemented("Moving instances to other projects is not implemented; copy the instance and delete it")
-	case b.Target != nil || b.Migration && b.Pool == "":
+	case b.Target != nil || b.Migration && b.Pool == "" && r.Query("target") == "":
 		return nil, errs.NotImplemented("Moving instances to other servers is not implemented")
-	case b.Pool != "":
+	case b.Pool != "" || r.Query("target") != "":
 		return s.handleMove(ctx, r, i, b)
 	}
 	// What is wrong with the request is told before an operation begins.
@@ -271,8 +269,14 @@ func (s *Service) handlePost(ctx context.Context, r *rest.Request) (rest.Respons
 // handleMove tells what is wrong with the request before an operation begins; Move looks
 // again.
 func (s *Service) handleMove(ctx context.Context, r *rest.Request, i *Instance, b api.InstancePost) (rest.Response, error) {
-	to := NewPlace{Pool: b.Pool, Name: b.Name, Only: b.InstanceOnly || b.ContainerOnly}
-	if _, err := s.checkMove(ctx, r.Caller(), i, to); err != nil {
+	to := NewPlace{Member: r.Query("target"), Pool: b.Pool, Name: b.Name, Only: b.InstanceOnly || b.ContainerOnly}
+	var err error
+	if to.Member != "" {
+		_, _, err = s.checkRelocate(ctx, r.Caller(), i, to)
+	} else {
+		_, err = s.checkMove(ctx, r.Caller(), i, to)
+	}
+	if err != nil {
 		return nil, err
 	}
 	return s.operation(ctx, r, i, doMove, func(ctx context.Context, o *op.Operation) error {

@@ -105,12 +105,13 @@ const (
 	pendingCreate  = "create"
 	pendingDelete  = "delete"
 	pendingImport  = "import"
-	pendingRename  = "rename to "       // and the new name
-	pendingRestore = "restore "         // and the snapshot
-	pendingSnap    = "rename snapshot " // and both names, which hold no slash, with one between
-	pendingMove    = "move "            // and both pools, likewise
-	pendingRebuild = "rebuild "         // and the fingerprint of the image; none: to an empty root
-	pendingShift   = "shift of ids "    // and what shift.go knows it by, and the new map
+	pendingRename  = "rename to "                  // and the new name
+	pendingRestore = "restore "                    // and the snapshot
+	pendingSnap    = "rename snapshot "            // and both names, which hold no slash, with one between
+	pendingMove    = "move "                       // and both pools, likewise
+	pendingAway    = "transfer to another member " // and a ticket; without: it was given up
+	pendingRebuild = "rebuild "                    // and the fingerprint of the image; none: to an empty root
+	pendingShift   = "shift of ids "               // and what shift.go knows it by, and the new map
 	volatilePrefix = "volatile."
 )
 

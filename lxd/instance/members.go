@@ -125,6 +125,8 @@ func (s *Service) partRoutes() []rest.Route {
 		rest.Route{Path: statesPath}.As(http.MethodGet, "Tell what the instances of this member do", auth.Member, s.handleStates),
 		rest.Route{Path: profilePath}.As(http.MethodPost, "Have the instances of this member follow a profile", auth.Member, s.handleProfile,
 			func(r *rest.Route) { r.Body.Type = profilePart{} }),
+		rest.Route{Path: arrivalPath}.As(http.MethodPost, "Take an instance that another member sends", auth.Member, s.handleArrival,
+			func(r *rest.Route) { r.Body.Stream = true }),
 	}
 }
 

@@ -16,18 +16,23 @@ import (
 	"sett/shared/log"
 )
 
-// NewPlace says where an instance moves to on its server.
+// NewPlace says where an instance moves to.
 type NewPlace struct {
-	Pool string
-	Name string // another name; empty or the same: it keeps its own
-	Only bool   // leave its snapshots behind, which are deleted
+	Member string // another member of its cluster; empty: it stays on its own
+	Pool   string // may be empty with a member: the one that it is in
+	Name   string // another name; empty or the same: it keeps its own
+	Only   bool   // leave its snapshots behind, which are deleted
 }
 
-// Move brings a stopped instance to another pool; it stays the same instance. The volume
-// is copied first; then the rows change, all at once; then the old volume goes. A mark
-// names both pools, so that a daemon that dies on the way removes the one of the two that
-// the rows do not name. To the pool that it is in, it moves without all that.
+// Move brings a stopped instance to another pool, or another member; it stays the same
+// instance. The volume is copied first; then the rows change, all at once; then the old
+// volume goes. A mark names both pools, so that a daemon that dies on the way removes the
+// one of the two that the rows do not name. To the pool that it is in, it moves without
+// all that.
 func (s *Service) Move(ctx context.Context, as auth.Caller, project, name string, to NewPlace, count func(int64)) error {
+	if to.Member != "" {
+		return s.relocate(ctx, as, project, name, to, count)
+	}
 	keys := []entity.Ref{entity.New(entity.Instance, project, name)}
 	if to.Name != "" && to.Name != name {
 		if err := CheckName(to.Name); err != nil {

@@ -53,7 +53,7 @@ func (s *Service) Recover(ctx context.Context) error {
 		s.stale(i.ID) // the last daemon may have died before it had written the file
 	}
 	s.balance(ctx)
-	return errors.Join(s.sweepSnapshots(ctx, became), s.sweepBackups(ctx, all), s.resolve(ctx, became))
+	return errors.Join(s.sweepAway(ctx), s.sweepSnapshots(ctx, became), s.sweepBackups(ctx, all), s.resolve(ctx, became))
 }
 
 // wasStarting tells whether a start was cut off before it was stored: the run

@@ -170,6 +170,8 @@ func (s *Service) settle(ctx context.Context, i *Instance) error {
 		what, do = "a rename of it could not be taken back", s.unrename
 	case strings.HasPrefix(p, pendingMove):
 		what, do = "a move between pools could not be ended or taken back", s.unmove
+	case strings.HasPrefix(p, pendingAway):
+		what, do = "a move to another member could not be taken back", s.unaway
 	case strings.HasPrefix(p, pendingRestore):
 		what, do = "a restore of it could not be ended", s.restoreAgain
 	case strings.HasPrefix(p, pendingRebuild):
@@ -185,7 +187,7 @@ func (s *Service) settle(ctx context.Context, i *Instance) error {
 
 // halfDone tells of marks that settle deals with.
 func halfDone(pending string) bool {
-	for _, p := range []string{pendingSnap, pendingRename, pendingRestore, pendingMove, pendingRebuild, pendingShift} {
+	for _, p := range []string{pendingSnap, pendingRename, pendingRestore, pendingMove, pendingAway, pendingRebuild, pendingShift} {
 		if strings.HasPrefix(pending, p) {
 			return true
 		}
@@ -196,7 +198,7 @@ func halfDone(pending string) bool {
 // elsewhere tells of marks by which parts of an instance may be where its rows do not say.
 // Other marks need not be settled for an instance that is to go.
 func elsewhere(pending string) bool {
-	return strings.HasPrefix(pending, pendingRename) || strings.HasPrefix(pending, pendingMove)
+	return strings.HasPrefix(pending, pendingRename) || strings.HasPrefix(pending, pendingMove) || strings.HasPrefix(pending, pendingAway)
 }
 
 // leaveAll has every device forget what it keeps outside of the instance.

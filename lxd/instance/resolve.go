@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 
+	"sett/lxd/db"
 	"sett/lxd/entity"
 	"sett/lxd/op"
 )
@@ -62,6 +63,16 @@ func doneSoFar(ctx context.Context, changes map[string]string, sofar string) map
 	return changes
 }
 
+const stmtDoneElsewhere db.Stmt = `
+SELECT c.value AS operation, n.name AS node FROM instances_config AS c
+JOIN instances AS i ON i.id = c.instance_id JOIN nodes AS n ON n.id = i.node_id
+WHERE c.key = 'volatile.sett_done' AND i.node_id <> ?`
+
+type doneRow struct {
+	Operation string `db:"operation"`
+	Node      string `db:"node"`
+}
+
 // fates are what Recover did to instances, by their name.
 type fates struct {
 	mu      sync.Mutex
@@ -87,8 +98,10 @@ func (f *fates) settled(i *Instance, pending string, err error) {
 		return
 	}
 	f.carried[k] = strings.HasPrefix(pending, pendingRestore) || strings.HasPrefix(pending, pendingRebuild)
-	if strings.HasPrefix(pending, pendingShift) {
-		pending = strings.TrimSpace(pendingShift) // the rest is not for readers
+	for _, p := range []string{pendingShift, pendingAway} { // the rest is not for readers
+		if strings.HasPrefix(pending, p) {
+			pending = strings.TrimSpace(p)
+		}
 	}
 	f.cleaned[k] = pending
 }
@@ -113,6 +126,14 @@ func (s *Service) resolve(ctx context.Context, f *fates) error {
 		case id != "":
 			byDone[id] = op.Finished("its last step had been taken")
 		}
+	}
+	// The last step of a move to another member is taken there.
+	away, err := db.Select[doneRow](ctx, s.DB, stmtDoneElsewhere, s.Here.ID())
+	if err != nil {
+		return err
+	}
+	for _, r := range away {
+		byDone[r.Operation] = op.Finished("the instance is on member " + r.Node)
 	}
 	told := map[key]bool{}
 	var owners []*Instance
