@@ -60,8 +60,12 @@ func Copy(a *cli.App) *cobra.Command {
 	c.flags(cmd)
 	cmd.Flags().BoolVarP(&c.ephemeral, "ephemeral", "e", false, i18n.G("Delete the copy when it stops"))
 	cmd.Flags().BoolVar(&c.refresh, "refresh", false, i18n.G("Bring a copy up to date that is there already"))
-	cmd.Flags().StringVar(&c.target, "target", "", i18n.G("Cluster member name")+"``")
+	c.targetFlag(cmd)
 	return cmd
+}
+
+func (c *copying) targetFlag(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&c.target, "target", "", i18n.G("Cluster member name")+"``")
 }
 
 // checkMode refuses what is no mode.

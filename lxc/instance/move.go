@@ -11,17 +11,17 @@ import (
 	"sett/shared/i18n"
 )
 
-// Move builds "lxc move", as far as it goes on one server.
+// Move builds "lxc move", as far as it goes on one server or cluster.
 func Move(a *cli.App) *cobra.Command {
 	c := &copying{App: a}
 	cmd := cli.Command(cli.Help{
 		Use:     "move [<remote>:]<instance>[/<snapshot>] [<remote>:][<instance>[/<snapshot>]]",
-		Aliases: []string{"mv"}, Short: i18n.G("Move instances to other storage pools and names"),
-		Long:    i18n.G("An instance has to be stopped for it. It stays the same instance, with its addresses and its snapshots."),
-		Example: "lxc move c1 web\nlxc move c1/snap0 c1/before-upgrade\nlxc move c1 --storage fast",
+		Aliases: []string{"mv"}, Short: i18n.G("Move instances to other cluster members, storage pools and names"),
+		Long:    i18n.G("An instance has to be stopped for it. It stays the same instance, with its addresses and its snapshots. With --target it goes to another member of its cluster, into the storage pool of the same name there, or into that of --storage."),
+		Example: "lxc move c1 web\nlxc move c1/snap0 c1/before-upgrade\nlxc move c1 --storage fast\nlxc move c1 --target m2",
 	}, 1, 2, c.move)
 	c.flags(cmd)
-	cli.Later(cmd, "target=")
+	c.targetFlag(cmd)
 	return cmd
 }
 
@@ -43,14 +43,17 @@ func (c *copying) move(cmd *cobra.Command, args []string) error {
 		return errors.New(i18n.G("Moving instances to other servers is not implemented"))
 	}
 	overrides := len(c.config)+len(c.devices)+len(c.profiles) > 0 || c.noProfiles
-	if c.storage == "" && c.project == "" {
+	if c.target != "" && !r.Server.IsClustered() {
+		return errors.New(i18n.G("To use --target, the destination remote must be a cluster"))
+	}
+	if c.storage == "" && c.project == "" && c.target == "" {
 		switch {
 		case overrides:
 			return errors.New(i18n.G("Can't override configuration or profiles in local rename"))
 		case c.instanceOnly:
-			return errors.New(i18n.G("--instance-only is for moves to other storage pools"))
+			return errors.New(i18n.G("--instance-only is for moves to other storage pools and cluster members"))
 		case name == "":
-			return errors.New(i18n.G("Nothing to do: neither another name nor another storage pool is given"))
+			return errors.New(i18n.G("Nothing to do: neither another name nor another storage pool or cluster member is given"))
 		}
 		return rename(c.App, r, name)
 	}
@@ -58,12 +61,16 @@ func (c *copying) move(cmd *cobra.Command, args []string) error {
 		return errors.New(i18n.G("Snapshots move with their instance"))
 	}
 	if overrides {
-		return errors.New(i18n.G("Can't override configuration or profiles in a move between storage pools; change them afterwards"))
+		return errors.New(i18n.G("Can't override configuration or profiles in a move between storage pools or cluster members; change them afterwards"))
 	}
 	if name == "" {
 		name = r.Name
 	}
-	op, err := r.Server.MigrateInstance(r.Name, api.InstancePost{Name: name, Migration: true, Live: !c.stateless, Pool: c.storage, Project: c.project,
+	server := r.Server
+	if c.target != "" {
+		server = server.UseTarget(c.target)
+	}
+	op, err := server.MigrateInstance(r.Name, api.InstancePost{Name: name, Migration: true, Live: !c.stateless, Pool: c.storage, Project: c.project,
 		InstanceOnly: c.instanceOnly, ContainerOnly: c.instanceOnly, AllowInconsistent: c.inconsistent})
 	if err != nil {
 		return err
