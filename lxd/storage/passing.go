@@ -25,18 +25,16 @@ const (
 	left     = "left"
 )
 
-// thisVolume finds a volume of this member, or of another, by what Service.on gives.
-const thisVolume = ` (SELECT v.id FROM storage_volumes AS v
-	JOIN storage_pools AS p ON p.id = v.storage_pool_id
-	JOIN projects ON projects.id = v.project_id
-	WHERE p.name = ? AND projects.name = ? AND v.type = ? AND v.name = ? AND v.node_id = ?)`
-
 const (
-	stmtMark db.Stmt = `INSERT INTO storage_volumes_config (key, value, storage_volume_id)
-SELECT 'volatile.sett_passing', ?, id FROM (SELECT id FROM storage_volumes WHERE id IN` + thisVolume + `)`
-	stmtArrived db.Stmt = `DELETE FROM storage_volumes_config WHERE key = 'volatile.sett_passing' AND value GLOB 'arriving*' AND storage_volume_id IN` + thisVolume
-	stmtGiveUp  db.Stmt = `UPDATE storage_volumes_config SET value = 'left' || substr(value, 9) WHERE key = 'volatile.sett_passing' AND value GLOB 'arriving*' AND storage_volume_id IN` + thisVolume
-	stmtIsLeft  db.Stmt = `SELECT value FROM storage_volumes_config WHERE key = 'volatile.sett_passing' AND value GLOB 'left*' AND storage_volume_id IN` + thisVolume
+	stmtPassing db.Stmt = `
+SELECT v.id FROM storage_volumes AS v
+JOIN storage_pools AS p ON p.id = v.storage_pool_id
+JOIN projects ON projects.id = v.project_id
+WHERE p.name = ? AND projects.name = ? AND v.type = ? AND v.name = ? AND v.node_id = ?`
+	stmtMark    db.Stmt = `INSERT INTO storage_volumes_config (storage_volume_id, key, value) VALUES (?, 'volatile.sett_passing', ?)`
+	stmtArrived db.Stmt = `DELETE FROM storage_volumes_config WHERE storage_volume_id = ? AND key = 'volatile.sett_passing' AND value GLOB 'arriving*'`
+	stmtGiveUp  db.Stmt = `UPDATE storage_volumes_config SET value = 'left' || substr(value, 9) WHERE storage_volume_id = ? AND key = 'volatile.sett_passing' AND value GLOB 'arriving*'`
+	stmtIsLeft  db.Stmt = `SELECT value FROM storage_volumes_config WHERE storage_volume_id = ? AND key = 'volatile.sett_passing' AND value GLOB 'left*'`
 
 	stmtGiveUpAll db.Stmt = `
 UPDATE storage_volumes_config SET value = 'left' || substr(value, 9) WHERE key = 'volatile.sett_passing' AND value GLOB 'arriving*'
@@ -50,9 +48,18 @@ JOIN storage_volumes_config AS c ON c.storage_volume_id = v.id AND c.key = 'vola
 WHERE v.node_id = ?`
 )
 
-// on is what the statements above find a volume of a member by, after their own arguments.
-func on(node int64, v Volume, own ...any) []any {
-	return append(own, v.Pool, v.project(), number(v.Type), v.Name, node)
+// idOn finds the record of a volume of a member; db.ErrNotFound when there is none.
+func idOn(ctx context.Context, q db.Querier, node int64, v Volume) (int64, error) {
+	return db.One[int64](ctx, q, stmtPassing, v.Pool, v.project(), number(v.Type), v.Name, node)
+}
+
+// mark says of a volume of a member that it is passing.
+func mark(ctx context.Context, tx *db.Tx, node int64, v Volume, text string) error {
+	id, err := idOn(ctx, tx, node, v)
+	if err != nil {
+		return err
+	}
+	return db.ExecOne(ctx, tx, stmtMark, id, text)
 }
 
 // insertPassing writes the record of a volume that comes from another member.
@@ -60,7 +67,7 @@ func (s *Service) insertPassing(ctx context.Context, tx *db.Tx, v Volume, note s
 	if err := s.insertVolumeIn(ctx, tx, v); err != nil {
 		return err
 	}
-	return db.ExecOne(ctx, tx, stmtMark, on(s.Here.ID(), v, arriving+" "+note)...)
+	return mark(ctx, tx, s.Here.ID(), v, arriving+" "+note)
 }
 
 // TakeOver makes a volume that has arrived one of this member's, and the one of which it was
@@ -75,9 +82,12 @@ func (s *Service) TakeOver(ctx context.Context, v, from Volume, node int64, also
 		return driver.Explain(err)
 	}
 	return s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
-		err := db.ExecOne(ctx, tx, stmtArrived, on(s.Here.ID(), v)...)
+		id, err := idOn(ctx, tx, s.Here.ID(), v)
 		if err == nil {
-			err = db.ExecOne(ctx, tx, stmtMark, on(node, from, left)...)
+			err = db.ExecOne(ctx, tx, stmtArrived, id)
+		}
+		if err == nil {
+			err = mark(ctx, tx, node, from, left)
 		}
 		if errors.Is(err, db.ErrNotFound) {
 			return errs.Conflict("Storage volume %q is not what it was when its move began", from.Name)
@@ -94,7 +104,15 @@ func (s *Service) TakeOver(ctx context.Context, v, from Volume, node int64, also
 func (s *Service) GiveUp(ctx context.Context, v Volume) (bool, error) {
 	given := false
 	err := s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
-		n, err := db.Exec(ctx, tx, stmtGiveUp, on(s.Here.ID(), v)...)
+		given = false
+		id, err := idOn(ctx, tx, s.Here.ID(), v)
+		if errors.Is(err, db.ErrNotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		n, err := db.Exec(ctx, tx, stmtGiveUp, id)
 		given = n > 0
 		return err
 	})
@@ -107,7 +125,14 @@ func (s *Service) GiveUp(ctx context.Context, v Volume) (bool, error) {
 // DropLeft removes a volume if it is one that this member has left: it may be about to
 // come back.
 func (s *Service) DropLeft(ctx context.Context, v Volume) error {
-	marks, err := db.Select[string](ctx, s.DB, stmtIsLeft, on(s.Here.ID(), v)...)
+	id, err := idOn(ctx, s.DB, s.Here.ID(), v)
+	if errors.Is(err, db.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	marks, err := db.Select[string](ctx, s.DB, stmtIsLeft, id)
 	if err != nil || len(marks) == 0 {
 		return err
 	}

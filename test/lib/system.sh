@@ -23,4 +23,4 @@ fi
 
 # -p 1: one package at a time. They share the host's loop devices, routes and two cores, and each
 # checks that it leaves nothing behind.
-go test -tags "libsqlite3 system" -count=1 -p 1 -timeout 25m "${flags[@]}" "${packages[@]}"
+go test -tags "libsqlite3 system" -count=1 -p 1 -timeout 45m "${flags[@]}" "${packages[@]}"
