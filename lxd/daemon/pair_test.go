@@ -359,6 +359,12 @@ func (c *transfer) cancelled(n int, what string) {
 		holdUp(n, l, ids)
 		return nil
 	})
+	c.decided(what, step, err)
+}
+
+// decided: it is done or not, as was said, and the next try works.
+func (c *transfer) decided(what, step string, err error) {
+	c.t.Helper()
 	if step == "" {
 		return
 	}
@@ -380,15 +386,7 @@ func (c *transfer) severed(n int, what string) {
 		holdUp(n, l, ids)
 		return nil
 	})
-	if step == "" {
-		return
-	}
-	what += ", " + step
-	now := c.settles(what, c.before, c.after)
-	if (err == nil) != (now == 1) {
-		c.t.Errorf("%s: done is %v, and it says %v", what, now == 1, err)
-	}
-	c.again(what, now)
+	c.decided(what, step, err)
 }
 
 func (c *transfer) failed(n int, what, text string) {

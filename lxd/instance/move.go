@@ -30,9 +30,6 @@ type NewPlace struct {
 // one of the two that the rows do not name. To the pool that it is in, it moves without
 // all that.
 func (s *Service) Move(ctx context.Context, as auth.Caller, project, name string, to NewPlace, count func(int64)) error {
-	if to.Member != "" {
-		return s.relocate(ctx, as, project, name, to, count)
-	}
 	keys := []entity.Ref{entity.New(entity.Instance, project, name)}
 	if to.Name != "" && to.Name != name {
 		if err := CheckName(to.Name); err != nil {
@@ -45,7 +42,14 @@ func (s *Service) Move(ctx context.Context, as auth.Caller, project, name string
 		return err
 	}
 	defer unlock()
-	i, n, err := s.planMove(ctx, as, project, name, to)
+	i, err := s.loadWhole(ctx, project, name)
+	if err != nil {
+		return err
+	}
+	if to.Member != "" {
+		return s.relocate(ctx, as, i, to, count)
+	}
+	n, err := s.checkMove(ctx, as, i, to)
 	if err != nil {
 		return err
 	}
@@ -87,23 +91,8 @@ func (s *Service) tryBoth(doing string, refs []entity.Ref) (func(), error) {
 	return unlock, nil
 }
 
-// planMove finds out whether an instance, whose lock is held, can move. n is what it will
-// be; nil if that is what it is.
-func (s *Service) planMove(ctx context.Context, as auth.Caller, project, name string, to NewPlace) (i, n *Instance, err error) {
-	if i, err = s.Load(ctx, project, name); err != nil {
-		return nil, nil, err
-	}
-	if err := s.known(ctx, i); err != nil {
-		return nil, nil, err
-	}
-	if err := s.settle(ctx, i); err != nil {
-		return nil, nil, err
-	}
-	n, err = s.checkMove(ctx, as, i, to)
-	return i, n, err
-}
-
-// checkMove refuses what cannot be, and changes nothing.
+// checkMove refuses what cannot be, and changes nothing. What it returns is what the
+// instance will be; nil if that is what it is.
 func (s *Service) checkMove(ctx context.Context, as auth.Caller, i *Instance, to NewPlace) (*Instance, error) {
 	if st := s.State(i.ID); st != Stopped && st != Errored {
 		return nil, errs.Invalid("Instance is running; stop it before it moves to another pool")

@@ -18,7 +18,6 @@ import (
 	"sett/lxd/cluster"
 	"sett/lxd/cluster/relay"
 	"sett/lxd/db"
-	"sett/lxd/entity"
 	"sett/lxd/host/pack"
 	"sett/lxd/op"
 	"sett/shared/errs"
@@ -58,27 +57,8 @@ const stmtRecall db.Stmt = `
 UPDATE instances_config SET value = ?1 WHERE instance_id = ?2 AND key = 'volatile.sett_pending' AND value GLOB ?1 || '*'
 AND EXISTS (SELECT 1 FROM instances WHERE id = ?2 AND node_id = ?3)`
 
-// relocate brings a stopped instance to another member; it stays the same instance.
-func (s *Service) relocate(ctx context.Context, as auth.Caller, project, name string, to NewPlace, count func(int64)) error {
-	keys := []entity.Ref{entity.New(entity.Instance, project, name)}
-	if to.Name != "" && to.Name != name {
-		keys = append(keys, entity.New(entity.Instance, project, to.Name))
-	}
-	unlock, err := s.tryBoth(op.Doing(ctx, "move"), keys)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	i, err := s.Load(ctx, project, name)
-	if err != nil {
-		return err
-	}
-	if err := s.known(ctx, i); err != nil {
-		return err
-	}
-	if err := s.settle(ctx, i); err != nil {
-		return err
-	}
+// relocate is Move to another member, for those who hold the locks.
+func (s *Service) relocate(ctx context.Context, as auth.Caller, i *Instance, to NewPlace, count func(int64)) error {
 	n, m, err := s.checkRelocate(ctx, as, i, to)
 	if err != nil {
 		return err

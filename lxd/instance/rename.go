@@ -36,14 +36,8 @@ func (s *Service) Rename(ctx context.Context, project, name, to string, by *even
 
 // renameLocked is Rename for those who hold the locks of both names.
 func (s *Service) renameLocked(ctx context.Context, project, name, to string, by *event.Requestor) error {
-	i, err := s.Load(ctx, project, name)
+	i, err := s.loadWhole(ctx, project, name)
 	if err != nil {
-		return err
-	}
-	if err := s.known(ctx, i); err != nil {
-		return err
-	}
-	if err := s.settle(ctx, i); err != nil {
 		return err
 	}
 	if s.State(i.ID) != Stopped {

@@ -286,15 +286,28 @@ func (s *Service) claim(ctx context.Context, project, name, doing string) (*Inst
 // claimWhole is claim for those who need all of the instance as it should be: what an
 // earlier attempt has left half-done is ended first.
 func (s *Service) claimWhole(ctx context.Context, project, name, doing string) (*Instance, func(), error) {
-	i, unlock, err := s.claim(ctx, project, name, doing)
+	unlock, err := s.lock(entity.New(entity.Instance, project, name), op.Doing(ctx, doing))
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := s.settle(ctx, i); err != nil {
+	i, err := s.loadWhole(ctx, project, name)
+	if err != nil {
 		unlock()
 		return nil, nil, err
 	}
 	return i, unlock, nil
+}
+
+// loadWhole is claimWhole for those who have the lock by now.
+func (s *Service) loadWhole(ctx context.Context, project, name string) (*Instance, error) {
+	i, err := s.Load(ctx, project, name)
+	if err == nil {
+		err = s.known(ctx, i)
+	}
+	if err == nil {
+		err = s.settle(ctx, i)
+	}
+	return i, err
 }
 
 // known makes sure that an instance, whose lock is held, is one of this member, and that it
