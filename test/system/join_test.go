@@ -28,10 +28,20 @@ func (i initiate) init(what, stdin string, args ...string) string {
 	ctx, cancel := context.WithTimeout(i.t.Context(), patience)
 	defer cancel()
 	cmd := i.in("lxd", append([]string{"init"}, args...)...)
-	cmd.Stdin = strings.NewReader(stdin)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		i.t.Fatal(err)
+	}
 	var out strings.Builder
 	// LXD's asks some questions without end when the answers do.
 	cmd.Stdout = &bounded{&out, 1 << 16}
+	first, rest, pools := strings.Cut(stdin, properties)
+	_, _ = io.WriteString(in, first)
+	if pools {
+		cmd.Stdout = &answering{to: cmd.Stdout, in: in, rest: rest}
+	} else {
+		_ = in.Close()
+	}
 	cmd.Stderr = cmd.Stdout
 	if err := cmd.Start(); err != nil {
 		i.t.Fatal(err)
@@ -40,6 +50,15 @@ func (i initiate) init(what, stdin string, args ...string) string {
 	_ = cmd.Wait()
 	stop()
 	asked := regexp.MustCompile(`\(yes/no[^)]*\)|\[default=[^\]]*\]|"\w+" property for [a-z -]+ "\w+"|Invalid input|Error:`).FindAllString(out.String(), -1)
+	// LXD asks for what the pools have in no order.
+	for at := 0; at < len(asked); at++ {
+		end := at
+		for end < len(asked) && strings.Contains(asked[end], " property for ") {
+			end++
+		}
+		slices.Sort(asked[at:end])
+		at = max(at, end-1)
+	}
 	*i.seen = append(*i.seen, said{what, strings.Join(asked, "\n") + "\n", out.String(), cmd.ProcessState.ExitCode()})
 	return out.String()
 }
@@ -51,6 +70,38 @@ func (i initiate) lxc(args ...string) string {
 		i.t.Fatalf("lxc %s: %v\n%s", strings.Join(args, " "), err, err.(*exec.ExitError).Stderr)
 	}
 	return string(out)
+}
+
+// properties stands in answers for the size and the source of a pool, for which LXD asks in
+// no order.
+const properties = "(properties)\n"
+
+// answering passes on what is asked, and answers what is asked of pools.
+type answering struct {
+	to   io.Writer
+	in   io.WriteCloser
+	text string
+	said int
+	rest string // the answers after those
+}
+
+func (a *answering) Write(p []byte) (int, error) {
+	a.text += string(p)
+	asked := regexp.MustCompile(`"(\w+)" property for storage pool`).FindAllStringSubmatch(a.text, -1)
+	for ; a.said < len(asked); a.said++ {
+		answer := "\n"
+		if asked[a.said][1] == "size" {
+			answer = "150MiB\n"
+		}
+		if a.said == 1 { // the last
+			answer += a.rest
+		}
+		_, _ = io.WriteString(a.in, answer)
+		if a.said == 1 {
+			_ = a.in.Close()
+		}
+	}
+	return a.to.Write(p)
 }
 
 // bounded passes on so many bytes, and ends who writes more.
@@ -104,7 +155,7 @@ func dialogues(t *testing.T, a, b, c initiate) {
 		t.Errorf("a server that did not join has %s", out)
 	}
 
-	b.init("it joins", answers("yes", "", "yes", token, "yes", "150MiB", "", "no"))
+	b.init("it joins", answers("yes", "", "yes", token, "yes")+properties+answers("no"))
 	if out := a.lxc("cluster", "list", "-f", "csv"); strings.Count(out, "ONLINE") != 2 {
 		t.Errorf("members: %s", out)
 	}
