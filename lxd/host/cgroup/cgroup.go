@@ -298,11 +298,20 @@ func (g Group) Freeze(ctx context.Context, frozen bool) error {
 	if err := g.Write("freezer", file, value); err != nil {
 		return err
 	}
+	again := time.Now().Add(freezeAnew)
 	return poll(ctx, func() (bool, error) {
 		now, err := g.Frozen()
+		if err == nil && !now && value == "FROZEN" && time.Now().After(again) {
+			again = time.Now().Add(freezeAnew)
+			err = errors.Join(g.Write("freezer", file, "THAWED"), g.Write("freezer", file, value))
+		}
 		return now == frozen, err
 	})
 }
+
+// freezeAnew is after what time a freeze of version 1 is begun anew. Where processes come
+// and go at the wrong moment the kernel may leave it half done for good.
+const freezeAnew = 500 * time.Millisecond
 
 // Frozen reports whether the whole group stands still.
 func (g Group) Frozen() (bool, error) {
