@@ -152,8 +152,9 @@ func (r *ProtocolLXD) queryOperation(method, p string, data any, etag string) (O
 }
 
 func (r *ProtocolLXD) doOperation(req *http.Request) (Operation, string, error) {
-	// A caller who may not see events can still wait by asking.
-	listener, _ := r.GetEvents()
+	// A caller who may not see events can still wait by asking. Nothing else is listened to:
+	// what a server logs, say, would come from all members.
+	listener, _ := r.listen("/1.0/events?type="+api.EventTypeOperation, "operations of "+r.project)
 	resp, etag, err := r.do(req)
 	if err != nil {
 		if listener != nil {
