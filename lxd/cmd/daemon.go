@@ -138,8 +138,9 @@ const maxFiles = 1 << 20
 func prepareProcess(log *slog.Logger) {
 	unix.Umask(0o022) // folders of guests must stay open to mapped ids
 	raiseFiles(log)
-	// A daemon's heap is small and mostly garbage of requests.
-	debug.SetGCPercent(50)
+	// A daemon's heap is small and mostly garbage of requests: to collect it seldom costs a few
+	// MiB, and to collect it often is felt in each request.
+	debug.SetGCPercent(200)
 	log.Info("Daemon is starting", "version", version.Version, "sett", version.Sett, "pid", os.Getpid())
 }
 
