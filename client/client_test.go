@@ -56,6 +56,40 @@ func TestAnswerThatIsNoEnvelopeIsAnError(t *testing.T) {
 	}
 }
 
+func TestServerIsAskedWhatItIsWhenThatMatters(t *testing.T) {
+	t.Parallel()
+	s := clienttest.New(t)
+	asked, down := 0, true
+	s.Handle("GET /1.0", func(w http.ResponseWriter, _ *http.Request) {
+		asked++
+		if down {
+			http.Error(w, "down", http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = io.WriteString(w, `{"type":"sync","status_code":200,"metadata":{"api_extensions":["console"],"environment":{"server_clustered":true}}}`)
+	})
+	s.Sync("GET /1.0/profiles/p", api.Profile{Name: "p"})
+	c, err := client.ConnectLXDUnixWithContext(context.Background(), s.Socket, &client.ConnectionArgs{SkipGetServer: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Disconnect)
+	if _, _, err := c.GetProfile("p"); err != nil || asked != 0 {
+		t.Errorf("%v, asked %d times for what is no matter", err, asked)
+	}
+	// That the server says nothing does not mean that it lacks something.
+	if _, err := c.GetOperationHistory(false); err == nil || !strings.Contains(err.Error(), "503") {
+		t.Errorf("got %v", err)
+	}
+	down = false
+	if _, err := c.UseProject("p").UseTarget("m").GetOperationHistory(false); err == nil || !strings.Contains(err.Error(), `missing the required "sett_operation_history"`) {
+		t.Errorf("got %v", err)
+	}
+	if !c.IsClustered() || !c.HasExtension("console") || asked != 2 {
+		t.Errorf("asked %d times", asked)
+	}
+}
+
 func TestETagTravels(t *testing.T) {
 	t.Parallel()
 	s, c := connect(t)

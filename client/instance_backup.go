@@ -1,7 +1,6 @@
 package client
 
 import (
-	"errors"
 	"io"
 	"net/http"
 
@@ -56,11 +55,8 @@ func (r *ProtocolLXD) GetInstanceBackup(instanceName, name string) (*api.Instanc
 
 // CreateInstanceBackup makes a backup on the server.
 func (r *ProtocolLXD) CreateInstanceBackup(instanceName string, backup api.InstanceBackupsPost) (Operation, error) {
-	if !r.HasExtension("container_backup") {
-		return nil, errors.New("The server is missing the required \"container_backup\" API extension")
-	}
-	if backup.CompressionAlgorithm != "" && !r.HasExtension("backup_compression_algorithm") {
-		return nil, errors.New("The server is missing the required \"backup_compression_algorithm\" API extension")
+	if err := r.needAll(map[string]bool{"container_backup": true, "backup_compression_algorithm": backup.CompressionAlgorithm != ""}); err != nil {
+		return nil, err
 	}
 	op, _, err := r.queryOperation(http.MethodPost, path("instances", instanceName, "backups"), backup, "")
 	return op, err
@@ -98,14 +94,8 @@ func (r *ProtocolLXD) GetInstanceBackupFile(instanceName, name string, req *Back
 
 // CreateInstanceFromBackup uploads a backup, of which the server makes an instance.
 func (r *ProtocolLXD) CreateInstanceFromBackup(args InstanceBackupArgs) (Operation, error) {
-	if !r.HasExtension("container_backup") {
-		return nil, errors.New("The server is missing the required \"container_backup\" API extension")
-	}
-	if args.PoolName != "" && !r.HasExtension("container_backup_override_pool") {
-		return nil, errors.New("The server is missing the required \"container_backup_override_pool\" API extension")
-	}
-	if args.Name != "" && !r.HasExtension("backup_override_name") {
-		return nil, errors.New("The server is missing the required \"backup_override_name\" API extension")
+	if err := r.needAll(map[string]bool{"container_backup": true, "container_backup_override_pool": args.PoolName != "", "backup_override_name": args.Name != ""}); err != nil {
+		return nil, err
 	}
 	req, err := r.request(http.MethodPost, "/1.0/instances", args.BackupFile, "")
 	if err != nil {

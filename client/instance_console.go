@@ -74,8 +74,8 @@ func (o consoleOperation) outlast(err error) error {
 // ConsoleInstanceDynamic attaches to the console of an instance and leaves it to the
 // caller with what to connect it, once: the result does that and returns at the end.
 func (r *ProtocolLXD) ConsoleInstanceDynamic(name string, console api.InstanceConsolePost, args *InstanceConsoleArgs) (Operation, func(io.ReadWriteCloser) error, error) {
-	if !r.HasExtension("console") {
-		return nil, nil, errors.New("The server is missing the required \"console\" API extension")
+	if err := r.need("console"); err != nil {
+		return nil, nil, err
 	}
 	if console.Type == "" {
 		console.Type = "console"

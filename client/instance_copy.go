@@ -48,13 +48,9 @@ func (r *ProtocolLXD) CopyInstance(source InstanceServer, instance api.Instance,
 	if args == nil {
 		args = &InstanceCopyArgs{}
 	}
-	for extension, asked := range map[string]bool{"container_only_migration": args.InstanceOnly, "container_incremental_copy": args.Refresh,
-		"instance_allow_inconsistent_copy": args.AllowInconsistent} {
-		if asked {
-			if err := r.need(extension); err != nil {
-				return nil, err
-			}
-		}
+	if err := r.needAll(map[string]bool{"container_only_migration": args.InstanceOnly, "container_incremental_copy": args.Refresh,
+		"instance_allow_inconsistent_copy": args.AllowInconsistent}); err != nil {
+		return nil, err
 	}
 	req := api.InstancesPost{Name: instance.Name, InstancePut: instance.Writable(), Type: api.InstanceType(instance.Type)}
 	if args.Name != "" {

@@ -1,7 +1,6 @@
 package client
 
 import (
-	"errors"
 	"net/http"
 	"net/url"
 
@@ -63,8 +62,8 @@ func (r *ProtocolLXD) DeleteInstanceSnapshot(instanceName, name string) (Operati
 // GetInstanceSnapshotVerdicts tells which snapshots a retention policy would keep; an
 // empty one stands for that of the instance.
 func (r *ProtocolLXD) GetInstanceSnapshotVerdicts(instanceName, policy string) ([]api.InstanceSnapshotVerdict, error) {
-	if !r.HasExtension("sett_snapshot_retention") {
-		return nil, errors.New("The server has no retention policies for snapshots")
+	if err := r.need("sett_snapshot_retention"); err != nil {
+		return nil, err
 	}
 	p := path("instances", instanceName, "retention")
 	if policy != "" {

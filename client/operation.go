@@ -85,8 +85,8 @@ func (r *ProtocolLXD) GetOperationsAllProjects() ([]api.Operation, error) {
 
 // GetOperationHistory lists also the operations that have ended.
 func (r *ProtocolLXD) GetOperationHistory(allProjects bool) ([]api.Operation, error) {
-	if !r.HasExtension("sett_operation_history") {
-		return nil, errors.New("The server keeps no history of operations: it lacks the API extension \"sett_operation_history\"")
+	if err := r.need("sett_operation_history"); err != nil {
+		return nil, err
 	}
 	if allProjects {
 		return r.operations("&history=true&all-projects=true")

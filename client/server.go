@@ -2,6 +2,7 @@ package client
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -50,35 +51,50 @@ func (r *ProtocolLXD) UpdateServer(server api.ServerPut, etag string) error {
 	return r.exec(http.MethodPut, "/1.0", server, etag)
 }
 
-func (r *ProtocolLXD) known() *api.Server {
+// known is what the server told about itself last; it is asked when it was not yet.
+func (r *ProtocolLXD) known() (*api.Server, error) {
 	r.mu.Lock()
 	s := r.core.server
 	r.mu.Unlock()
 	if s != nil {
-		return s
+		return s, nil
 	}
-	s, _, _ = r.GetServer()
-	return s
+	v := r.view()
+	v.project, v.target = "", "" // it tells the same to all
+	s, _, err := v.GetServer()
+	return s, err
 }
 
 // HasExtension tells whether the server announces a feature.
 func (r *ProtocolLXD) HasExtension(extension string) bool {
-	s := r.known()
-	return s != nil && slices.Contains(s.APIExtensions, extension)
+	s, err := r.known()
+	return err == nil && slices.Contains(s.APIExtensions, extension)
 }
 
 // need refuses what the server does not announce.
 func (r *ProtocolLXD) need(extension string) error {
-	if r.HasExtension(extension) {
-		return nil
+	if s, err := r.known(); err != nil || slices.Contains(s.APIExtensions, extension) {
+		return err
 	}
 	return fmt.Errorf("The server is missing the required %q API extension", extension)
 }
 
+// needAll refuses what is asked for and the server does not announce.
+func (r *ProtocolLXD) needAll(asked map[string]bool) error {
+	for _, extension := range slices.Sorted(maps.Keys(asked)) {
+		if asked[extension] {
+			if err := r.need(extension); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // IsClustered tells whether the server is a member of a cluster.
 func (r *ProtocolLXD) IsClustered() bool {
-	s := r.known()
-	return s != nil && s.Environment.ServerClustered
+	s, err := r.known()
+	return err == nil && s.Environment.ServerClustered
 }
 
 // RequireAuthenticated says whether a server that does not know this client is to

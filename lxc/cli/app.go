@@ -193,12 +193,15 @@ func (a *App) ConnectionArgs() client.ConnectionArgs {
 	return args
 }
 
-// Server connects to a remote; each is connected to once.
+// Server is the way to a remote, one for all that is asked of it. Nothing is asked yet, not
+// even what the server is: most commands get along without.
 func (a *App) Server(ctx context.Context, remote string) (client.InstanceServer, error) {
 	if s, ok := a.servers[remote]; ok {
 		return s, nil
 	}
-	s, err := a.Conf.InstanceServer(ctx, remote, a.ConnectionArgs())
+	args := a.ConnectionArgs()
+	args.SkipGetServer = true
+	s, err := a.Conf.InstanceServer(ctx, remote, args)
 	if err != nil {
 		return nil, err
 	}

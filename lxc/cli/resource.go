@@ -64,7 +64,17 @@ func (r Resource) ServerTarget() error {
 		return nil
 	case r.Name != "":
 		return errors.New(i18n.G("--target cannot be used with instances"))
-	case !r.Server.IsClustered():
+	}
+	return r.MemberTarget()
+}
+
+// MemberTarget refuses --target on a server that stands alone.
+func (r Resource) MemberTarget() error {
+	s, _, err := r.Server.GetServer()
+	if err != nil {
+		return err
+	}
+	if !s.Environment.ServerClustered {
 		return errors.New(i18n.G("To use --target, the destination remote must be a cluster"))
 	}
 	return nil

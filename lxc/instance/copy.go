@@ -105,8 +105,10 @@ func (c *copying) run(cmd *cobra.Command, args []string) error {
 	if c.project != "" {
 		dst.Server = dst.Server.UseProject(c.project)
 	}
-	if c.target != "" && !dst.Server.IsClustered() {
-		return errors.New(i18n.G("To use --target, the destination remote must be a cluster"))
+	if c.target != "" {
+		if err := dst.MemberTarget(); err != nil {
+			return err
+		}
 	}
 	if isSnap {
 		return c.fromSnapshot(src.Server, dst, inst, snap)

@@ -43,8 +43,10 @@ func (c *copying) move(cmd *cobra.Command, args []string) error {
 		return errors.New(i18n.G("Moving instances to other servers is not implemented"))
 	}
 	overrides := len(c.config)+len(c.devices)+len(c.profiles) > 0 || c.noProfiles
-	if c.target != "" && !r.Server.IsClustered() {
-		return errors.New(i18n.G("To use --target, the destination remote must be a cluster"))
+	if c.target != "" {
+		if err := r.MemberTarget(); err != nil {
+			return err
+		}
 	}
 	if c.storage == "" && c.project == "" && c.target == "" {
 		switch {
