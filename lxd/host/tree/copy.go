@@ -494,6 +494,9 @@ func (c *copier) data(ctx context.Context, to, from int, st *unix.Stat_t) error 
 			return copyRange(ctx, to, from, off, st.Size)
 		}
 		hole, err := unix.Seek(from, data, unix.SEEK_HOLE)
+		if err == unix.ENXIO { // it got shorter meanwhile
+			break
+		}
 		if err != nil {
 			return err
 		}

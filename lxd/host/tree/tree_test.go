@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -271,5 +272,40 @@ func BenchmarkCopy(b *testing.B) {
 			b.Fatal(err)
 		}
 		b.StartTimer()
+	}
+}
+
+// TestCopyOfAFileThatGetsShorter: it is copied as it is at some moment, also when it gets
+// shorter between two looks at where its holes are.
+func TestCopyOfAFileThatGetsShorter(t *testing.T) {
+	t.Parallel()
+	src := t.TempDir()
+	f, err := os.Create(filepath.Join(src, "f"))
+	must(t, err)
+	defer f.Close()
+	quit, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-quit:
+				return
+			default:
+			}
+			for n := range int64(8) {
+				_, _ = f.WriteAt([]byte("data"), (n+1)<<17)
+			}
+			_ = f.Truncate(0)
+		}
+	}()
+	defer func() { close(quit); <-done }()
+	dst := t.TempDir()
+	for n := range 3000 {
+		to := filepath.Join(dst, strconv.Itoa(n))
+		must(t, os.Mkdir(to, 0o700))
+		if err := tree.Copy(t.Context(), to, src); err != nil {
+			t.Fatalf("copy %d: %v", n, err)
+		}
+		must(t, os.RemoveAll(to))
 	}
 }
