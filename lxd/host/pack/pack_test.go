@@ -6,8 +6,10 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -197,6 +199,42 @@ func TestAFileThatChangesSizeKeepsTheFirstOne(t *testing.T) {
 		if got := read(t, b.Bytes())["f"]; len(got.content) != 1<<20 {
 			t.Errorf("%s: %d bytes", name, len(got.content))
 		}
+	}
+}
+
+// TestWhatGetsAnotherNameMeanwhileIsThere: a folder can take long, and a log that is
+// turned over while it is read must not be met under neither of its names.
+func TestWhatGetsAnotherNameMeanwhileIsThere(t *testing.T) {
+	t.Parallel()
+	src := t.TempDir()
+	p := func(n string) string { return filepath.Join(src, n) }
+	var logs []string // whichever is read first, there are some before and some behind it
+	for n := range 10 {
+		logs = append(logs, "log"+strconv.Itoa(n))
+		must(t, os.WriteFile(p(logs[n]), []byte("old "+logs[n]), 0o600))
+	}
+	must(t, os.MkdirAll(p("d/sub"), 0o700), os.WriteFile(p("d/f"), []byte("f"), 0o600))
+	<-time.After(20 * time.Millisecond) // more than the clock of files goes on by at a time
+	turn := func() {
+		for _, n := range logs {
+			must(t, os.Rename(p(n), p(n+".0")), os.WriteFile(p(n), []byte("new "+n), 0o600))
+		}
+		must(t, os.Rename(p("d"), p("e")), os.Rename(p("e"), p("d")), os.WriteFile(p("came0"), nil, 0o600))
+	}
+	var b bytes.Buffer
+	var once sync.Once
+	w := pack.NewWriter(&b)
+	must(t, w.Tree(t.Context(), open(t, src), "", pack.Options{Progress: func(int64) { once.Do(turn) }}), w.Close())
+	got := read(t, b.Bytes())
+	for _, n := range logs {
+		if old, now := got[n+".0"], got[n]; string(now.content) != "old "+n && string(old.content) != "old "+n {
+			t.Errorf("what was %s is not there: it holds %q, and what it was called then %q", n, now.content, old.content)
+		} else if old.Header != nil && now.Header == nil {
+			t.Errorf("%s is not there", n)
+		}
+	}
+	if _, ok := got["came0"]; !ok || got["d/f"].Header == nil || got["d/sub/"].Header == nil || got["e/f"].Header != nil {
+		t.Errorf("there are %v", slices.Sorted(maps.Keys(got)))
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"os"
 	"path"
@@ -38,19 +39,23 @@ const (
 	maxRecords = 1 << 20
 	// maxLinks bounds the memory for files with several names, in bytes of names.
 	maxLinks = 128 << 20
+	// maxNames bounds the memory for what is in folders that are being read, by its number.
+	maxNames = 1 << 20
+	// looks is how often a folder is read in which names keep coming.
+	looks = 3
 )
 
 var errTooMuch = errs.Invalid("its extended attributes are larger than archives can hold")
 
 // Tree writes the tree below the open folder root; prefix, such as "rootfs", is what
 // the folder is called in the archive. Sockets are left out, as in every tar. What
-// vanishes meanwhile is left out too; a file that changes is written with the size
-// that it had when it was opened.
+// vanishes meanwhile is left out too, and so may be what moves to another folder; a file
+// that changes is written with the size that it had when it was opened.
 //
 // An error about the tree is a *os.PathError with a name in it; other errors come from
 // what the archive is written to, or from ctx.
 func (w *Writer) Tree(ctx context.Context, root *os.File, prefix string, o Options) error {
-	t := &tree{w: w, o: o, prefix: strings.Trim(prefix, "/"), links: map[inode]*link{}}
+	t := &tree{w: w, o: o, prefix: strings.Trim(prefix, "/"), links: map[inode]*link{}, seed: maphash.MakeSeed()}
 	fd, err := dup(root)
 	if err != nil {
 		return &os.PathError{Op: "open", Path: root.Name(), Err: err}
@@ -109,6 +114,30 @@ type tree struct {
 	mount  uint64
 	links  map[inode]*link
 	kept   int // bytes of the names in links
+	seed   maphash.Seed
+	noted  int // names and inodes, in all folders that are being read
+}
+
+// folder is what is known of one that is being read. That can take long, and what gets
+// another name meanwhile, such as a log when its time has come, may be met under neither.
+type folder struct {
+	t    *tree
+	seen map[uint64]struct{} // sums of the names and inodes that have been written
+	full bool                // there was no room for all
+}
+
+// has tells whether a name or the number of an inode has been noted.
+func has[T string | uint64](f *folder, what T) bool {
+	_, ok := f.seen[maphash.Comparable(f.t.seed, what)]
+	return ok
+}
+
+func note[T string | uint64](f *folder, what T) {
+	if f.full = f.full || f.t.noted >= maxNames; f.full || has(f, what) {
+		return
+	}
+	f.seen[maphash.Comparable(f.t.seed, what)] = struct{}{}
+	f.t.noted++
 }
 
 func retry(f func() (int, error)) (int, error) {
@@ -149,6 +178,29 @@ func (t *tree) dir(ctx context.Context, fd int, st *unix.Statx_t, rel string) er
 			return err
 		}
 	}
+	f := &folder{t: t, seen: map[uint64]struct{}{}}
+	defer func() { t.noted -= len(f.seen) }()
+	for look := range looks {
+		if err := t.names(ctx, fd, f, rel, look > 0); err != nil || f.full {
+			return err
+		}
+		now, err := stat(fd)
+		if err != nil {
+			return fail(rel, err)
+		}
+		if now.Ctime == st.Ctime {
+			return nil
+		}
+		st = now
+		if _, err := unix.Seek(fd, 0, io.SeekStart); err != nil {
+			return fail(rel, err)
+		}
+	}
+	return nil
+}
+
+// names writes all that has a name in a folder; again tells that it has been read before.
+func (t *tree) names(ctx context.Context, fd int, f *folder, rel string, again bool) error {
 	buf := make([]byte, 16<<10)
 	for {
 		n, err := retry(func() (int, error) { return unix.ReadDirent(fd, buf) })
@@ -166,15 +218,19 @@ func (t *tree) dir(ctx context.Context, fd int, st *unix.Statx_t, rel string) er
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
-			if err := t.entry(ctx, fd, name, path.Join(rel, name)); err != nil {
+			if has(f, name) {
+				continue
+			}
+			if err := t.entry(ctx, fd, f, name, path.Join(rel, name), again); err != nil {
 				return err
 			}
 		}
 	}
 }
 
-// entry writes what a name in the folder dir stands for.
-func (t *tree) entry(ctx context.Context, dir int, name, rel string) error {
+// entry writes what a name in the folder dir stands for; again: unless it has been written
+// under another one.
+func (t *tree) entry(ctx context.Context, dir int, f *folder, name, rel string, again bool) error {
 	if t.o.Skip != nil && t.o.Skip(rel) {
 		return nil
 	}
@@ -197,6 +253,11 @@ func (t *tree) entry(ctx context.Context, dir int, name, rel string) error {
 	if st.Mnt_id != t.mount || kind == unix.S_IFSOCK {
 		return nil // what the host mounts there is not the guest's
 	}
+	if again && has(f, st.Ino) {
+		return nil
+	}
+	note(f, name)
+	note(f, st.Ino)
 	if kind == unix.S_IFDIR {
 		sub, err := openDir(fd)
 		if err == unix.ENOENT {
