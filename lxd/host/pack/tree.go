@@ -97,9 +97,11 @@ func dup(root *os.File) (fd int, err error) {
 	return fd, err
 }
 
+// inode is a file. The number alone may be that of another one, of later.
 type inode struct {
 	major, minor uint32
 	ino          uint64
+	born         unix.StatxTimestamp
 }
 
 type link struct {
@@ -156,7 +158,7 @@ func openDir(fd int) (int, error) {
 
 func stat(fd int) (*unix.Statx_t, error) {
 	var st unix.Statx_t
-	err := unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_SYMLINK_NOFOLLOW, unix.STATX_BASIC_STATS|unix.STATX_MNT_ID, &st)
+	err := unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_SYMLINK_NOFOLLOW, unix.STATX_BASIC_STATS|unix.STATX_BTIME|unix.STATX_MNT_ID, &st)
 	return &st, err
 }
 
@@ -315,7 +317,7 @@ func (t *tree) linked(st *unix.Statx_t, rel string) string {
 	if st.Nlink < 2 {
 		return ""
 	}
-	id := inode{st.Dev_major, st.Dev_minor, st.Ino}
+	id := inode{st.Dev_major, st.Dev_minor, st.Ino, st.Btime}
 	l := t.links[id]
 	if l == nil {
 		// A guest can make names until our memory ends. Files beyond that are written
