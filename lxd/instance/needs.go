@@ -61,7 +61,8 @@ type Storage interface {
 	// TakeOver makes a volume that came from another member this one's, and the one there,
 	// from, something that is left; also runs in the same transaction. GiveUp removes one
 	// that came and reports whether it had not been taken over. DropLeft removes one that
-	// this member has left, and Left lists those, when the daemon starts.
+	// this member has left, or whose removal failed then, and Left lists those, when the
+	// daemon starts.
 	TakeOver(ctx context.Context, v, from Volume, node int64, also func(context.Context, *db.Tx) error) error
 	GiveUp(ctx context.Context, v Volume) (bool, error)
 	DropLeft(ctx context.Context, v Volume) error

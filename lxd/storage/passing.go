@@ -122,9 +122,13 @@ func (s *Service) GiveUp(ctx context.Context, v Volume) (bool, error) {
 	return true, s.DeleteVolume(ctx, v)
 }
 
-// DropLeft removes a volume if it is one that this member has left: it may be about to
-// come back.
+// DropLeft removes a volume if it is one that this member has left, or one that was to
+// arrive and whose removal failed then: it may be about to come back. Nobody else makes or
+// takes over one of that name meanwhile.
 func (s *Service) DropLeft(ctx context.Context, v Volume) error {
+	if given, err := s.GiveUp(ctx, v); given || err != nil {
+		return err
+	}
 	id, err := idOn(ctx, s.DB, s.Here.ID(), v)
 	if errors.Is(err, db.ErrNotFound) {
 		return nil

@@ -95,6 +95,11 @@ func TestAVolumeThatCameIsGivenUp(t *testing.T) {
 			}
 			return err
 		},
+		"at the next attempt": func(ctx context.Context, b *node) error {
+			// The database could not be asked when the first one failed.
+			return errors.Join(b.DropLeft(ctx, vol("a")),
+				b.FillVolume(ctx, vol("a"), storage.Bringing{Snapshots: brought(), Passing: true}, fillAll), b.DropLeft(ctx, vol("a")))
+		},
 		"at the next start": func(ctx context.Context, b *node) error {
 			ls, err := b.Left(ctx)
 			if len(ls) != 1 || ls[0].Note != `{"x": 1}` {
