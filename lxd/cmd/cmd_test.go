@@ -146,6 +146,26 @@ func TestInitAsksForTheNetwork(t *testing.T) {
 	}
 }
 
+// A server that serves at all its addresses serves at each of them, and at no other one.
+func TestInitOfAClusterTakesAnAddressThatIsServed(t *testing.T) {
+	t.Parallel()
+	s := daemontest.New(t)
+	l, err := net.Listen("tcp", "[::]:0")
+	s.Must(err)
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	s.Must(err)
+	s.Must(l.Close())
+	srv, etag, err := s.GetServer()
+	s.Must(err)
+	put := srv.Writable()
+	put.Config["core.https_address"] = "[::]:" + port
+	s.Must(s.UpdateServer(put, etag))
+	out := want(t, s, 1, "", "yes\n203.0.113.77:"+port+"\n127.0.0.1:"+port+"\n", "init").out
+	if strings.Count(out, "Address at which the other members") != 2 || !strings.Contains(out, "Does it join a cluster") {
+		t.Errorf("it says\n%s", out)
+	}
+}
+
 func TestSQL(t *testing.T) {
 	t.Parallel()
 	s := daemontest.New(t)

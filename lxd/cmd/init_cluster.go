@@ -77,8 +77,15 @@ func (d *dialogue) listens(address string) error {
 		return err
 	}
 	if has, ok := s.Config["core.https_address"].(string); ok && has != "" {
-		if served, err := validate.ListenAddress(has); err == nil && served == address {
+		served, err := validate.ListenAddress(has)
+		if err == nil && served == address {
 			return nil
+		}
+		host, port, err := net.SplitHostPort(served)
+		to, at, _ := net.SplitHostPort(address)
+		if err == nil && port == at && (host == "" || net.ParseIP(host).IsUnspecified()) {
+			// The server has the port already, at all its addresses; that may be one of them.
+			address = net.JoinHostPort(to, "0")
 		}
 	}
 	l, err := (&net.ListenConfig{}).Listen(d.ctx, "tcp", address)
