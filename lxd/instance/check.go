@@ -266,7 +266,7 @@ func (s *Service) followProfile(ctx context.Context, i *Instance, old profile.Pr
 	defer free.give()
 	defer unlock()
 	now, err := s.loadID(ctx, i.ID)
-	if err != nil || now == nil || now.Name != i.Name {
+	if err != nil || now == nil || now.Name != i.Name || !s.local(now) {
 		return err // gone meanwhile
 	}
 	if err := s.known(ctx, now); err != nil {

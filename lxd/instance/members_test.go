@@ -6,13 +6,17 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"sett/lxd/auth"
 	"sett/lxd/cluster/clustertest"
+	"sett/lxd/db"
+	"sett/lxd/db/dbtest"
 	"sett/lxd/instance"
 	"sett/lxd/profile"
 	"sett/lxd/project"
@@ -184,3 +188,36 @@ func TestInstancesOfOtherMembersFollowAProfile(t *testing.T) {
 		t.Errorf("it runs with %v", got)
 	}
 }
+
+// TestAnInstanceThatMovesAwayNeedNotFollowHere: its turn to follow a profile comes when it
+// is on another member, where it does not run.
+func TestAnInstanceThatMovesAwayNeedNotFollowHere(t *testing.T) {
+	t.Parallel()
+	ws := worlds(t, 2)
+	w := ws[0]
+	w.ok(w.create("away"))
+	w.ok(w.start("c1"))
+	unlock, err := w.s.Locks.TryLock("move", w.load("away").Ref())
+	w.ok(err)
+	reached, goOn := make(chan struct{}), make(chan struct{})
+	var first sync.Once
+	w.nics.during = func(string) {
+		first.Do(func() { close(reached) })
+		<-goOn
+	}
+	result := make(chan error, 1)
+	go func() {
+		result <- w.s.Profiles.Update(t.Context(), "default", "default", func(p profile.Profile) (profile.Profile, error) {
+			p.Devices = maps.Clone(p.Devices)
+			p.Devices["a"] = nic()
+			return p, nil
+		}, nil)
+	}()
+	<-reached
+	dbtest.Exec(t, w.db, stmtElsewhere)
+	unlock()
+	close(goOn)
+	w.ok(<-result)
+}
+
+const stmtElsewhere db.Stmt = `UPDATE instances SET node_id = 2 WHERE name = 'away'`
