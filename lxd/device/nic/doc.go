@@ -3,5 +3,6 @@
 // (nictype bridged) or by itself (p2p).
 //
 // All that a nic holds on the host hangs on the name of the host's end, which is
-// kept in volatile.DEVICE.host_name: whoever knows that can clean up.
+// noted in a file: whoever knows that can clean up. Users find it in
+// volatile.DEVICE.host_name, which they may write; so nothing is done by it.
 package nic

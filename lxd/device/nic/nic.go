@@ -221,7 +221,12 @@ func (d *Device) note(host string, c device.Config) error {
 	if err := os.MkdirAll(filepath.Dir(f), 0o711); err != nil {
 		return err
 	}
-	return os.WriteFile(f, append([]byte(host+"\n"), b...), 0o600)
+	// What a killed daemon has left is the note before or this one, and never half of it.
+	fresh := filepath.Join(filepath.Dir(f), "new."+filepath.Base(f))
+	if err := os.WriteFile(fresh, append([]byte(host+"\n"), b...), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(fresh, f)
 }
 
 // noted is what the note says. One of an earlier version knows no configuration.
@@ -236,7 +241,7 @@ func (d *Device) noted() (host string, c device.Config, err error) {
 	}
 	host, text, _ := strings.Cut(string(b), "\n")
 	if err := netlink.CheckName(host); err != nil {
-		return "", nil, nil // a daemon died while it wrote
+		return "", nil, nil // the disk has lost it
 	}
 	if text != "" {
 		err = json.Unmarshal([]byte(text), &c)
@@ -244,16 +249,18 @@ func (d *Device) noted() (host string, c device.Config, err error) {
 	return host, c, err
 }
 
-// hostNames are the host's ends that may be there, by the note and by the database.
+// hostNames are the host's ends that may be there: none, or the one that was noted. The
+// volatile key is for users to read, and who may write it must not lead the daemon to the
+// interfaces of others.
 func (d *Device) hostNames() []string {
-	var out []string
-	if v := d.volatile[volHostName]; v != "" {
-		out = append(out, v)
+	host, _, _ := d.noted()
+	if d.noteFile() == "" { // there is nothing better
+		host = d.volatile[volHostName]
 	}
-	if host, _, _ := d.noted(); host != "" && !slices.Contains(out, host) {
-		out = append(out, host)
+	if host == "" {
+		return nil
 	}
-	return out
+	return []string{host}
 }
 
 // pair makes the veth pair. The host's name is noted before the pair exists, so
@@ -525,20 +532,24 @@ func (d *Device) Settle(ctx context.Context) (bool, error) {
 	if d.noteFile() == "" {
 		return true, nil
 	}
-	host, was, err := d.noted()
-	if errors.Is(err, fs.ErrNotExist) || err == nil && d.host() == "" {
+	_, was, err := d.noted()
+	host, now := d.host(), d.env.Config
+	if errors.Is(err, fs.ErrNotExist) || err == nil && host == "" {
 		return false, nil // it was taken out, to be plugged in anew
 	}
-	if err != nil || was == nil || maps.Equal(was, d.env.Config) {
+	if err != nil {
 		return true, err
 	}
-	now := d.env.Config
+	stored := host == d.volatile[volHostName]
+	if was == nil || maps.Equal(was, now) {
+		return stored, nil
+	}
 	table, err := Kind{}.Keys(ctx, d.env.Services, d.env.Instance.Project, now)
 	if err != nil {
 		return true, err
 	}
 	changed := config.Changed(was, now)
-	if host != d.host() || slices.ContainsFunc(changed, func(k string) bool { info, ok := table.Lookup(k); return !ok || !info.Live }) {
+	if !stored || slices.ContainsFunc(changed, func(k string) bool { info, ok := table.Lookup(k); return !ok || !info.Live }) {
 		left := &Device{env: d.env, volatile: d.volatile}
 		left.env.Config = was
 		return false, left.Remove(ctx)
@@ -561,8 +572,10 @@ func (d *Device) Settle(ctx context.Context) (bool, error) {
 
 // host is the host's end while it is there.
 func (d *Device) host() string {
-	if v := d.volatile[volHostName]; v != "" && netlink.Exists(v) {
-		return v
+	for _, h := range d.hostNames() {
+		if netlink.Exists(h) {
+			return h
+		}
 	}
 	return ""
 }

@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -860,5 +861,64 @@ func TestEqualNamesOfTwoDaemonsMeetNot(t *testing.T) {
 	}
 	if text, err := nft.List(t.Context(), "bridge", "lxd", "in."+db.plainSuffix()+"."+host); err != nil || text != "" {
 		t.Errorf("the old rules stayed: %v\n%s", err, text)
+	}
+}
+
+// TestWhatUsersWriteIntoVolatileKeys: they may say what they like of the instance's own
+// interface. Neither another one nor the firewall suffers from it.
+func TestWhatUsersWriteIntoVolatileKeys(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	br := bridge(t)
+	table := unique()
+	add := "\nadd table inet " + table + "\n#"
+	owned := func(what string) {
+		t.Helper()
+		if err := exec.CommandContext(ctx, "nft", "delete", "table", "inet", table).Run(); err == nil {
+			t.Errorf("%s: it writes the firewall", what)
+		}
+	}
+	victim := newRig(device.Services{}, device.Config{"nictype": "bridged", "parent": br, "limits.max": "10Mbit"})
+	victim.start(t, victim.device(t))
+	other := victim.vol["host_name"]
+	for what, forge := range map[string]func(r *rig){
+		"another's host_name": func(r *rig) { r.vol["host_name"] = other },
+		"rules for host_name": func(r *rig) { r.vol["host_name"] = "x" + add },
+		"rules for hwaddr":    func(r *rig) { r.vol["hwaddr"] = "00:16:3e:01:02:03 accept" + add },
+	} {
+		old := device.Config{"type": "nic", "nictype": "bridged", "parent": br, "limits.max": "20Mbit", "limits.priority": "4"}
+		r := newRig(device.Services{}, maps.Clone(old))
+		r.env.Instance.DevicesDir = filepath.Join(t.TempDir(), "devices")
+		r.start(t, r.device(t))
+		own, mac := r.vol["host_name"], r.vol["hwaddr"]
+		forge(r)
+		r.env.Config["limits.priority"], r.env.Config["limits.max"] = "6", "30Mbit"
+		_ = r.device(t).Update(ctx, old, []string{"limits.max", "limits.priority"})
+		owned(what + ", in an update")
+		if rate := rateOf(t, other); rate != 10e6 {
+			t.Errorf("%s: the other interface is limited to %d", what, rate)
+		}
+		_, _ = r.device(t).Settle(ctx)
+		if err := r.device(t).PostStop(ctx); err != nil {
+			t.Errorf("%s: stopping: %v", what, err)
+		}
+		owned(what + ", when it stops")
+		if netlink.Exists(own) || !netlink.Exists(other) {
+			t.Errorf("%s: own %v, other %v", what, netlink.Exists(own), netlink.Exists(other))
+		}
+		// Of one that does not run, or came by an import.
+		forge(r)
+		var u undo.Stack
+		if _, err := r.device(t).Start(ctx, &u); (err == nil) != (r.vol["hwaddr"] == mac) {
+			t.Errorf("%s: starting: %v", what, err)
+		}
+		owned(what + ", when it starts")
+		if !netlink.Exists(other) {
+			t.Fatalf("%s: the other interface is gone", what)
+		}
+		r.vol["hwaddr"] = mac
+		if err := r.device(t).PostStop(ctx); err != nil {
+			t.Error(err)
+		}
 	}
 }

@@ -3,6 +3,7 @@ package nic
 import (
 	"context"
 	"fmt"
+	"net"
 
 	"sett/lxd/device"
 	"sett/lxd/host/nft"
@@ -14,7 +15,11 @@ const forwardFamily = "inet"
 // prioritize has packets that come out of the instance bear the priority of a configuration
 // on the host. What the guest itself gives them is lost when they leave its namespace.
 func (d *Device) prioritize(ctx context.Context, r resolved, host string, c device.Config) error {
-	if err := nft.Replace(ctx, priorityChains(host, r.parent, d.hwaddr(), keyNetPriority.Get(c))); err != nil {
+	mac, err := net.ParseMAC(d.hwaddr()) // which users may have written
+	if err != nil {
+		return err
+	}
+	if err := nft.Replace(ctx, priorityChains(host, r.parent, mac.String(), keyNetPriority.Get(c))); err != nil {
 		return fmt.Errorf("%s takes nftables with the families bridge and inet: %w", keyNetPriority.Name(), err)
 	}
 	return nil
