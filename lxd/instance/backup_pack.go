@@ -101,13 +101,13 @@ func (s *Service) packParts(ctx context.Context, src *source, x *backup.Index, o
 	}
 	for _, sn := range src.snapshots {
 		err := s.withSnapshot(ctx, src.volume, sn.Name, func(dir string) error {
-			return s.packTree(ctx, w, dir, backup.Snapshot(sn.Name), sn.Config, o)
+			return s.packTree(ctx, w, dir, backup.Snapshot(sn.Name), sn.Config, pack.Options{Progress: o.Progress})
 		})
 		if err != nil {
 			return fmt.Errorf("snapshot %q: %w", sn.Name, err)
 		}
 	}
-	if err := s.packTree(ctx, w, src.dir, backup.Container, src.Config, o); err != nil {
+	if err := s.packTree(ctx, w, src.dir, backup.Container, src.Config, pack.Options{Progress: o.Progress}); err != nil {
 		return err
 	}
 	if text, err = backup.Marshal(x.Config); err != nil {
@@ -143,7 +143,7 @@ func (s *Service) quiet(i *Instance) func(context.Context) (func(), error) {
 
 // packTree writes the folder of a volume. Archives hold the guest's own ids, whatever
 // they are on this disk, and a backup.yaml of their own.
-func (s *Service) packTree(ctx context.Context, w *pack.Writer, dir, as string, config map[string]string, o NewBackup) error {
+func (s *Service) packTree(ctx context.Context, w *pack.Writer, dir, as string, config map[string]string, o pack.Options) error {
 	from, err := idmap.Parse(config[volDiskMap])
 	if err != nil {
 		return err
@@ -153,8 +153,9 @@ func (s *Service) packTree(ctx context.Context, w *pack.Writer, dir, as string, 
 		return err
 	}
 	defer root.Close()
-	return w.Tree(ctx, root, as, pack.Options{IDs: idmap.Shifter{From: from}, Progress: o.Progress,
-		Skip: func(name string) bool { return name == backup.FileName || name == "."+backup.FileName }})
+	o.IDs = idmap.Shifter{From: from}
+	o.Skip = func(name string) bool { return name == backup.FileName || name == "."+backup.FileName }
+	return w.Tree(ctx, root, as, o)
 }
 
 // index is the first file of an archive.

@@ -386,7 +386,7 @@ func (s *Service) sendParts(ctx context.Context, to io.Writer, pool string, a ar
 			continue
 		}
 		z := pack.NewWriter(w)
-		if err = s.packTree(ctx, z, p.dir, ".", p.config, NewBackup{}); err == nil {
+		if err = s.packTree(ctx, z, p.dir, ".", p.config, pack.Options{Whole: true}); err == nil {
 			err = z.Close()
 		}
 	}

@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // btrfsEverywhere gives each member its part of a btrfs pool called "bt".
@@ -159,6 +161,23 @@ func TestMovesToOtherPoolsOfMembers(t *testing.T) {
 			t.Errorf("inside is %q", out)
 		}
 		h.lxc("stop", "--force", c)
+	}
+	// What only root may set cannot go with the files.
+	inside := a.mounted("storage-pools/bt/containers/" + c + "/rootfs/root/f")
+	if err := unix.Setxattr(inside, "trusted.x", []byte("y"), 0); err != nil {
+		t.Fatal(err)
+	}
+	if r := a.try("move", c, "--target", f.name(1), "--storage", "default"); r.code == 0 || !strings.Contains(r.stderr, `/rootfs/root/f: its attribute "trusted.x" would be lost`) {
+		t.Errorf("with an attribute of root's: exit %d, %s", r.code, r.stderr)
+	}
+	b.eventually("what has come in vain to go", func() bool {
+		leases, _ := filepath.Glob(filepath.Join(b.lxdDir(), "networks/*/*/"+c+".*"))
+		return len(leases) == 0 && len(b.pieces(c)) == 0
+	})
+	b.nothing(c)
+	is(a)
+	if err := unix.Removexattr(inside, "trusted.x"); err != nil {
+		t.Fatal(err)
 	}
 	a.lxc("move", c, "--target", f.name(1), "--storage", "default")
 	a.nothing(c)

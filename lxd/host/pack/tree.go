@@ -27,6 +27,8 @@ type Options struct {
 	// Skip leaves out what it returns true for, with all that is below. Names are
 	// relative to the root of the tree, without the prefix.
 	Skip func(name string) bool
+	// Whole refuses a file that package unpack cannot make again as it is.
+	Whole bool
 	// Progress is told now and then how many bytes of files have been written.
 	Progress func(bytes int64)
 }
@@ -467,6 +469,9 @@ func (t *tree) attributes(fd int) (map[string]string, error) {
 		// Labels of security modules and properties of the file system are this host's.
 		if acl == "" && name != "security.capability" && !strings.HasPrefix(name, "user.") && !strings.HasPrefix(name, "trusted.") {
 			continue
+		}
+		if t.o.Whole && strings.HasPrefix(name, "trusted.") {
+			return nil, errs.Invalid("its attribute %q would be lost, which only the host's root may set", name)
 		}
 		v, err := attr(func(b []byte) (int, error) { return unix.Getxattr(file, name, b) })
 		if err != nil {
