@@ -124,6 +124,7 @@ type copier struct {
 
 	mu    sync.Mutex
 	links map[inode]string // files with several names: the first name of the copy
+	kept  int              // bytes of the names in links
 
 	noClone atomic.Bool
 
@@ -272,8 +273,22 @@ func (c *copier) named(ctx context.Context, f folders, name, rel string, st *uni
 	if err := c.leaf(ctx, f, name, st); err != nil {
 		return err
 	}
-	c.links[inode{st.Dev, st.Ino}] = rel
+	c.keep(inode{st.Dev, st.Ino}, rel)
 	return nil
+}
+
+// maxLinks bounds the memory for files with several names, in bytes of names. A guest can
+// make them until ours ends.
+const maxLinks = 128 << 20
+
+// keep remembers the first name of a file with several. Those for which there is no room, or
+// by whose name nothing can be linked to, become a file of their own under each of theirs.
+// The lock is held.
+func (c *copier) keep(id inode, rel string) {
+	if len(rel) < unix.PathMax && c.kept+len(rel) <= maxLinks {
+		c.links[id] = rel
+		c.kept += len(rel)
+	}
 }
 
 func (c *copier) subdir(ctx context.Context, wg *sync.WaitGroup, f folders, name, rel string, depth int) error {

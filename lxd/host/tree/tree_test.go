@@ -175,6 +175,37 @@ func TestNoNestingIsTooDeepToRemove(t *testing.T) {
 	must(t, tree.Remove(t.Context(), root))
 }
 
+// TestFilesWithSeveralNamesWhereNamesAreLong: what cannot be linked to by its path is a file
+// of its own in the copy.
+func TestFilesWithSeveralNamesWhereNamesAreLong(t *testing.T) {
+	t.Parallel()
+	root, dst := filepath.Join(t.TempDir(), "x"), filepath.Join(t.TempDir(), "y")
+	must(t, os.Mkdir(root, 0o700), os.Mkdir(dst, 0o700))
+	name := strings.Repeat("d", 250)
+	fd, err := unix.Open(root, unix.O_DIRECTORY, 0)
+	must(t, err)
+	for range 20 {
+		must(t, unix.Mkdirat(fd, name, 0o700))
+		next, err := unix.Openat(fd, name, unix.O_DIRECTORY, 0)
+		must(t, err, unix.Close(fd))
+		fd = next
+	}
+	f, err := unix.Openat(fd, "f", unix.O_CREAT|unix.O_WRONLY, 0o600)
+	must(t, err, unix.Linkat(fd, "f", fd, "g", 0), unix.Close(f), unix.Close(fd))
+	must(t, tree.Copy(t.Context(), dst, root))
+	must(t, tree.CopyWith(t.Context(), t.TempDir(), root, tree.Options{Quiet: func(context.Context) (func(), error) { return func() {}, nil }}))
+	fd, err = unix.Open(dst, unix.O_DIRECTORY, 0)
+	must(t, err)
+	for range 20 {
+		next, err := unix.Openat(fd, name, unix.O_DIRECTORY, 0)
+		must(t, err, unix.Close(fd))
+		fd = next
+	}
+	var a, b unix.Stat_t
+	must(t, unix.Fstatat(fd, "f", &a, 0), unix.Fstatat(fd, "g", &b, 0), unix.Close(fd))
+	must(t, tree.Remove(t.Context(), root), tree.Remove(t.Context(), dst))
+}
+
 func TestNoLinkLeadsOutside(t *testing.T) {
 	t.Parallel()
 	host, src, dst := t.TempDir(), t.TempDir(), t.TempDir()

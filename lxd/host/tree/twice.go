@@ -39,7 +39,7 @@ func (c *copier) twice(ctx context.Context, f folders, quiet func(context.Contex
 		return err
 	}
 	// What the copy is like has been looked at by its own time, which can be set.
-	c.live, c.links, f.like = false, map[inode]string{}, none
+	c.live, c.links, c.kept, f.like = false, map[inode]string{}, 0, none
 	if resume, err = quiet(ctx); err != nil {
 		return err
 	}
@@ -125,7 +125,7 @@ func (c *copier) sameFile(f folders, name, rel string, st *unix.Stat_t) bool {
 	id := inode{st.Dev, st.Ino}
 	first, ok := c.links[id]
 	if !ok {
-		c.links[id] = rel
+		c.keep(id, rel)
 		return true
 	}
 	var a, b unix.Stat_t
