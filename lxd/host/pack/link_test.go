@@ -1,6 +1,8 @@
 package pack
 
 import (
+	"runtime"
+	"strconv"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -22,4 +24,24 @@ func TestAFileIsNoNameOfAnEarlierOne(t *testing.T) {
 			t.Errorf("%d: %q is taken for another name of %q, not of %q", n, c.name, got, c.want)
 		}
 	}
+}
+
+// TestFilesWithSeveralNamesTakeBoundedMemory measures what the daemon keeps of a guest that
+// makes very many of them, with short names.
+func TestFilesWithSeveralNamesTakeBoundedMemory(t *testing.T) {
+	p := &tree{links: map[inode]*link{}}
+	heap := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := heap()
+	for n := range uint64(2 << 20) {
+		p.linked(&unix.Statx_t{Ino: n, Nlink: 2}, "f"+strconv.FormatUint(n, 36))
+	}
+	if took := heap() - before; took > 2*maxLinks {
+		t.Errorf("%d of them take %d MiB", len(p.links), took>>20)
+	}
+	runtime.KeepAlive(p)
 }

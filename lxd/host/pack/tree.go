@@ -39,8 +39,9 @@ const (
 	// maxRecords is the most that readers of archives take for what is said of a file
 	// beside its contents.
 	maxRecords = 1 << 20
-	// maxLinks bounds the memory for files with several names, in bytes of names.
-	maxLinks = 128 << 20
+	// maxLinks bounds the memory for files with several names: linkCost is what one takes
+	// besides its name.
+	maxLinks, linkCost = 128 << 20, 160
 	// maxNames bounds the memory for what is in folders that are being read, by its number.
 	maxNames = 1 << 20
 	// looks is how often a folder is read in which names keep coming.
@@ -117,7 +118,7 @@ type tree struct {
 	prefix string
 	mount  uint64
 	links  map[inode]*link
-	kept   int // bytes of the names in links
+	kept   int // bytes that links take
 	seed   maphash.Seed
 	noted  int // names and inodes, in all folders that are being read
 }
@@ -324,15 +325,15 @@ func (t *tree) linked(st *unix.Statx_t, rel string) string {
 	if l == nil {
 		// A guest can make names until our memory ends. Files beyond that are written
 		// whole under each of theirs.
-		if name := t.name(rel); t.kept+len(name) <= maxLinks {
+		if name := t.name(rel); t.kept+len(name)+linkCost <= maxLinks {
 			t.links[id] = &link{name, st.Nlink - 1}
-			t.kept += len(name)
+			t.kept += len(name) + linkCost
 		}
 		return ""
 	}
 	if l.left--; l.left == 0 {
 		delete(t.links, id)
-		t.kept -= len(l.name)
+		t.kept -= len(l.name) + linkCost
 	}
 	return l.name
 }

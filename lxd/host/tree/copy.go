@@ -124,7 +124,7 @@ type copier struct {
 
 	mu    sync.Mutex
 	links map[inode]string // files with several names: the first name of the copy
-	kept  int              // bytes of the names in links
+	kept  int              // bytes that links take
 
 	noClone atomic.Bool
 
@@ -277,17 +277,17 @@ func (c *copier) named(ctx context.Context, f folders, name, rel string, st *uni
 	return nil
 }
 
-// maxLinks bounds the memory for files with several names, in bytes of names. A guest can
-// make them until ours ends.
-const maxLinks = 128 << 20
+// maxLinks bounds the memory for files with several names, which a guest can make until ours
+// ends: linkCost is what one takes besides its name.
+const maxLinks, linkCost = 128 << 20, 96
 
 // keep remembers the first name of a file with several. Those for which there is no room, or
 // by whose name nothing can be linked to, become a file of their own under each of theirs.
 // The lock is held.
 func (c *copier) keep(id inode, rel string) {
-	if len(rel) < unix.PathMax && c.kept+len(rel) <= maxLinks {
+	if cost := len(rel) + linkCost; len(rel) < unix.PathMax && c.kept+cost <= maxLinks {
 		c.links[id] = rel
-		c.kept += len(rel)
+		c.kept += cost
 	}
 }
 
