@@ -131,6 +131,28 @@ func TestAVolumeThatCameIsGivenUp(t *testing.T) {
 	}
 }
 
+// TestAVolumeThatWasLeftIsInNobodysWay: its removal failed after it was taken over, and
+// another one gets its name.
+func TestAVolumeThatWasLeftIsInNobodysWay(t *testing.T) {
+	t.Parallel()
+	_, a, b := passing(t)
+	ctx := t.Context()
+	if err := a.CreateVolume(ctx, vol("a"), 0, unpack); !errs.Is(err, errs.KindConflict) {
+		t.Errorf("there is one: %v", err)
+	}
+	if err := b.TakeOver(ctx, vol("a"), vol("a"), a.Here.ID(), nothing); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.CreateVolume(ctx, vol("a"), 0, unpack); err != nil {
+		t.Error(err)
+	}
+	a.is(true)
+	b.is(true)
+	if ls, err := a.Left(ctx); err != nil || len(ls) != 0 {
+		t.Errorf("left are %v, %v", ls, err)
+	}
+}
+
 // TestAVolumeThatDoesNotComeWholeLeavesNothing: its record goes with it.
 func TestAVolumeThatDoesNotComeWholeLeavesNothing(t *testing.T) {
 	t.Parallel()

@@ -123,7 +123,17 @@ func (s *Service) recordVolume(ctx context.Context, v Volume, size int64, record
 	var u undo.Stack
 	u.OnError = s.lost(v)
 	defer u.Run()
-	if err := s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error { return record(ctx, tx, v) }); err != nil {
+	insert := func() error {
+		return s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error { return record(ctx, tx, v) })
+	}
+	err = insert()
+	if errs.Is(err, errs.KindConflict) { // it may be one that is not there any more for anybody but us
+		if err := s.DropLeft(ctx, v); err != nil {
+			return err
+		}
+		err = insert()
+	}
+	if err != nil {
 		return err
 	}
 	u.Push(func() error {
