@@ -93,6 +93,11 @@ func (o *origin) known(into string) project.Spec {
 // itself wins, and an empty value takes a key away.
 func (o *origin) inherit(i *Instance) {
 	was := o.what()
+	// LXD's client hands over the notes on the origin when it refreshes what is not there
+	// yet. Two instances cannot have one address, and this one does not run.
+	maps.DeleteFunc(i.Config, func(k, v string) bool {
+		return strings.HasPrefix(k, volatilePrefix) && k != volBaseImage && k != volInstanceID && o.instance.Config[k] == v
+	})
 	for k, v := range was.Config {
 		if _, ok := i.Config[k]; !ok && (!strings.HasPrefix(k, volatilePrefix) || k == volBaseImage) {
 			i.Config[k] = v

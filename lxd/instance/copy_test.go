@@ -3,6 +3,7 @@ package instance_test
 import (
 	"context"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -205,6 +206,26 @@ func TestCopyTakesWhatIsNotTheInstancesOwn(t *testing.T) {
 		t.Errorf("restored %v", c)
 	}
 	w.holds("pool", "c2", "one", "s1")
+}
+
+// LXD's client sends all that it read of the origin when it refreshes a copy that is not
+// there yet.
+func TestCopyHasNoNotesOfItsOrigin(t *testing.T) {
+	t.Parallel()
+	w := original(t)
+	w.ok(w.start("c1"))
+	a := w.load("c1")
+	w.ok(w.copyOf("c1", "c2", refresh, func(r *api.InstancesPost) { r.Config = maps.Clone(a.Config) }))
+	b := w.load("c2")
+	for k, v := range a.Config {
+		same := k == "volatile.base_image" || k == "volatile.last_state.idmap" || strings.HasPrefix(k, "volatile.idmap.") || k == "volatile.cloud-init.instance-id"
+		if strings.HasPrefix(k, "volatile.") && !same && b.Config[k] == v {
+			t.Errorf("%s is %q, like that of the origin", k, v)
+		}
+	}
+	if a.Config["volatile.last_state.power"] != "RUNNING" || a.Config["volatile.a.hwaddr"] == "" || b.Config["volatile.a.hwaddr"] == "" {
+		t.Errorf("origin %v, copy %v", a.Config, b.Config)
+	}
 }
 
 func TestCopyOfASnapshotIsAnInstance(t *testing.T) {
