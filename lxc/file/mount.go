@@ -56,6 +56,9 @@ func (c *mount) run(cmd *cobra.Command, args []string) error {
 	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	if len(args) < 2 {
+		if inside != "" {
+			return fmt.Errorf(i18n.G("Clients of a listener see all files of the instance; leave /%s away, or give a target path to mount it on"), inside)
+		}
 		return c.serve(ctx, r.Server, instance)
 	}
 	if c.listen != "" {

@@ -74,6 +74,9 @@ func TestFileMountServesTheGuestsOwnTree(t *testing.T) {
 	h.launch(c)
 	h.lxc("exec", c, "--", "ln", "-s", "/etc/passwd", "/root/users")
 	h.lxc("exec", c, "--", "sh", "-c", "echo guest >/etc/passwd; mkfifo /root/fifo")
+	if r := h.try("file", "mount", c+"/root", "--listen", "127.0.0.1:0"); r.code == 0 || !strings.Contains(r.stderr, "leave /root away") {
+		t.Errorf("a listener for a part of the tree: %d %s", r.code, r.stderr)
+	}
 	for _, state := range []string{"running", "stopped"} {
 		if state == "stopped" {
 			h.lxc("stop", "-f", c)
