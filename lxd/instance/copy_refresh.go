@@ -101,9 +101,7 @@ func (s *Service) refreshed(ctx context.Context, p *Plan, by *event.Requestor) e
 			return err
 		}
 	}
-	l.mu.Lock()
-	l.twin, l.twinned = noted(o.instance.Config), time.Now()
-	l.mu.Unlock()
+	l.pair(o)
 	s.tell("instance-updated", i, by, nil)
 	return nil
 }
@@ -142,6 +140,13 @@ func noted(c map[string]string) map[string]string {
 
 // twinTime is how soon after a refresh those clients write.
 const twinTime = time.Minute
+
+// pair keeps what was noted of the origin of a refresh, for keepOwn.
+func (l *live) pair(o *origin) {
+	l.mu.Lock()
+	l.twin, l.twinned = noted(o.instance.Config), time.Now()
+	l.mu.Unlock()
+}
 
 // keepOwn is for the clients that end a refresh by writing all that the origin says over
 // what the copy says, as LXD's do: it leaves the copy what is its own, such as its

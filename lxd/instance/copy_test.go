@@ -226,6 +226,18 @@ func TestCopyHasNoNotesOfItsOrigin(t *testing.T) {
 	if a.Config["volatile.last_state.power"] != "RUNNING" || a.Config["volatile.a.hwaddr"] == "" || b.Config["volatile.a.hwaddr"] == "" {
 		t.Errorf("origin %v, copy %v", a.Config, b.Config)
 	}
+	c := maps.Clone(a.Config) // and once more, to end the refresh
+	maps.DeleteFunc(c, func(k, _ string) bool { return strings.HasPrefix(k, "volatile.sett_") })
+	w.ok(w.s.Update(t.Context(), admin, b, instance.Change{Config: c, Devices: a.Devices, Profiles: []string{"default"}}))
+	now := w.load("c2").Config
+	for k, v := range b.Config {
+		if strings.HasPrefix(k, "volatile.") && k != "volatile.sett_pending" && now[k] != v {
+			t.Errorf("%s was %q and is %q", k, v, now[k])
+		}
+	}
+	if now["volatile.last_state.power"] != "" {
+		t.Errorf("the copy is noted as %s", now["volatile.last_state.power"])
+	}
 }
 
 func TestCopyOfASnapshotIsAnInstance(t *testing.T) {

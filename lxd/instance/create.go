@@ -30,6 +30,7 @@ type Plan struct {
 	image    *Image
 	from     *origin   // of a copy
 	refresh  *Instance // that is brought up to date, in place of making one
+	first    bool      // a refresh of what is not there yet
 	size     int64
 	volume   Volume
 	unlock   func()
@@ -107,6 +108,7 @@ func (s *Service) PlanCreate(ctx context.Context, as auth.Caller, projectName st
 			if target, err := s.planRefresh(ctx, p); err != nil || target != nil {
 				return p, err
 			}
+			p.first = true
 		}
 		known = p.from.known(projectName)
 		p.from.inherit(i)
@@ -256,6 +258,9 @@ func (s *Service) Create(ctx context.Context, p *Plan, by *event.Requestor) erro
 		return err
 	}
 	u.Commit()
+	if p.first {
+		s.liveOf(i.ID).pair(p.from)
+	}
 	s.tellCreated(i, p.volume, by)
 	return nil
 }

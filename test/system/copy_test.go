@@ -121,6 +121,14 @@ func TestCopiesRefreshesAndMoves(t *testing.T) {
 				if mac(b) != own || h.pool(b) != "default" || h.pool(d) != "other" {
 					t.Errorf("the MAC address was %q and is %q; the pools are %s, %s", own, mac(b), h.pool(b), h.pool(d))
 				}
+				// One that is not there yet is made; the origin runs beside it.
+				e := h.name("fresh")
+				h.lxc("copy", a, e, "--refresh")
+				h.lxc("start", e)
+				if h.snapshotsOf(e) != "s2" || mac(e) == own || mac(e) == mac(a) {
+					t.Errorf("snapshots %q, MAC addresses %q and %q", h.snapshotsOf(e), mac(a), mac(e))
+				}
+				h.lxc("delete", "--force", e)
 				if r := h.try("copy", b, a, "--refresh"); r.code == 0 || !strings.Contains(r.stderr, "running") {
 					t.Errorf("refresh of one that runs: exit %d, %q", r.code, r.stderr)
 				}
