@@ -199,6 +199,9 @@ func (s *Service) backupConfig(i *Instance, snaps []*Snapshot, p api.StoragePool
 		a := s.renderSnapshot(i, sn, nil)
 		a.Config, a.ExpandedConfig = maps.Clone(a.Config), maps.Clone(a.ExpandedConfig)
 		c.Snapshots = append(c.Snapshots, &a)
+		if sn.Config[volScheduled] != "" {
+			c.Scheduled = append(c.Scheduled, sn.Name)
+		}
 		vs := &api.StorageVolumeSnapshot{Name: sn.Name, Config: map[string]string{}, ContentType: "filesystem"}
 		if !sn.Expires.IsZero() {
 			vs.ExpiresAt = &sn.Expires

@@ -259,7 +259,7 @@ func (s *Service) importSnapshots(as auth.Caller, i *Instance, x *backup.Index, 
 			return nil, errs.NotImplemented("Snapshot %q holds the state of a running instance; stateful snapshots are not implemented", name)
 		}
 		seen[name] = true
-		sn, err := s.fromAPI(as, i, a, pool)
+		sn, err := s.fromAPI(as, i, x.Config, a, pool)
 		if err != nil {
 			return nil, fmt.Errorf("Snapshot %q of the backup cannot be imported: %w", name, err)
 		}
@@ -269,7 +269,7 @@ func (s *Service) importSnapshots(as auth.Caller, i *Instance, x *backup.Index, 
 }
 
 // fromAPI makes a snapshot of what an archive says of it.
-func (s *Service) fromAPI(as auth.Caller, i *Instance, a *api.InstanceSnapshot, pool string) (*Snapshot, error) {
+func (s *Service) fromAPI(as auth.Caller, i *Instance, c *backup.Config, a *api.InstanceSnapshot, pool string) (*Snapshot, error) {
 	noted, err := s.noted(as, a.Config)
 	if err != nil {
 		return nil, err
@@ -290,7 +290,13 @@ func (s *Service) fromAPI(as auth.Caller, i *Instance, a *api.InstanceSnapshot, 
 	if err := s.CheckConfig(sn.Config); err != nil {
 		return nil, err
 	}
-	return sn, project.CheckHost(as, project.Spec{Config: noted}, project.Spec{Config: sn.Config, Devices: sn.Devices})
+	if err := project.CheckHost(as, project.Spec{Config: noted}, project.Spec{Config: sn.Config, Devices: sn.Devices}); err != nil {
+		return nil, err
+	}
+	if slices.Contains(c.Scheduled, a.Name) {
+		sn.Config[volScheduled] = "true"
+	}
+	return sn, nil
 }
 
 // room is the limit of a snapshot that is imported with an instance whose limit is size. It

@@ -428,7 +428,7 @@ func (s *Service) lostSnapshots(i *Instance, l *lost) ([]*Snapshot, error) {
 			was := l.config.Container
 			a = &api.InstanceSnapshot{Name: name, Config: was.Config, Devices: was.Devices, ExpandedDevices: was.ExpandedDevices, CreatedAt: time.Now()}
 		}
-		sn, err := s.fromAPI(auth.Caller{Admin: true}, i, a, l.Pool)
+		sn, err := s.fromAPI(auth.Caller{Admin: true}, i, l.config, a, l.Pool)
 		if err != nil {
 			return nil, fmt.Errorf("snapshot %q: %w", name, err)
 		}

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"sett/lxd/db/dbtest"
 	"sett/lxd/instance"
@@ -167,4 +168,35 @@ func TestFailedStepsOfARecoveryLeaveTheVolumes(t *testing.T) {
 			w.ok(w.start("c1"))
 		})
 	}
+}
+
+// TestScheduledSnapshotsComeBackAsSuch: as ones taken by hand, no retention policy would
+// ever prune them again.
+func TestScheduledSnapshotsComeBackAsSuch(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.ok(w.create("c1", func(r *api.InstancesPost) {
+		r.Config = map[string]string{"snapshots.schedule": "* * * * *", "snapshots.pattern": "auto-%d", "snapshots.schedule.stopped": "true"}
+	}))
+	w.write("one")
+	now := time.Now()
+	w.ok(w.s.TakeScheduled(t.Context(), now.Add(-2*time.Minute), now, map[int64]bool{}))
+	w.ok(w.snapshot(instance.NewSnapshot{Name: "hand"}))
+	path, err := w.backup(instance.NewBackup{Compression: "none"})
+	w.ok(err)
+	w.ok(w.importFile(path, instance.ImportOptions{Name: "c2"}))
+	look := func(when string) {
+		t.Helper()
+		for _, c := range []string{"c1", "c2"} {
+			all, err := w.s.Snapshots(t.Context(), w.load(c))
+			w.ok(err)
+			if len(all) != 2 || all[0].Config["volatile.sett_scheduled"] != "true" || all[1].Config["volatile.sett_scheduled"] != "" {
+				t.Errorf("%s: snapshots of %s %+v", when, c, all)
+			}
+		}
+	}
+	look("imported")
+	w.forgetAll()
+	w.ok(w.s.Rescue(t.Context(), nil))
+	look("recovered")
 }

@@ -52,6 +52,9 @@ type Config struct {
 	Profiles        []*api.Profile               `yaml:"profiles,omitempty"`
 	Volume          *api.StorageVolume           `yaml:"volume,omitempty"`
 	VolumeSnapshots []*api.StorageVolumeSnapshot `yaml:"volume_snapshots,omitempty"`
+	// Scheduled are the snapshots that nobody took by hand, which LXD does not tell apart:
+	// a retention policy prunes no others.
+	Scheduled []string `yaml:"sett_scheduled,omitempty"`
 }
 
 // MaxSnapshots is how many snapshots a backup holds.
