@@ -11,11 +11,15 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"syscall"
 	"time"
+
+	"github.com/mattn/go-sqlite3"
 
 	"sett/lxd/db"
 	"sett/lxd/db/migrations"
 	"sett/lxd/dqlite"
+	"sett/shared/errs"
 )
 
 //go:embed local/*.sql
@@ -50,6 +54,10 @@ func Open(ctx context.Context, dir, by string, log *slog.Logger) (*DB, error) {
 			return nil, err
 		}
 		pool, err = openSound(ctx, path)
+	}
+	var sq sqlite3.Error
+	if errors.As(err, &sq) && sq.SystemErrno == syscall.ENOSPC {
+		return nil, errs.Unavailable("The file system of %s is full; free some space and start again: %w", dir, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open the local database: %w", err)
