@@ -25,7 +25,8 @@ UPDATE nodes SET name = ?, address = ?, schema = ?, api_extensions = ?, arch = ?
 	stmtCreate db.Stmt = `
 INSERT INTO nodes (name, address, schema, api_extensions, state, arch) VALUES (?, ?, ?, ?, ?, ?)`
 	stmtState    db.Stmt = `UPDATE nodes SET state = ? WHERE id = ?`
-	stmtVersion  db.Stmt = `UPDATE nodes SET schema = ?, api_extensions = ?, arch = ? WHERE id = ? AND (schema <> ? OR api_extensions <> ? OR arch <> ?)`
+	stmtVersion  db.Stmt = `UPDATE nodes SET schema = ?, api_extensions = ?, arch = ? WHERE id = ?`
+	stmtSame     db.Stmt = `SELECT id FROM nodes WHERE schema = ? AND api_extensions = ? AND arch = ? AND id = ?`
 	stmtRename   db.Stmt = `UPDATE nodes SET name = ? WHERE id = ?`
 	stmtDelete   db.Stmt = `DELETE FROM nodes WHERE id = ?`
 	stmtDescribe db.Stmt = `UPDATE nodes SET description = ?, failure_domain_id = (SELECT id FROM nodes_failure_domains WHERE name = ?) WHERE id = ?`

@@ -191,8 +191,13 @@ func (s *Service) changed(ctx context.Context) error {
 
 // Announce writes down which version this member runs.
 func (s *Service) Announce(ctx context.Context) error {
+	// Mostly it is there, and a member starts where nothing can be written too.
+	same, err := db.Exists(ctx, s.DB, stmtSame, s.schema, s.Extensions, s.Architecture, s.here.ID())
+	if err != nil || same {
+		return err
+	}
 	return s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
-		_, err := db.Exec(ctx, tx, stmtVersion, s.schema, s.Extensions, s.Architecture, s.here.ID(), s.schema, s.Extensions, s.Architecture)
+		_, err := db.Exec(ctx, tx, stmtVersion, s.schema, s.Extensions, s.Architecture, s.here.ID())
 		return err
 	})
 }
