@@ -23,6 +23,10 @@ type Options struct {
 	// members of a cluster: a node that stands alone has no connection to lose, and
 	// saves the statement.
 	Member func() int64
+	// Full tells why nothing can be written for want of room; nil while there is some.
+	Full func() error
+	// Why tells why nothing answers, where that is known.
+	Why func() error
 	// Log hears of retries and of transactions that take too long.
 	Log *slog.Logger
 	// Slow is how long a transaction may take before Log hears of it. Default 1 s.
@@ -107,7 +111,7 @@ func (d *DB) Update(ctx context.Context, fn func(context.Context, *Tx) error) er
 		return err
 	}
 	defer cancel()
-	hooks, err := d.update(ctx, fn)
+	hooks, err := d.update(ctx, d.opts.Full, fn)
 	if err != nil {
 		return err
 	}
@@ -117,15 +121,21 @@ func (d *DB) Update(ctx context.Context, fn func(context.Context, *Tx) error) er
 	return nil
 }
 
-func (d *DB) update(ctx context.Context, fn func(context.Context, *Tx) error) ([]func(), error) {
+// update is Update; full, which may be nil, is asked before each attempt.
+func (d *DB) update(ctx context.Context, full func() error, fn func(context.Context, *Tx) error) ([]func(), error) {
 	select {
 	case d.writer <- struct{}{}:
 		defer func() { <-d.writer }()
 	case <-ctx.Done():
-		return nil, giveUp(ctx, nil)
+		return nil, d.giveUp(ctx, nil)
 	}
 	var done, unsure *Tx // unsure: the last attempt whose commit has an unknown outcome
 	err := d.retry(ctx, func() error {
+		if full != nil {
+			if err := full(); err != nil {
+				return err
+			}
+		}
 		done = &Tx{db: d, write: true, unsure: unsure}
 		committing, err := d.attempt(ctx, done, fn)
 		unsure = done.unsure
@@ -208,7 +218,7 @@ func (d *DB) retry(ctx context.Context, f func() error) error {
 		d.note(err, c)
 		if err == nil || c != classBusy && c != classLost {
 			if err != nil && ctx.Err() != nil {
-				return giveUp(ctx, err)
+				return d.giveUp(ctx, err)
 			}
 			return err
 		}
@@ -217,7 +227,7 @@ func (d *DB) retry(ctx context.Context, f func() error) error {
 		select {
 		case <-ctx.Done():
 			t.Stop()
-			return giveUp(ctx, err)
+			return d.giveUp(ctx, err)
 		case <-t.C:
 		}
 		wait = min(2*wait, mostWait)
@@ -270,7 +280,7 @@ func (d *DB) enter(ctx context.Context) (context.Context, context.CancelFunc, er
 	}
 	if err := d.gate.enter(ctx); err != nil {
 		cancel()
-		return nil, nil, giveUp(ctx, nil)
+		return nil, nil, d.giveUp(ctx, nil)
 	}
 	return ctx, func() { d.gate.leave(); cancel() }, nil
 }

@@ -137,9 +137,14 @@ func classOf(err error) class {
 }
 
 // giveUp words the end of retrying: last is what kept failing.
-func giveUp(ctx context.Context, last error) error {
+func (d *DB) giveUp(ctx context.Context, last error) error {
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return ctx.Err()
+	}
+	if d.opts.Why != nil {
+		if why := d.opts.Why(); why != nil {
+			return why
+		}
 	}
 	if last == nil || errors.Is(last, context.DeadlineExceeded) {
 		return errs.Wrap(errs.KindUnavailable, errors.Join(errors.New("The database did not answer in time; try again, and in a cluster check that most members are online"), ctx.Err()))

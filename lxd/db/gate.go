@@ -86,7 +86,7 @@ func (g *gate) open() {
 // beneath.
 func (d *DB) Pause(ctx context.Context) (resume func(), err error) {
 	if err := d.gate.close(ctx); err != nil {
-		return nil, giveUp(ctx, err)
+		return nil, d.giveUp(ctx, err)
 	}
 	return sync.OnceFunc(d.gate.open), nil
 }
