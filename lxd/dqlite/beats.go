@@ -55,12 +55,15 @@ type beats struct {
 	to    io.Writer
 	every time.Duration // how long a heartbeat is enough
 	now   func() time.Time
+	// snapshot, which may be nil, is asked before one of a size is passed on.
+	snapshot func(size uint64) error
 
 	head    []byte // of the message that is being read
 	want    int    // its size, as far as it is known
 	greeted bool
 	pass    uint64 // what is still to come behind the last head
 	all     bool   // something was not understood
+	refused error
 	last    []byte // the last message that was passed on, if that was a heartbeat
 	sent    time.Time
 	out     []byte
@@ -92,6 +95,9 @@ func (t *beats) Write(p []byte) (int, error) {
 			}
 		}
 		p = p[k:]
+	}
+	if t.refused != nil {
+		return 0, t.refused
 	}
 	if len(t.out) == 0 {
 		return n, nil
@@ -138,6 +144,9 @@ func (t *beats) read() bool {
 			return true
 		}
 		t.pass = word(7 + int(word(6)/8))
+		if t.snapshot != nil && t.refused == nil {
+			t.refused = t.snapshot(t.pass)
+		}
 	}
 	now := t.now()
 	if beat && bytes.Equal(t.head[:beatSize], t.last) && now.Sub(t.sent) < t.every {

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	dqlite "github.com/canonical/go-dqlite"
@@ -51,15 +52,15 @@ type Options struct {
 	// killed leader is missed for 6 s, with 20 ms for less than one. Default 20 ms for a
 	// member, and 500 for a node that stands alone: it has nobody to be in time for.
 	Latency time.Duration
-	Log     *slog.Logger
+	// Tight is called when the node becomes short of room. It must not block.
+	Tight func()
+	Log   *slog.Logger
 }
 
 // Node is a running node. It is made by Start and ended by Close.
 type Node struct {
 	opts    Options
-	engine  *dqlite.Node
 	lock    *os.File
-	local   string // the abstract socket the engine listens on
 	pool    *sql.DB
 	log     client.LogFunc
 	ctx     context.Context
@@ -69,6 +70,15 @@ type Node struct {
 	asked   asked
 	once    sync.Once
 	closed  error
+
+	life   sync.Mutex // held while the engine is started or stopped
+	mu     sync.RWMutex
+	engine *dqlite.Node // nil while the node rests
+	local  string       // the abstract socket the engine listens on; empty while it rests
+	short  atomic.Bool  // there was too little room at the last look
+	spent  chan bool    // see tire
+
+	holding sync.Mutex // held while room is held
 }
 
 // How much of the raft log stays in memory, and is gone through at every start. By
@@ -86,10 +96,8 @@ var (
 // enough to be taken every few dozen writes.
 const smallSnapshot = 512 << 10
 
-// LeastFree is the room that raft takes at once for its next segments.
-const LeastFree = 32 << 20
-
-// Start starts the node that lives in o.Dir. Use Ready to wait until it serves.
+// Start starts the node that lives in o.Dir. Use Ready to wait until it serves. The node
+// of a member that has no room for its log rests: see Resting.
 func Start(o Options) (*Node, error) {
 	if o.ID == 0 {
 		o.ID = AloneID
@@ -119,21 +127,35 @@ func Start(o Options) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := check(o); err != nil {
+	err = check(o)
+	if err != nil && !restful(o, err) {
 		_ = lock.Close()
 		return nil, err
 	}
 	o.Members = ourselvesFirst{o.Members, Member{ID: o.ID, Address: o.Address, Role: first}}
-	n := &Node{opts: o, lock: lock, log: logFunc(o.Log)}
+	n := &Node{opts: o, lock: lock, log: logFunc(o.Log), spent: make(chan bool, 1)}
 	n.asked.doubt = make(chan struct{}, 1)
 	n.ctx, n.cancel = context.WithCancel(context.Background())
-	if err := n.start(); err != nil {
+	if err == nil {
+		err = n.startEngine()
+	}
+	if restful(o, err) {
+		o.Log.Error("This member has no part in the database until there is room for it", "err", err)
+		err = nil
+	}
+	if err == nil {
+		err = n.openPool()
+	}
+	if err != nil {
 		n.cancel()
 		_ = lock.Close()
 		return nil, err
 	}
 	return n, nil
 }
+
+// restful reports whether a node can rest that cannot start.
+func restful(o Options, err error) bool { return o.Dial != nil && errors.Is(err, errFull) }
 
 // check looks at the folder before the engine may change anything in it.
 func check(o Options) error {
@@ -161,7 +183,7 @@ func largestSnapshot(dir string) int64 {
 	return size
 }
 
-func (n *Node) start() error {
+func (n *Node) startEngine() error {
 	o := n.opts
 	snapshots := snapshotsAlone
 	switch {
@@ -169,6 +191,9 @@ func (n *Node) start() error {
 		snapshots = snapshotsShared
 	case largestSnapshot(o.Dir) < smallSnapshot:
 		snapshots = snapshotsSmall
+	}
+	if err := release(o.Dir); err != nil {
+		return err
 	}
 	engine, err := dqlite.New(o.ID, o.Address, o.Dir,
 		dqlite.WithBindAddress("@"), // the kernel picks a free name
@@ -182,11 +207,21 @@ func (n *Node) start() error {
 	if err := engine.Start(); err != nil {
 		return startError(o.Dir, err)
 	}
-	n.engine, n.local = engine, engine.BindAddress()
-	if err := keepFromChildren(n.local); err != nil {
+	if err := keepFromChildren(engine.BindAddress()); err != nil {
 		return errors.Join(err, engine.Close())
 	}
+	if err := holdMetadata(o.Dir); err != nil {
+		o.Log.Debug("Could not take room for the votes of the database node", "err", err)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.engine, n.local = engine, engine.BindAddress()
+	return nil
+}
 
+// openPool opens the connections to the leader.
+func (n *Node) openPool() error {
+	o := n.opts
 	drv, err := driver.New(o.Members,
 		driver.WithDialFunc(n.dial),
 		driver.WithLogFunc(n.log),
@@ -195,15 +230,16 @@ func (n *Node) start() error {
 		driver.WithAttemptTimeout(2*time.Second),
 	)
 	if err != nil {
-		return errors.Join(err, engine.Close())
+		return errors.Join(err, n.stopEngine())
 	}
 	connector, err := drv.OpenConnector("db.bin")
 	if err != nil {
-		return errors.Join(err, engine.Close())
+		return errors.Join(err, n.stopEngine())
 	}
 	n.pool = sql.OpenDB(connector)
 	if o.Dial != nil {
 		n.watcher.Go(n.watch)
+		n.watcher.Go(n.watchRoom)
 	}
 	// The engine serves all connections from one thread; more of them only cost it
 	// memory.
@@ -255,7 +291,7 @@ func (n *Node) Handover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if len(known) <= 1 {
+	if len(known) <= 1 || n.Resting() {
 		return nil
 	}
 	// This node knows by itself whether it leads; where it does not, there is nobody to
@@ -313,7 +349,7 @@ func (n *Node) Close() error {
 		err := n.pool.Close()
 		n.cancel()
 		n.watcher.Wait() // it asks the engine
-		n.closed = errors.Join(err, n.engine.Close())
+		n.closed = errors.Join(err, n.Rest())
 		n.bridges.Wait()
 		_ = n.lock.Close()
 	})
@@ -334,31 +370,6 @@ func lockDir(dir string) (*os.File, error) {
 	return f, nil
 }
 
-// Room tells how much is free where the node keeps its log, and whether that is less
-// than it needs.
-func (n *Node) Room() (free uint64, short bool, err error) { return room(n.opts.Dir) }
-
-func room(dir string) (free uint64, short bool, err error) {
-	var st unix.Statfs_t
-	if err := unix.Statfs(dir, &st); err != nil {
-		return 0, false, fmt.Errorf("look at the file system of %s: %w", dir, err)
-	}
-	free = st.Bavail * uint64(st.Bsize)
-	return free, free < LeastFree, nil
-}
-
-func checkRoom(dir string) error {
-	free, short, err := room(dir)
-	if err != nil {
-		return err
-	}
-	if short {
-		return errs.Unavailable("The file system of %s is full (%d MiB free); the database needs %d MiB to start. Free some space and start again",
-			dir, free>>20, LeastFree>>20)
-	}
-	return nil
-}
-
 // ErrDamaged is a raft log that cannot be read.
 var ErrDamaged = errors.New("the database log is damaged")
 
@@ -368,7 +379,8 @@ func startError(dir string, err error) error {
 	text := strings.ToLower(err.Error())
 	switch {
 	case strings.Contains(text, "no space"), strings.Contains(text, "not enough disk"):
-		return errs.Unavailable("The file system of %s is full; free some space and start again: %w", dir, err)
+		free, _, _ := freeOf(dir)
+		return fmt.Errorf("%w (%w)", tooFull(dir, free), err)
 	case errors.Is(err, ErrDamaged):
 		return errs.Internal("The database in %s cannot be used, and was left as it is: %w. Keep a copy of the folder before any repair", dir, err)
 	case strings.Contains(text, "load") && (strings.Contains(text, "segment") || strings.Contains(text, "snapshot")):

@@ -347,7 +347,7 @@ func TestBridgeEndsWithEitherSide(t *testing.T) {
 			t.Fatal(err)
 		}
 		done := make(chan struct{})
-		go func() { n.bridge(a2, b2, a2); close(done) }()
+		go func() { n.bridge(a2, b2, a2, b2); close(done) }()
 		if _, err := a1.Write([]byte("x")); err != nil {
 			t.Fatal(err)
 		}

@@ -39,8 +39,11 @@ func Reconfigure(dir string, all []Member) error {
 }
 
 // Believed returns who this node takes for the leader; the zero Member when it knows
-// none. It asks nobody else.
+// none, as while it rests. It asks nobody else.
 func (n *Node) Believed(ctx context.Context) (Member, error) {
+	if n.Resting() {
+		return Member{}, nil
+	}
 	c, err := client.New(ctx, n.opts.Address, client.WithDialFunc(n.dial), client.WithLogFunc(n.log))
 	if err != nil {
 		return Member{}, fmt.Errorf("ask the database node: %w", err)

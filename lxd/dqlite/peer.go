@@ -28,8 +28,16 @@ func (n *Node) dial(ctx context.Context, address string) (net.Conn, error) {
 // reach opens a connection: to our own engine by its socket, to others by Dial.
 func (n *Node) reach(ctx context.Context, address string) (net.Conn, error) {
 	if address == n.opts.Address {
+		local := n.at()
+		if local == "" {
+			return nil, errFull
+		}
 		var d net.Dialer
-		return d.DialContext(ctx, "unix", n.local)
+		c, err := d.DialContext(ctx, "unix", local)
+		if err != nil {
+			return nil, err
+		}
+		return entrance{c, n}, nil
 	}
 	if n.opts.Dial == nil {
 		return nil, errs.Internal("database member %s cannot be reached: this node stands alone", address)
@@ -52,26 +60,30 @@ func (n *Node) dialRaft(ctx context.Context, address string) (net.Conn, error) {
 		_ = remote.Close()
 		return nil, err
 	}
-	n.bridges.Go(func() { n.bridge(remote, ours, newBeats(remote, beatEvery*n.opts.Latency)) })
+	n.bridges.Go(func() {
+		n.bridge(remote, ours, newBeats(remote, beatEvery*n.opts.Latency), entrance{ours, n})
+	})
 	return theirs, nil
 }
 
 // Serve hands the engine a connection that another member opened and the daemon has
 // authenticated. It returns when the connection ends.
 func (n *Node) Serve(remote net.Conn) error {
-	local, err := net.Dial("unix", n.local)
+	local, err := n.reach(n.ctx, n.opts.Address)
 	if err != nil {
 		_ = remote.Close()
 		return fmt.Errorf("reach the database engine: %w", err)
 	}
-	n.bridge(remote, local, remote)
+	in := newBeats(local, 0)
+	in.snapshot = n.takes
+	n.bridge(remote, local, remote, in)
 	return nil
 }
 
-// bridge copies both ways until one side ends or the node is closed: from a to b, and
-// from b to what writes to a. A raft or SQL connection has no use for being half open,
+// bridge copies both ways until one side ends or the node is closed, to what writes to
+// each of them. A raft or SQL connection has no use for being half open,
 // so the first end ends both.
-func (n *Node) bridge(a, b net.Conn, toA io.Writer) {
+func (n *Node) bridge(a, b net.Conn, toA, toB io.Writer) {
 	stop := context.AfterFunc(n.ctx, func() {
 		_ = a.Close()
 		_ = b.Close()
@@ -83,7 +95,7 @@ func (n *Node) bridge(a, b net.Conn, toA io.Writer) {
 		done <- struct{}{}
 	}
 	go run(toA, b)
-	go run(b, a)
+	go run(toB, a)
 	<-done
 	_ = a.Close()
 	_ = b.Close()

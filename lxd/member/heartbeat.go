@@ -2,6 +2,7 @@ package member
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"slices"
 	"sync"
@@ -36,20 +37,25 @@ type heartbeat struct {
 	Silent map[int64]time.Duration `json:"silent"`
 	// Threshold is from when on silence means that a member is offline.
 	Threshold time.Duration `json:"threshold"`
-	// Short is how much room those members have that are short of it.
-	Short map[int64]uint64 `json:"short,omitempty"`
+	view
 }
 
 // Start begins the heartbeat, which ends with the context; Close waits for its end.
 func (s *Service) Start(ctx context.Context) {
+	s.Store.OnTight(s.kick)
 	s.wg.Go(func() {
+		told := false
 		for s.due(ctx) {
 			if !s.here.Clustered() {
 				continue
 			}
 			// Every member looks by itself: where nobody has room there may be no leader.
-			s.room()
-			s.renew(ctx)
+			short := s.room().Free != nil
+			if short && !told {
+				s.tellLeader(ctx)
+			}
+			told = short
+			s.awaken(ctx)
 			if err := s.round(ctx); err != nil && ctx.Err() == nil {
 				s.Log.Warn("Heartbeat failed", "err", err)
 			}
@@ -62,7 +68,11 @@ func (s *Service) Start(ctx context.Context) {
 func (s *Service) due(ctx context.Context) bool {
 	var timer <-chan time.Time
 	if s.here.Clustered() {
-		t := time.NewTimer(beatEvery(s.Cluster.Threshold()))
+		every := beatEvery(s.Cluster.Threshold())
+		if s.rooms.any() {
+			every = beatEvery(0)
+		}
+		t := time.NewTimer(every)
 		defer t.Stop()
 		timer = t.C
 	}
@@ -120,7 +130,7 @@ func (s *Service) round(ctx context.Context) error {
 	}
 	s.keepRaft(ctx, raft)
 	s.Cluster.Saw(s.here.ID(), time.Now())
-	h := heartbeat{From: s.here.ID(), Peers: peers, Raft: raft, Threshold: s.Cluster.Threshold(), Silent: map[int64]time.Duration{}, Short: s.rooms.all()}
+	h := heartbeat{From: s.here.ID(), Peers: peers, Raft: raft, Threshold: s.Cluster.Threshold(), Silent: map[int64]time.Duration{}, view: s.rooms.found()}
 	for _, m := range ms {
 		h.Silent[m.ID] = time.Since(s.Cluster.LastSeen(m.ID))
 	}
@@ -156,7 +166,22 @@ func (s *Service) round(ctx context.Context) error {
 		})
 	}
 	wg.Wait()
-	s.rooms.set(short)
+	f := find(raft, answered, short, func(id uint64) string {
+		for _, m := range ms {
+			if uint64(m.ID) == id {
+				return m.Name
+			}
+		}
+		return fmt.Sprintf("database member %d", id)
+	})
+	v := view{Short: short, Full: s.rooms.weigh(f), Able: f.able}
+	s.Store.SetFull(v.Full)
+	if s.rooms.set(v) {
+		s.kick() // the others are to know
+	}
+	if v.Full != "" {
+		return nil // nothing is written
+	}
 	// A member that goes while it gets a part must not hold up the next round.
 	ctx, cancel = context.WithTimeout(ctx, balanceTime)
 	defer cancel()
@@ -179,7 +204,11 @@ func (s *Service) hear(ctx context.Context, h heartbeat) error {
 		s.Cluster.Saw(id, now.Add(-d))
 	}
 	s.Cluster.Saw(h.From, now)
-	s.rooms.set(h.Short)
+	s.rooms.set(h.view)
+	s.Store.SetFull(h.Full)
+	if err := s.rest(); err != nil {
+		return err
+	}
 	s.keepRaft(ctx, h.Raft)
 	return s.learn(ctx, h.Peers)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -13,39 +14,70 @@ import (
 	"sett/lxd/dqlite"
 )
 
-// The log of the database needs room. A leader whose file system is full stops the
-// writes of all members: libraft 0.15 goes on leading, refuses what it cannot write, and
-// what it had sent to the others by then is neither written nor refused. So a leader
-// gives way while it still can, which it can for as long as the segments last that
-// libraft has made beforehand. A follower without room is no harm: a majority does
-// without it, and it catches up when it has room again and its node was started anew.
+// The log of the database needs room, and libraft must not find that there is none (see
+// package dqlite). What is done depends on who has room:
+//
+//	a majority of the voters, not the leader   the leader gives way to one that has
+//	a majority of the voters, not this one     its node rests until it has room again
+//	no majority                                nothing is written: all members refuse it.
+//	                                           The nodes run, so that it can be read
+//
+// Who becomes short of room says so at once; the leader works out the rest in its rounds,
+// which come quickly as long as somebody is short.
 
-// rooms is which members are short of room, and how much they have.
+// rooms is what is known of the room of members.
 type rooms struct {
-	mu    sync.Mutex
-	short map[int64]uint64 // free bytes, by member
-	told  bool             // this member is among them, and has said so
-	again bool             // it was, and has not taken up its log again
-}
-
-func (r *rooms) all() map[int64]uint64 {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return maps.Clone(r.short)
+	mu sync.Mutex
+	view
+	told  bool      // this member is among them, and has said so
+	since time.Time // when it became one of them
+	again bool      // it was, and its node has not been looked after since
+	doubt bool      // the last round may have found that nothing can be written
+	lone  time.Time // since when this member rests and finds no leader
 }
 
 // free is how much a member has that is short of room.
 func (r *rooms) free(id int64) (uint64, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	free, short := r.short[id]
+	free, short := r.Short[id]
 	return free, short
 }
 
-func (r *rooms) set(short map[int64]uint64) {
+// view is what the leader tells the others of its last round.
+type view struct {
+	// Short is how much room those members have that are short of it.
+	Short map[int64]uint64 `json:"short,omitempty"`
+	// Full is why nothing can be written, when too many voters are short of room.
+	Full string `json:"full,omitempty"`
+	// Able is that the voters that have room are a majority.
+	Able bool `json:"able,omitempty"`
+}
+
+// set takes what the last round found, and reports whether writes are to be refused that
+// were not, or the other way round.
+func (r *rooms) set(v view) (turned bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.short = short
+	turned = (v.Full == "") != (r.Full == "")
+	r.view = v
+	return turned
+}
+
+// found is what the last round found.
+func (r *rooms) found() view {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	v := r.view
+	v.Short = maps.Clone(v.Short)
+	return v
+}
+
+// any reports whether somebody is short of room.
+func (r *rooms) any() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.told || len(r.Short) > 0
 }
 
 // heard is a member's answer to the heartbeat.
@@ -54,43 +86,179 @@ type heard struct {
 	Free *uint64 `json:"free,omitempty"`
 }
 
+// enough is how much room a member that was short must have, so that it does not go to
+// and fro.
+const enough = 2 * dqlite.LeastFree
+
+// judge takes what room this member has, and whether its node rests. It reports whether
+// the member was short before, and whether it is.
+func (r *rooms) judge(has dqlite.Room, rests bool, now time.Time) (told, short bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	told = r.told
+	short = has.Short || (told || rests) && has.Free < enough
+	if short && !told {
+		r.since = now
+	}
+	r.told, r.again = short, r.again || (told || rests) && !short
+	return told, short
+}
+
 // room looks at this member's own room, and says in the log when it becomes short.
 func (s *Service) room() heard {
-	free, short, err := s.Store.Node().Room()
+	n := s.Store.Node()
+	r, err := n.Room()
 	if err != nil {
 		s.Log.Warn("Could not look how much room the database has", "err", err)
 		return heard{}
 	}
-	s.rooms.mu.Lock()
-	told := s.rooms.told
-	short = short || told && free < 2*dqlite.LeastFree // not to and fro
-	s.rooms.told, s.rooms.again = short, s.rooms.again || told && !short
-	s.rooms.mu.Unlock()
+	rests := n.Resting()
+	told, short := s.rooms.judge(r, rests, time.Now())
 	switch {
 	case short && !told:
-		s.Log.Error("The file system that holds this member's database is nearly full; free some space", "free_mib", free>>20, "needs_mib", dqlite.LeastFree>>20)
+		s.Log.Error("The file system that holds this member's database is nearly full; free some space", "free_mib", r.Free>>20, "needs_mib", dqlite.LeastFree>>20)
+		s.kick()
 	case !short && told:
 		s.Log.Info("The database of this member has room again")
 		s.kick()
 	}
-	if !short {
+	if !short && !rests {
 		return heard{}
 	}
-	return heard{Free: &free}
+	return heard{Free: &r.Free}
 }
 
-// renew has the database's node take up its log again after it had no room for it.
-func (s *Service) renew(ctx context.Context) {
+// restAfter is how long a member has no room before its node rests, for which the others
+// may need it: they may be about to find that they have none either.
+const restAfter = 5 * time.Second
+
+// dispensable reports whether the others do without this member.
+func (r *rooms) dispensable(now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.told && r.Able && now.Sub(r.since) > restAfter
+}
+
+// rest has the database's node stop, where the others do without it. It would find no room
+// for what they write.
+func (s *Service) rest() error {
+	n := s.Store.Node()
+	if !s.rooms.dispensable(time.Now()) || n.Resting() {
+		return nil
+	}
+	s.Log.Warn("This member has no part in the database until it has room for it")
+	return n.Rest()
+}
+
+// awaken has the database's node run again after it had no room, and where it rests and
+// the others have no leader without it, as long as the log has something left.
+func (s *Service) awaken(ctx context.Context) {
+	n := s.Store.Node()
 	s.rooms.mu.Lock()
 	again := s.rooms.again
 	s.rooms.again = false
 	s.rooms.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, roomTime)
+	defer cancel()
 	if !again {
-		return
+		if !n.Resting() {
+			return
+		}
+		l, err := n.Leader(ctx)
+		if !s.rooms.missed(err == nil && l.ID != 0, time.Now()) {
+			return
+		}
 	}
-	if err := s.Store.Renew(ctx); err != nil {
-		s.Log.Error("Could not take up the database's log again; restart the daemon", "err", err)
+	switch err := n.Wake(ctx); {
+	case err != nil && again:
+		s.Log.Error("Could not start the database's node again", "err", err)
+	case err == nil && !again:
+		s.Log.Warn("This member takes part in the database without room for it, because the others have no leader")
 	}
+}
+
+// missed reports whether a member that rests, and sees a leader or not, has seen none for
+// a while.
+func (r *rooms) missed(leader bool, now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case leader:
+		r.lone = time.Time{}
+	case r.lone.IsZero():
+		r.lone = now
+	case now.Sub(r.lone) > missedAfter:
+		r.lone = time.Time{}
+		return true
+	}
+	return false
+}
+
+// missedAfter is how long others may take to find a leader.
+const missedAfter = 3 * time.Second
+
+// tellLeader has the leader go round, because this member is short of room: it would ask
+// in a few seconds only, in which much can be written.
+func (s *Service) tellLeader(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, roomTime)
+	defer cancel()
+	l, err := s.Store.Node().Believed(ctx)
+	if err == nil && l.ID != 0 && l.ID != s.Store.Node().ID() {
+		to := cluster.Member{ID: int64(l.ID), Name: l.Address, Address: l.Address}
+		err = s.relay().To(to).Call(ctx, relay.Request{Method: http.MethodPost, Path: pathRefresh}, nil)
+	}
+	if err != nil {
+		s.Log.Debug("Could not tell the leader that this member is short of room", "err", err)
+	}
+}
+
+// finding is what a round of the leader's has found about the room of the voters.
+type finding struct {
+	why  string // nothing can be written: so many are short of room that the others are no majority
+	sure bool   // it would be so as well if those had answered that have not
+	able bool   // those that have room are a majority
+}
+
+// find makes a finding of who has answered, and who of them is short of room.
+func find(raft []dqlite.Member, answered map[uint64]bool, short map[int64]uint64, name func(id uint64) string) finding {
+	voters, able := 0, 0
+	var full []string
+	for _, m := range raft {
+		if m.Role != dqlite.Voter {
+			continue
+		}
+		voters++
+		free, is := short[int64(m.ID)]
+		switch {
+		case is:
+			full = append(full, fmt.Sprintf("%s (%d MiB free)", name(m.ID), free>>20))
+		case answered[m.ID]:
+			able++
+		}
+	}
+	f := finding{able: able > voters/2}
+	if len(full) > 0 && !f.able {
+		f.why = fmt.Sprintf("The database cannot be written, because its file system is full on %s. Free some space there, until %d MiB are free", strings.Join(full, ", "), enough>>20)
+		f.sure = voters-len(full) <= voters/2
+	}
+	return f
+}
+
+// weigh reports why nothing can be written, after a round. Members may be slow to answer
+// only, so what hangs on one that is silent must be found twice. Once it is so it takes a
+// majority that has room.
+func (r *rooms) weigh(f finding) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	doubt := r.doubt
+	r.doubt = f.why != "" && !f.sure
+	switch {
+	case f.able:
+		return ""
+	case f.sure, f.why != "" && doubt:
+		return f.why
+	}
+	return r.Full
 }
 
 // shortMessage is what a list of the members says of one that is short of room.
@@ -105,7 +273,8 @@ func (s *Service) giveWay(ctx context.Context) bool {
 		s.Log.Warn("Could not look for another leader", "err", err)
 		return false
 	}
-	for _, m := range heirs(all, s.Store.Node().ID(), s.rooms.all()) {
+	short := s.rooms.found().Short
+	for _, m := range heirs(all, s.Store.Node().ID(), short) {
 		if !s.hasRoom(ctx, m) {
 			continue
 		}
@@ -122,8 +291,7 @@ func (s *Service) giveWay(ctx context.Context) bool {
 // roomTime is what a member may take to tell whether it has room.
 const roomTime = time.Second
 
-// hasRoom asks a member. One that has none must not be made the leader: it cannot write
-// down that it takes part in an election, and does not come back from that by itself.
+// hasRoom asks a member. What the last round found may be old.
 func (s *Service) hasRoom(ctx context.Context, m dqlite.Member) bool {
 	ctx, cancel := context.WithTimeout(ctx, roomTime)
 	defer cancel()

@@ -126,6 +126,10 @@ func (s *Store) swap(ctx context.Context, who *node.Identity, change, restore fu
 		return err
 	}
 	back.Push(n.Close)
+	if n.Resting() {
+		r, err := n.Room()
+		return errors.Join(n.Full(r), err)
+	}
 	ctx, cancel := context.WithTimeout(ctx, settleTime)
 	defer cancel()
 	if err := n.Ready(ctx); err != nil {
@@ -138,23 +142,6 @@ func (s *Store) swap(ctx context.Context, who *node.Identity, change, restore fu
 	}
 	s.Global.Swap(n.DB())
 	back.Commit()
-	return nil
-}
-
-// Renew stops this member's node and starts it again. A follower that had no room for
-// its log does not take it up again by itself when there is some.
-func (s *Store) Renew(ctx context.Context) error {
-	who, err := s.Local.Identity(ctx)
-	if err != nil {
-		return err
-	}
-	if err := s.HandOver(ctx); err != nil {
-		s.o.Log.Info("Nobody took the database over", "err", err)
-	}
-	nothing := func() error { return nil }
-	if err := s.swap(ctx, who, nothing, nothing, nil); err != nil {
-		return fmt.Errorf("start the database node again: %w", err)
-	}
 	return nil
 }
 

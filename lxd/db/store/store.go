@@ -55,6 +55,9 @@ type Store struct {
 	lock   *os.File
 	member atomic.Int64
 
+	full  atomic.Pointer[full]
+	tight atomic.Pointer[func()]
+
 	turned string
 	change sync.Mutex // held while another node takes the place of this one
 	node   atomic.Pointer[dqlite.Node]
@@ -85,6 +88,9 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	back.Push(s.lock.Close)
 
+	if err := dqlite.MakeRoom(s.path("global")); err != nil {
+		return nil, fmt.Errorf("make room for the local database: %w", err)
+	}
 	if err := s.openLocal(ctx, o); err != nil {
 		return nil, err
 	}
@@ -113,7 +119,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		return nil, err
 	}
 	back.Push(n.Close)
-	s.Global = db.Open(n.DB(), db.Options{Log: o.Log, Member: s.member.Load})
+	s.Global = db.Open(n.DB(), db.Options{Log: o.Log, Member: s.member.Load, Full: s.noRoom, Why: s.whySilent})
 	if who == nil {
 		if err := s.Ready(ctx); err != nil {
 			return nil, err
@@ -128,7 +134,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 func (s *Store) Node() *dqlite.Node { return s.node.Load() }
 
 func (s *Store) startNode(who *node.Identity) (*dqlite.Node, error) {
-	no := dqlite.Options{Dir: s.path("global"), Log: s.o.Log}
+	no := dqlite.Options{Dir: s.path("global"), Log: s.o.Log, Tight: s.grewTight}
 	if who != nil {
 		if s.o.Dial == nil {
 			return nil, errs.Internal("This server is a member of a cluster, and has no way to call the others")
@@ -149,12 +155,19 @@ func (s *Store) startNode(who *node.Identity) (*dqlite.Node, error) {
 // Ready waits until the shared database serves, and brings its schema up to date.
 func (s *Store) Ready(ctx context.Context) error {
 	if err := s.Node().Ready(ctx); err != nil {
+		if why := s.whySilent(); why != nil {
+			return why
+		}
 		return err
 	}
 	if err := s.comeBack(ctx); err != nil {
 		return err
 	}
-	return s.prepareGlobal(ctx)
+	if err := s.prepareGlobal(ctx); err != nil {
+		return err
+	}
+	s.takeRoom(ctx)
+	return nil
 }
 
 func (s *Store) path(name string) string { return filepath.Join(s.dir, name) }
