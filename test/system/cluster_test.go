@@ -136,7 +136,7 @@ func (f *fleet) write() (w *writes, stop func()) {
 					w.slowest = max(w.slowest, now.Sub(start))
 				}
 				w.mu.Unlock()
-				if code == 0 { // the member is down
+				if code != http.StatusCreated { // the member is down, or refuses
 					select {
 					case <-time.After(20 * time.Millisecond):
 					case <-ctx.Done():
@@ -169,12 +169,16 @@ func (w *writes) restart() {
 }
 
 func postProfile(ctx context.Context, socket, name string) int {
+	return postProfileAs(ctx, socket, name, "")
+}
+
+func postProfileAs(ctx context.Context, socket, name, description string) int {
 	c := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			var d net.Dialer
 			return d.DialContext(ctx, "unix", socket)
 		}}}
-	req, err := http.NewRequestWithContext(ctx, "POST", "http://unix/1.0/profiles", strings.NewReader(`{"name":"`+name+`"}`))
+	req, err := http.NewRequestWithContext(ctx, "POST", "http://unix/1.0/profiles", strings.NewReader(`{"name":"`+name+`","description":"`+description+`"}`))
 	if err != nil {
 		return 0
 	}

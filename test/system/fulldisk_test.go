@@ -3,11 +3,14 @@
 package system
 
 import (
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -112,17 +115,14 @@ func TestClusterFullDisk(t *testing.T) {
 				t.Errorf("%s leads again", f.name(l))
 			}
 
-			// It is not started while there is no room, and says why.
+			// It starts without room too.
 			full.stop(syscall.SIGKILL)
-			full.begin()
-			<-full.exited
-			if log := full.logTail(); !strings.Contains(log, "is full (") {
-				t.Errorf("a start without room: %s", log)
-			}
+			full.fill()
+			full.start()
+			full.lxc("profile", "create", "through2")
 			w.acks(other, 20)
 
 			full.drain()
-			full.start()
 			other.eventually("the member to have room", func() bool { return !says() })
 			stop()
 			// With one of the others dead nothing is written without it.
@@ -172,6 +172,231 @@ func TestClusterFullDiskPasses(t *testing.T) {
 		return postProfile(t.Context(), full.socket(), "vote") == http.StatusCreated
 	})
 	dead.start()
+	f.check(w)
+	f.dropProfiles(w)
+}
+
+// saysFull is a part of what a write is answered while no majority has room.
+const saysFull = "because its file system is full on "
+
+// fillAll leaves no room on any member, at the same moment.
+func (f *fleet) fillAll() {
+	var wg sync.WaitGroup
+	for _, h := range f.members {
+		wg.Go(h.fill)
+	}
+	wg.Wait()
+}
+
+// writeLarge makes large profiles through all members, which use up within seconds what
+// raft has for its log, until they are refused.
+func (f *fleet) writeLarge() (acked *[]string, refused func()) {
+	acked = new([]string)
+	text := strings.Repeat("x", 256<<10)
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for i, h := range f.members {
+		wg.Go(func() {
+			for n := 0; ; n++ {
+				name := fmt.Sprintf("large%d-%d", i, n)
+				code := postProfileAs(f.t.Context(), h.socket(), name, text)
+				if code != http.StatusCreated {
+					return
+				}
+				mu.Lock()
+				*acked = append(*acked, name)
+				mu.Unlock()
+			}
+		})
+	}
+	return acked, wg.Wait
+}
+
+// refused waits until writes through a member are refused for want of room, in words
+// that name a member, and takes some more to see that they come at once.
+func (f *fleet) refused(h *host) {
+	f.t.Helper()
+	refused := func() bool {
+		code, a := h.request("POST", "/1.0/profiles", map[string]any{"name": "refused"})
+		return code == http.StatusServiceUnavailable && strings.Contains(a.Error, saysFull) && strings.Contains(a.Error, f.name(0)+" (")
+	}
+	h.eventually("a write to be refused", refused)
+	start := time.Now()
+	for range 20 {
+		if !refused() {
+			f.t.Fatal("a write was answered otherwise")
+		}
+	}
+	if took := time.Since(start); took > 5*time.Second {
+		f.t.Errorf("20 writes were refused within %s only", took)
+	}
+}
+
+// reads reads all profiles through all members that live.
+func (f *fleet) reads() {
+	f.t.Helper()
+	for i, h := range f.members {
+		if !h.alive() {
+			f.t.Fatalf("%s has ended: %s", f.name(i), h.logTail())
+		}
+		start := time.Now()
+		var urls []string
+		h.get("/1.0/profiles", &urls)
+		if took := time.Since(start); took > 3*time.Second || len(urls) < 20 {
+			f.t.Errorf("%s took %s to list %d profiles", f.name(i), took, len(urls))
+		}
+	}
+}
+
+// writesAgain waits until a member writes, and says how long that took since a moment.
+func (f *fleet) writesAgain(h *host, since time.Time) {
+	f.t.Helper()
+	h.eventually("a write", func() bool {
+		return postProfile(f.t.Context(), h.socket(), "again"+strconv.FormatInt(time.Now().UnixNano(), 36)) == http.StatusCreated
+	})
+	took := time.Since(since)
+	f.t.Logf("room made: the first write after %s", took.Round(time.Millisecond))
+	if took > 10*time.Second {
+		f.t.Errorf("the first write came %s after there was room", took)
+	}
+}
+
+// pids are the daemons' processes.
+func (f *fleet) pids() []int {
+	var out []int
+	for _, h := range f.members {
+		out = append(out, h.pid())
+	}
+	return out
+}
+
+// TestClusterFullDisks fills the disks of all members at once, under writes. What is
+// written then is refused, what is there can be read, also by members that are killed
+// and started while there is no room, and writes come back when a majority has room.
+func TestClusterFullDisks(t *testing.T) {
+	f := &fleet{t: t}
+	f.sw = f.hold()
+	f.netbox("switch", strconv.Itoa(f.sw))
+	for i := range 3 {
+		f.addSmall(i, 192)
+	}
+	t.Cleanup(f.end)
+	f.form()
+	w, stop := f.write()
+	defer stop()
+	w.acks(f.members[0], 50)
+	large, refused := f.writeLarge()
+	f.fillAll()
+	refused()
+	for _, h := range f.members {
+		f.refused(h)
+	}
+	f.reads()
+
+	// The leader dies, and another one is stopped; both come back without room.
+	for _, sig := range []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM} {
+		h := f.members[f.leader()]
+		h.stop(sig)
+		h.fill()
+		h.start()
+		f.reads()
+		f.refused(h)
+	}
+	// All die, as when the power is lost.
+	for _, h := range f.members {
+		h.stop(syscall.SIGKILL)
+	}
+	f.fillAll()
+	for _, h := range f.members {
+		h.begin()
+	}
+	for _, h := range f.members {
+		if r := h.run(h.bin.lxd(), "waitready", "--timeout", "30"); r.code != 0 {
+			t.Fatalf("a daemon did not become ready: %s\n%s", r.stderr, h.logTail())
+		}
+	}
+	f.reads()
+	for _, h := range f.members {
+		f.refused(h)
+	}
+
+	before := f.pids()
+	start := time.Now()
+	f.members[0].drain()
+	f.members[1].drain()
+	for _, h := range f.members {
+		f.writesAgain(h, start)
+	}
+	w.acks(f.members[2], 50)
+	if l := f.leader(); l == 2 {
+		t.Error("the member without room leads")
+	}
+	f.members[2].drain()
+	f.members[0].eventually("the last member to have room", func() bool {
+		return !strings.Contains(f.members[0].lxc("cluster", "list"), "nearly full")
+	})
+	w.acks(f.members[0], 50)
+	if after := f.pids(); !slices.Equal(before, after) {
+		t.Errorf("processes %v became %v", before, after)
+	}
+	stop()
+	// With one of the others dead nothing is written without the last one.
+	dead := f.members[1]
+	dead.stop(syscall.SIGKILL)
+	f.members[2].eventually("a write with the last member's vote", func() bool {
+		return postProfile(t.Context(), f.members[2].socket(), "vote") == http.StatusCreated
+	})
+	dead.start()
+	w.acked = append(w.acked, *large...)
+	f.check(w)
+	f.dropProfiles(w)
+}
+
+// TestClusterFullDiskOfTwo fills the disk of the only voter of two members.
+func TestClusterFullDiskOfTwo(t *testing.T) {
+	f := &fleet{t: t}
+	f.sw = f.hold()
+	f.netbox("switch", strconv.Itoa(f.sw))
+	f.addSmall(0, 192)
+	f.add(1)
+	t.Cleanup(f.end)
+	f.form()
+	f.setUpCluster()
+	voter := f.members[0]
+	guest := voter.name("runs")
+	voter.lxc("launch", "tiny", guest, "--target", f.name(0))
+	hostname := func() {
+		t.Helper()
+		for _, h := range f.members {
+			if out := h.lxc("exec", guest, "--", "hostname"); out != guest+"\n" {
+				t.Errorf("hostname says %q", out)
+			}
+		}
+	}
+	w, stop := f.write()
+	defer stop()
+	w.acks(f.members[0], 50)
+	voter.fill()
+	for _, h := range f.members {
+		f.refused(h)
+	}
+	f.reads()
+	hostname()
+	voter.stop(syscall.SIGKILL)
+	voter.fill()
+	voter.start()
+	f.reads()
+	hostname()
+	for _, h := range f.members {
+		f.refused(h)
+	}
+	start := time.Now()
+	voter.drain()
+	for _, h := range f.members {
+		f.writesAgain(h, start)
+	}
+	w.acks(f.members[1], 50)
+	stop()
 	f.check(w)
 	f.dropProfiles(w)
 }
