@@ -128,12 +128,11 @@ var needed = []struct {
 
 // rescue reads what must not be lost, all of it or nothing.
 func rescue(ctx context.Context, path string) ([]row, error) {
-	pool, err := open(path, "_busy_timeout=5000")
+	pool, err := open(path, "")
 	if err != nil {
 		return nil, err
 	}
 	defer pool.Close()
-	pool.SetMaxOpenConns(1)
 	steps, err := Steps()
 	if err != nil {
 		return nil, err

@@ -154,6 +154,35 @@ func TestDamagedPages(t *testing.T) {
 
 // TestDamagedLogOfTheLocalDatabase damages what a daemon that was killed has left beside
 // the file: SQLite knows how far the log is whole.
+// TestNoMemoryIsMapped: the daemon would be killed where the file system is full.
+func TestNoMemoryIsMapped(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "database")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		d, err := openNode(t, dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := d.SetConfig(t.Context(), configWas); err != nil {
+			t.Fatal(err)
+		}
+		var mode string
+		if err := d.Pool().QueryRowContext(t.Context(), "PRAGMA journal_mode").Scan(&mode); err != nil || mode != "wal" {
+			t.Errorf("journal %q: %v", mode, err)
+		}
+		maps, err := os.ReadFile("/proc/self/maps")
+		if err != nil || bytes.Contains(maps, []byte(dir)) {
+			t.Errorf("something of the database is mapped: %v", err)
+		}
+		if err := d.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestDamagedLogOfTheLocalDatabase(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "database")

@@ -70,21 +70,31 @@ func Open(ctx context.Context, dir, by string, log *slog.Logger) (*DB, error) {
 
 // openSound opens a file in which nothing is damaged.
 func openSound(ctx context.Context, path string) (*sql.DB, error) {
-	pool, err := open(path, "_journal_mode=wal&_synchronous=normal&_busy_timeout=5000&_foreign_keys=on")
+	pool, err := open(path, "_synchronous=normal&_foreign_keys=on")
 	if err != nil {
 		return nil, err
 	}
-	pool.SetMaxOpenConns(4)
-	pool.SetMaxIdleConns(2)
-	if err := sound(ctx, pool); err != nil {
+	// The driver would set the journal before the lock.
+	_, err = pool.ExecContext(ctx, "PRAGMA journal_mode = wal")
+	if err == nil {
+		err = sound(ctx, pool)
+	}
+	if err != nil {
 		return nil, errors.Join(err, pool.Close())
 	}
 	return pool, nil
 }
 
+// open opens a file over one connection, which keeps its lock: so SQLite needs no memory
+// that it shares with others, in a file that is mapped. Where a file system is full that
+// copies what is written, such as btrfs, the process that touches such memory is killed.
 func open(path, params string) (*sql.DB, error) {
-	u := url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: params}
-	return sql.Open("sqlite3", u.String())
+	u := url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: params + "&_locking_mode=exclusive"}
+	pool, err := sql.Open("sqlite3", u.String())
+	if err == nil {
+		pool.SetMaxOpenConns(1)
+	}
+	return pool, err
 }
 
 func migrate(ctx context.Context, pool *sql.DB, by string) error {
@@ -114,7 +124,6 @@ func create(ctx context.Context, path, by string, fill func(*sql.DB) error) (err
 	if err != nil {
 		return err
 	}
-	pool.SetMaxOpenConns(1)
 	_, err = pool.ExecContext(ctx, "PRAGMA application_id = "+strconv.Itoa(appID))
 	if err == nil {
 		err = migrate(ctx, pool, by)
