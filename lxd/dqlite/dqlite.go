@@ -79,6 +79,11 @@ type Node struct {
 	spent  chan bool    // see tire
 
 	holding sync.Mutex // held while room is held
+	cow     bool       // the file system is a btrfs
+	held    atomic.Bool
+
+	counting sync.Mutex
+	counted  time.Time // when the file system was last told to count what it holds
 }
 
 // How much of the raft log stays in memory, and is gone through at every start. By
@@ -123,6 +128,10 @@ func Start(o Options) (*Node, error) {
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the database folder: %w", err)
 	}
+	cow, err := writeInPlace(o.Dir)
+	if err != nil {
+		return nil, err
+	}
 	lock, err := lockDir(o.Dir)
 	if err != nil {
 		return nil, err
@@ -133,7 +142,7 @@ func Start(o Options) (*Node, error) {
 		return nil, err
 	}
 	o.Members = ourselvesFirst{o.Members, Member{ID: o.ID, Address: o.Address, Role: first}}
-	n := &Node{opts: o, lock: lock, log: logFunc(o.Log), spent: make(chan bool, 1)}
+	n := &Node{opts: o, lock: lock, log: logFunc(o.Log), spent: make(chan bool, 1), cow: cow}
 	n.asked.doubt = make(chan struct{}, 1)
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	if err == nil {
@@ -195,6 +204,7 @@ func (n *Node) startEngine() error {
 	if err := release(o.Dir); err != nil {
 		return err
 	}
+	n.held.Store(false)
 	engine, err := dqlite.New(o.ID, o.Address, o.Dir,
 		dqlite.WithBindAddress("@"), // the kernel picks a free name
 		dqlite.WithDialFunc(n.dialRaft),

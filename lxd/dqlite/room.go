@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -29,9 +30,9 @@ import (
 //	room                                   who does what
 //	less than LeastFree is free (short)    Tight: the daemon has another member lead, or
 //	                                       refuses to write
+//	little more than two segments (low)    alone: the daemon refuses to write
 //	only the segment in use (spent)        a member: the engine rests until there is room,
-//	                                       which is for the others as if it was down;
-//	                                       alone: the daemon refuses to write
+//	                                       which is for the others as if it was down
 //
 // An engine that is started has no segments until it writes. Those of the one before it
 // are given back, except for the part that was written to, and whatever fills the file
@@ -43,7 +44,11 @@ const (
 	// leastSegments are how many segments there must be, or room for them, so that the
 	// engine runs.
 	leastSegments = 2
-	segmentSize   = 8 << 20
+	// leastAlone is for a server that stands alone: it cannot be started without
+	// leastSegments, and when it stops one of them is closed, and a snapshot written that
+	// had been begun.
+	leastAlone  = leastSegments + 2
+	segmentSize = 8 << 20
 
 	reserveName = "reserve"
 	// mostReserved is held beside the segments, and mostResting while there are none.
@@ -57,6 +62,7 @@ const (
 type Room struct {
 	Free  uint64 // bytes of its file system
 	Short bool   // it is less than raft takes at once
+	Low   bool   // and a server that stands alone is to write no more
 	Spent bool   // and what raft had taken before is used up
 
 	ours     uint64 // bytes that are free for root
@@ -66,7 +72,43 @@ type Room struct {
 }
 
 // Room looks how much room the node has.
-func (n *Node) Room() (Room, error) { return roomIn(n.opts.Dir) }
+func (n *Node) Room() (Room, error) {
+	free, _, err := freeOf(n.opts.Dir)
+	if err == nil && free < doubtful {
+		err = n.count()
+	}
+	if err != nil {
+		return Room{}, err
+	}
+	return roomIn(n.opts.Dir)
+}
+
+// count is commit now and then.
+func (n *Node) count() error {
+	n.counting.Lock()
+	defer n.counting.Unlock()
+	if time.Since(n.counted) < countEvery {
+		return nil
+	}
+	n.counted = time.Now()
+	if n.opts.Dial == nil {
+		return commit(n.opts.Dir)
+	}
+	// The others would take this member for dead while it takes long.
+	go func() {
+		if err := commit(n.opts.Dir); err != nil {
+			n.opts.Log.Debug("Could not have the file system of the database count", "err", err)
+		}
+	}()
+	return nil
+}
+
+// doubtful is how much room there may be for it to be worth to look closely, and countEvery
+// how often.
+const (
+	doubtful   = 8 * LeastFree
+	countEvery = time.Second
+)
 
 func roomIn(dir string) (Room, error) {
 	free, ours, err := freeOf(dir)
@@ -91,6 +133,7 @@ func roomIn(dir string) (Room, error) {
 	if fi, err := os.Stat(filepath.Join(dir, reserveName)); err == nil {
 		r.reserve = uint64(fi.Size())
 	}
+	r.Low = r.has(r.reserve) < leastAlone
 	r.Spent = r.spent()
 	return r, nil
 }
@@ -104,19 +147,40 @@ func (r Room) has(more uint64) int {
 }
 
 // freeOf tells how much is free in a folder for everybody, and how much for this process:
-// some file systems keep a part for root, though not for the root of a container.
+// ext4 keeps a part for root, though not for the root of a container.
 func freeOf(dir string) (all, ours uint64, err error) {
-	var st unix.Statfs_t
-	if err := unix.Statfs(dir, &st); err != nil {
-		return 0, 0, fmt.Errorf("look at the file system of %s: %w", dir, err)
+	st, err := statfs(dir)
+	if err != nil {
+		return 0, 0, err
 	}
 	all = st.Bavail * uint64(st.Bsize)
-	if st.Bfree == st.Bavail || !root() {
+	if st.Type != unix.EXT4_SUPER_MAGIC || st.Bfree == st.Bavail || !root() {
 		return all, all, nil
 	}
-	// ext4 keeps something for itself beside that (2 % or 4096 blocks).
+	// It keeps something for itself beside that (2 % or 4096 blocks).
 	keeps := min(st.Blocks/50, 4096)
 	return all, max(all, (max(st.Bfree, keeps)-keeps)*uint64(st.Bsize)), nil
+}
+
+func statfs(dir string) (st unix.Statfs_t, err error) {
+	if err := unix.Statfs(dir, &st); err != nil {
+		return st, fmt.Errorf("look at the file system of %s: %w", dir, err)
+	}
+	return st, nil
+}
+
+// commit has a btrfs count what was written to it and what was removed. By itself it does
+// so every half minute, and until then there is less room than it says, or more.
+func commit(dir string) error {
+	if st, err := statfs(dir); err != nil || st.Type != unix.BTRFS_SUPER_MAGIC {
+		return err
+	}
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return unix.Syncfs(int(f.Fd()))
 }
 
 // root reports whether this process is root of the whole machine.
@@ -139,6 +203,31 @@ func openSegments(dir string) ([]string, error) {
 	return out, nil
 }
 
+// nocow is FS_NOCOW_FL of linux/fs.h, chattr's C.
+const nocow = 0x00800000
+
+// writeInPlace has files that are made in a folder of a btrfs keep the blocks that they
+// have. What libraft writes into its segments would go elsewhere otherwise, and need the
+// room for it once more. It reports whether it is a btrfs.
+func writeInPlace(dir string) (cow bool, err error) {
+	if st, err := statfs(dir); err != nil || st.Type != unix.BTRFS_SUPER_MAGIC {
+		return false, err
+	}
+	f, err := os.Open(dir)
+	if err != nil {
+		return true, err
+	}
+	defer f.Close()
+	flags, err := unix.IoctlGetUint32(int(f.Fd()), unix.FS_IOC_GETFLAGS)
+	if err == nil && flags&nocow == 0 {
+		err = unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, int(flags|nocow))
+	}
+	if err != nil {
+		return true, fmt.Errorf("have files in %s written in place: %w", dir, err)
+	}
+	return true, nil
+}
+
 // MakeRoom gives a little of the room back that is held for the start of the node in dir,
 // for what the daemon must write before.
 func MakeRoom(dir string) error {
@@ -150,26 +239,37 @@ func MakeRoom(dir string) error {
 	if err != nil {
 		return err
 	}
-	return os.Truncate(name, max(fi.Size()-forOthers, 0))
+	if err := os.Truncate(name, max(fi.Size()-forOthers, 0)); err != nil {
+		return err
+	}
+	return commit(dir)
 }
 
 // Full is that the node has no more than r.
-func (n *Node) Full(r Room) error { return tooFull(n.opts.Dir, r.Free) }
+func (n *Node) Full(r Room) error {
+	if n.opts.Dial == nil {
+		return needs(n.opts.Dir, r.Free, leastAlone)
+	}
+	return tooFull(n.opts.Dir, r.Free)
+}
 
-func tooFull(dir string, free uint64) error {
-	return errs.Wrap(errs.KindUnavailable, &fullError{dir, free})
+func tooFull(dir string, free uint64) error { return needs(dir, free, leastSegments) }
+
+func needs(dir string, free uint64, segments int) error {
+	return errs.Wrap(errs.KindUnavailable, &fullError{dir, free, segments})
 }
 
 // fullError is that there is too little room in a folder.
 type fullError struct {
-	dir  string
-	free uint64
+	dir      string
+	free     uint64
+	segments int // for which there must be room
 }
 
 // Error implements error.
 func (e *fullError) Error() string {
 	return fmt.Sprintf("The file system of %s is full (%d MiB free); the database needs %d MiB. Free some space there",
-		e.dir, e.free>>20, leastSegments*segmentSize>>20)
+		e.dir, e.free>>20, e.segments*segmentSize>>20)
 }
 
 // Is implements what errors.Is asks for.
@@ -237,12 +337,19 @@ func release(dir string) error {
 			return err
 		}
 	}
+	if err := commit(dir); err != nil {
+		return err
+	}
 	// The same as the engine does.
 	f, err := os.OpenFile(filepath.Join(dir, "probe"), os.O_WRONLY|os.O_CREATE, 0o600)
 	if err != nil {
 		return err
 	}
 	full := errors.Is(unix.Fallocate(int(f.Fd()), 0, 0, 4096), unix.ENOSPC) // some file systems cannot
+	if !full {
+		_, err = f.Write(make([]byte, 4096))
+		full = errors.Is(errors.Join(err, f.Sync()), unix.ENOSPC)
+	}
 	if err := errors.Join(f.Close(), os.Remove(f.Name())); err != nil {
 		return err
 	}
@@ -293,7 +400,7 @@ func (n *Node) look() error {
 	if r.Short && !was && n.opts.Tight != nil {
 		n.opts.Tight()
 	}
-	if r.Short || was {
+	if r.Short || was || n.cow && !n.held.Swap(true) {
 		n.hold(r)
 	}
 	if !r.Spent || n.opts.Dial == nil {
@@ -330,6 +437,8 @@ func (n *Node) hold(r Room) {
 	defer n.holding.Unlock()
 	var err error
 	switch {
+	case !r.Short && n.cow: // what is free there shows late
+		err = reserve(n.opts.Dir, 2*mostReserved, 0)
 	case !r.Short, r.reserve > 0 && r.has(0) < leastSegments:
 		err = os.Remove(filepath.Join(n.opts.Dir, reserveName))
 	case r.reserve < mostReserved:
@@ -410,6 +519,9 @@ func (n *Node) stopEngine() error {
 		return nil
 	}
 	err := engine.Close()
+	if cerr := commit(n.opts.Dir); cerr != nil {
+		n.opts.Log.Debug("Could not have the file system of the database count", "err", cerr)
+	}
 	if r, rerr := n.Room(); rerr == nil && r.Short {
 		if rerr := reserve(n.opts.Dir, mostResting, 0); rerr != nil {
 			n.opts.Log.Debug("Could not hold room for the database node", "err", rerr)

@@ -43,7 +43,7 @@ func (s *Store) noRoom() error {
 		}
 		return nil
 	}
-	if r, err := s.Node().Room(); err == nil && r.Spent {
+	if r, err := s.Node().Room(); err == nil && r.Low {
 		return s.Node().Full(r)
 	}
 	return nil
