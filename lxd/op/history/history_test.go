@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -37,6 +38,11 @@ func setup(t *testing.T) *world {
 // begin is the start of a daemon. What the one before had not closed is as a kill leaves it.
 func (w *world) begin() {
 	w.t.Helper()
+	was := w.dir
+	w.dir = w.t.TempDir()
+	if err := os.CopyFS(w.dir, os.DirFS(was)); err != nil {
+		w.t.Fatal(err)
+	}
 	var err error
 	if w.local, err = node.Open(w.t.Context(), w.dir, "test", slog.New(slog.DiscardHandler)); err != nil {
 		w.t.Fatal(err)
@@ -83,15 +89,10 @@ func (w *world) written(id string, want api.StatusCode) {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for range 5000 {
-		d, err := node.Open(w.t.Context(), w.dir, "test", slog.New(slog.DiscardHandler))
+		got, err := db.Select[int](w.t.Context(), w.local.DB, stmtStatus, id)
 		if err != nil {
 			w.t.Fatal(err)
 		}
-		got, err := db.Select[int](w.t.Context(), d.DB, stmtStatus, id)
-		if err != nil {
-			w.t.Fatal(err)
-		}
-		_ = d.Close()
 		if len(got) == 1 && got[0] == int(want) {
 			return
 		}
