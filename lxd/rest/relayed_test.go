@@ -2,14 +2,17 @@ package rest_test
 
 import (
 	"context"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"sett/lxd/auth"
 	"sett/lxd/cluster/relay"
 	"sett/lxd/rest"
+	"sett/shared/errs"
 )
 
 // TestOnlyMembersSayWhoStandsBehindARequest sends the same header as different callers.
@@ -69,5 +72,31 @@ func TestOnlyMembersSayWhoStandsBehindARequest(t *testing.T) {
 				t.Errorf("%d, ran %v: %s", w.Code, ran, w.Body)
 			}
 		})
+	}
+}
+
+// TestErrorsAreToldAfterSomethingInBetween has another member answer "100 Continue" and
+// then nothing more.
+func TestErrorsAreToldAfterSomethingInBetween(t *testing.T) {
+	t.Parallel()
+	s := rest.New(rest.Deps{
+		Log:          slog.New(slog.DiscardHandler),
+		Authenticate: func(*http.Request) (auth.Caller, error) { return admin, nil },
+		Forward: func(w http.ResponseWriter, _ *rest.Request) (bool, error) {
+			w.WriteHeader(http.StatusContinue)
+			return true, errs.Unavailable("Cluster member \"m2\" does not answer")
+		},
+	}, []rest.Route{{Method: "POST", Path: "/1.0/x", Summary: "x", Need: auth.Admin,
+		Handler: func(context.Context, *rest.Request) (rest.Response, error) { return rest.Empty(), nil }}})
+	web := httptest.NewServer(s)
+	defer web.Close()
+	resp, err := web.Client().Post(web.URL+"/1.0/x", "application/json", strings.NewReader("{}")) //nolint:noctx // ends with the test's server
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, _ := io.ReadAll(resp.Body)
+	if resp.StatusCode != http.StatusServiceUnavailable || !strings.Contains(string(b), "m2") {
+		t.Errorf("got %s %s", resp.Status, b)
 	}
 }

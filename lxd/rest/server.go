@@ -284,7 +284,9 @@ type countingWriter struct {
 func (c *countingWriter) started() bool { return c.status != 0 || c.hijack }
 
 func (c *countingWriter) WriteHeader(code int) {
-	if c.status == 0 {
+	// What another member says in between, such as that it waits for the body, is no
+	// answer yet.
+	if c.status == 0 && (code >= http.StatusOK || code == http.StatusSwitchingProtocols) {
 		c.status = code
 	}
 	c.ResponseWriter.WriteHeader(code)
