@@ -145,6 +145,12 @@ func (s *Server) serve(w http.ResponseWriter, hr *http.Request, id string) (err 
 	if err := s.authorize(r); err != nil {
 		return err
 	}
+	body := hr.Body
+	defer func() {
+		if errs.Is(err, errs.KindTooLarge) && caller.Trusted() {
+			drain(w, body)
+		}
+	}()
 	if s.deps.Forward != nil {
 		if done, err := s.deps.Forward(w, r); done || err != nil {
 			return err
@@ -158,13 +164,7 @@ func (s *Server) serve(w http.ResponseWriter, hr *http.Request, id string) (err 
 		if limit == 0 {
 			limit = DefaultBodyLimit
 		}
-		body := hr.Body
 		hr.Body = http.MaxBytesReader(w, body, limit)
-		defer func() {
-			if errs.Is(err, errs.KindTooLarge) && caller.Trusted() {
-				drain(w, body)
-			}
-		}()
 		// Here, where nothing is locked yet: a client may be slow.
 		if hr.Method != http.MethodGet {
 			if err := r.ReadBody(); err != nil {
