@@ -223,6 +223,11 @@ func TestSessionsOnLoopbackEndWithTheirListener(t *testing.T) {
 	if b.trusted() {
 		t.Error("a session of another listener is good")
 	}
+	all, err := s.GetWebUISessions()
+	s.Must(err)
+	if len(all) > 0 {
+		t.Errorf("sessions that are over are listed: %+v", all)
+	}
 }
 
 // TestWebsocketsEndWithTheirSession: they outlast the request that opened them.

@@ -83,6 +83,14 @@ func (s *Service) serveLoopback() (string, error) {
 	return lo.url, nil
 }
 
+// listens reports whether sessions of a listener can be used still: those of the network
+// always, those of loopback as long as that listener is there.
+func (s *Service) listens(listener string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return listener == "" || s.local != nil && s.local.id == listener
+}
+
 // guardHost refuses requests for names that are not loopback's: a name of an
 // attacker's that resolves to loopback makes his page and ours one origin.
 func guardHost(next http.Handler) http.Handler {

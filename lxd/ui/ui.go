@@ -196,7 +196,7 @@ func (s *Service) Sessions(ctx context.Context, c auth.Caller) ([]Session, error
 	rows, err := sessions(ctx, s.deps.DB, &w)
 	out := []Session{}
 	for _, r := range rows {
-		if s.now().Before(r.Expires) && (c.Admin || r.Protocol == c.Protocol && r.Username == c.Username) {
+		if s.now().Before(r.Expires) && s.listens(r.Listener) && (c.Admin || r.Protocol == c.Protocol && r.Username == c.Username) {
 			out = append(out, Session(r))
 		}
 	}
