@@ -44,11 +44,11 @@ const (
 	// leastSegments are how many segments there must be, or room for them, so that the
 	// engine runs.
 	leastSegments = 2
-	// leastAlone is for a server that stands alone: it cannot be started without
-	// leastSegments, and when it stops one of them is closed, and a snapshot written that
-	// had been begun.
-	leastAlone  = leastSegments + 2
-	segmentSize = 8 << 20
+	segmentSize   = 8 << 20
+	// leastAlone is for a server that stands alone, in bytes, beside two snapshots: it cannot
+	// be started without leastSegments, and before it stops or is killed one of them may be
+	// closed, another one filled, and a snapshot written.
+	leastAlone = (leastSegments + 2) * segmentSize
 
 	reserveName = "reserve"
 	// mostReserved is held beside the segments, and mostResting while there are none.
@@ -69,6 +69,7 @@ type Room struct {
 	segments int    // that raft has taken, and not closed
 	making   uint64 // bytes of one that it is about to take
 	reserve  uint64 // bytes that are held for the next start
+	needs    uint64 // of all that, so that it is not Low
 }
 
 // Room looks how much room the node has.
@@ -133,7 +134,8 @@ func roomIn(dir string) (Room, error) {
 	if fi, err := os.Stat(filepath.Join(dir, reserveName)); err == nil {
 		r.reserve = uint64(fi.Size())
 	}
-	r.Low = r.has(r.reserve) < leastAlone
+	r.needs = leastAlone + 2*uint64(largestSnapshot(dir))
+	r.Low = uint64(r.segments)*segmentSize+r.ours+r.making+r.reserve < r.needs
 	r.Spent = r.spent()
 	return r, nil
 }
@@ -248,28 +250,27 @@ func MakeRoom(dir string) error {
 // Full is that the node has no more than r.
 func (n *Node) Full(r Room) error {
 	if n.opts.Dial == nil {
-		return needs(n.opts.Dir, r.Free, leastAlone)
+		return needs(n.opts.Dir, r.Free, r.needs)
 	}
 	return tooFull(n.opts.Dir, r.Free)
 }
 
-func tooFull(dir string, free uint64) error { return needs(dir, free, leastSegments) }
+func tooFull(dir string, free uint64) error { return needs(dir, free, leastSegments*segmentSize) }
 
-func needs(dir string, free uint64, segments int) error {
-	return errs.Wrap(errs.KindUnavailable, &fullError{dir, free, segments})
+func needs(dir string, free, needed uint64) error {
+	return errs.Wrap(errs.KindUnavailable, &fullError{dir, free, needed})
 }
 
 // fullError is that there is too little room in a folder.
 type fullError struct {
-	dir      string
-	free     uint64
-	segments int // for which there must be room
+	dir          string
+	free, needed uint64
 }
 
 // Error implements error.
 func (e *fullError) Error() string {
 	return fmt.Sprintf("The file system of %s is full (%d MiB free); the database needs %d MiB. Free some space there",
-		e.dir, e.free>>20, e.segments*segmentSize>>20)
+		e.dir, e.free>>20, e.needed>>20)
 }
 
 // Is implements what errors.Is asks for.
@@ -439,8 +440,11 @@ func (n *Node) hold(r Room) {
 	switch {
 	case !r.Short && n.cow: // what is free there shows late
 		err = reserve(n.opts.Dir, 2*mostReserved, 0)
-	case !r.Short, r.reserve > 0 && r.has(0) < leastSegments:
+	case !r.Short:
 		err = os.Remove(filepath.Join(n.opts.Dir, reserveName))
+	case r.reserve > 0 && r.has(0) < leastSegments: // no more than it needs
+		lacks := uint64(leastSegments-r.has(0)) * segmentSize
+		err = os.Truncate(filepath.Join(n.opts.Dir, reserveName), int64(max(r.reserve, lacks)-lacks))
 	case r.reserve < mostReserved:
 		err = reserve(n.opts.Dir, mostReserved, max(leastSegments-r.segments, 0)*segmentSize)
 	}

@@ -39,7 +39,7 @@ func small(t *testing.T, kind string) (dir string) {
 	mount := []string{"mount", "-t", "tmpfs", "-o", "size=64m", "small", dir}
 	if kind != "tmpfs" {
 		image := filepath.Join(t.TempDir(), "image")
-		run(t, "truncate", "-s", "160M", image)
+		run(t, "truncate", "-s", "320M", image)
 		run(t, "mkfs."+kind, "-q", image)
 		mount = []string{"mount", "-t", kind, "-o", "loop", image, dir}
 	}
