@@ -70,7 +70,7 @@ func (r Resource) ServerTarget() error {
 
 // MemberTarget refuses --target on a server that stands alone.
 func (r Resource) MemberTarget() error {
-	s, _, err := r.Server.GetServer()
+	s, _, err := r.Server.UseTarget("").GetServer() // of the whole
 	if err != nil {
 		return err
 	}
