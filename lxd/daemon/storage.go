@@ -136,7 +136,7 @@ func (s volumes) Disown(ctx context.Context, v instance.Volume) error {
 }
 
 func copyOf(o instance.CopyOf) storage.CopyOf {
-	return storage.CopyOf{Snapshot: o.Snapshot, Snapshots: o.Snapshots, Size: o.Size, Quiet: o.Quiet, Count: o.Count, Ready: o.Ready}
+	return storage.CopyOf{Snapshot: o.Snapshot, Snapshots: o.Snapshots, Size: o.Size, Quiet: o.Quiet, Idle: o.Idle, Count: o.Count, Ready: o.Ready}
 }
 
 func (s volumes) Copy(ctx context.Context, dst, src instance.Volume, o instance.CopyOf) error {

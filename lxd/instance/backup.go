@@ -209,29 +209,12 @@ func (s *Service) forBackup(ctx context.Context, project, name string, o NewBack
 	if src.dir, drop, err = s.Storage.Hold(ctx, src.volume, s.quiet(i)); err != nil {
 		return nil, noRoom(err)
 	}
-	l := s.liveOf(i.ID)
-	count := func(n int) {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		l.readers += n
-	}
-	count(1)
+	read := s.liveOf(i.ID).read("backup", append(namesOf(src.snapshots), itself)...)
 	src.release = func() {
 		drop()
-		count(-1)
+		read()
 	}
 	return src, nil
-}
-
-// unread refuses to take away what a backup is reading.
-func (s *Service) unread(i *Instance) error {
-	l := s.liveOf(i.ID)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.readers > 0 {
-		return errs.Invalid("Instance %q is busy: a backup of it is being made", i.Name)
-	}
-	return nil
 }
 
 // lockBackups keeps backups of an instance as they are. Who gives it another name or takes

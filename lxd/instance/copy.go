@@ -121,30 +121,28 @@ func (o *origin) profiles() []string {
 	return names
 }
 
-// hold locks an origin and looks at it again: from now on it stays what it is. Of a
-// snapshot it is the snapshot only, so that its instance can go on. Who asks holds the
-// lock of the copy, which does not exist yet, so nobody can wait for that; and nobody
-// waits for a snapshot who holds its instance.
-func (s *Service) hold(ctx context.Context, o *origin) (func(), error) {
-	const doing = "copy"
-	kept := func() {}
-	if o.snapshot != nil {
-		var err error
-		if kept, err = s.Locks.Lock(ctx, doing, o.snapshot.Ref(o.instance)); err != nil {
-			return nil, err
-		}
-	}
-	unlock, err := s.Locks.Lock(ctx, doing, o.instance.Ref())
-	if err == nil {
-		if err = s.recheck(ctx, o); err != nil || o.snapshot != nil {
-			unlock()
-		}
-	}
+// hold looks at an origin again, with its lock, and notes what will be read of it: until
+// release is called that stays where it is, and everything else may happen. Who asks holds
+// the lock of the copy, which does not exist yet, so nobody can wait for that.
+func (s *Service) hold(ctx context.Context, o *origin) (release func(), err error) {
+	unlock, err := s.Locks.Lock(ctx, op.Doing(ctx, "copy"), o.instance.Ref())
 	if err != nil {
-		kept()
 		return nil, err
 	}
-	return func() { unlock(); kept() }, nil
+	defer unlock()
+	if err := s.recheck(ctx, o); err != nil {
+		return nil, err
+	}
+	return s.readOrigin(o), nil
+}
+
+// readOrigin notes what a copy reads of its origin, whose lock is held.
+func (s *Service) readOrigin(o *origin) (over func()) {
+	parts := append(namesOf(o.snaps), itself)
+	if o.snapshot != nil {
+		parts = []string{o.snapshot.Name}
+	}
+	return s.liveOf(o.instance.ID).read("copy", parts...)
 }
 
 // recheck loads an origin, whose lock is held, anew.
@@ -171,7 +169,7 @@ func (s *Service) recheck(ctx context.Context, o *origin) error {
 	return s.fill(ctx, o, snap, o.snapshot != nil)
 }
 
-// copyOf says how to copy the volume of an origin whose lock is held.
+// copyOf says how to copy the volume of an origin of which nothing is taken away meanwhile.
 func (s *Service) copyOf(o *origin, snaps []*Snapshot, size int64, count func(int64)) CopyOf {
 	c := CopyOf{Size: size, Count: count, Snapshots: namesOf(snaps)}
 	if o.snapshot != nil {
@@ -179,9 +177,33 @@ func (s *Service) copyOf(o *origin, snaps []*Snapshot, size int64, count func(in
 		return c
 	}
 	if !o.loose {
-		c.Quiet = s.quiet(o.instance)
+		c.Quiet = func(ctx context.Context) (func(), error) { return s.still(ctx, o.instance) }
+		c.Idle = s.State(o.instance.ID) == Stopped
 	}
 	return c
+}
+
+// still keeps everybody from writing to an instance that is being copied, until resume is
+// called: it neither runs nor starts. That is over in a moment, and who wants to do something
+// to it waits for that. What it does now counts, and not what it did when the copy began.
+func (s *Service) still(ctx context.Context, i *Instance) (resume func(), err error) {
+	unlock, err := s.Locks.LockBriefly(ctx, op.Doing(ctx, "copy"), i.Ref())
+	if err != nil {
+		return nil, err
+	}
+	quiet := s.quiet(i)
+	if quiet == nil {
+		return unlock, nil
+	}
+	letGo, err := quiet(ctx)
+	if err != nil {
+		unlock()
+		return nil, err
+	}
+	return func() {
+		letGo()
+		unlock()
+	}, nil
 }
 
 func namesOf(snaps []*Snapshot) []string {
@@ -220,15 +242,34 @@ func (s *Service) planRefresh(ctx context.Context, p *Plan) (target *Instance, e
 	if target.ID == o.instance.ID {
 		return nil, errs.Invalid("Instance %q cannot be refreshed from itself", i.Name)
 	}
-	// Both or none: two instances may be refreshed from each other.
-	if p.unlock, err = s.Locks.TryLock("refresh", target.Ref(), o.instance.Ref()); err != nil {
-		return nil, errs.Invalid("Instance %q or %q is busy, try again later", o.instance.Name, target.Name)
-	}
-	if err := s.refreshable(ctx, p, target); err != nil {
-		p.unlock()
+	unlock, err := s.lockSoon(ctx, target.Ref(), "refresh")
+	if err != nil {
 		return nil, err
 	}
+	read, err := s.holdBoth(ctx, p, target)
+	if err != nil {
+		unlock()
+		return nil, err
+	}
+	p.unlock = func() {
+		read()
+		unlock()
+	}
 	return p.refresh, nil
+}
+
+// holdBoth is hold for a refresh, which has the lock of its target. It does not wait for
+// the origin, which may be about to be refreshed from that.
+func (s *Service) holdBoth(ctx context.Context, p *Plan, target *Instance) (release func(), err error) {
+	unlock, err := s.lockSoon(ctx, p.from.instance.Ref(), "refresh")
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if err := s.refreshable(ctx, p, target); err != nil {
+		return nil, err
+	}
+	return s.readOrigin(p.from), nil
 }
 
 // refreshable looks at both instances once more, now that nobody changes them.

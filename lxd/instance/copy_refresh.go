@@ -20,7 +20,7 @@ import (
 // that a refresh that fails has taken nothing but what it put in place of it.
 func (s *Service) refreshed(ctx context.Context, p *Plan, by *event.Requestor) error {
 	i, o := p.refresh, p.from
-	s.Locks.Retitle(op.Doing(ctx, "refresh"), i.Ref(), o.instance.Ref())
+	s.Locks.Retitle(op.Doing(ctx, "refresh"), i.Ref())
 	if err := s.settle(ctx, i); err != nil {
 		return err
 	}

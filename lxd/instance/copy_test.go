@@ -46,13 +46,19 @@ func (p *pools) copySnapshots(dst, src instance.Volume, names []string) error {
 }
 
 func (p *pools) content(ctx context.Context, dst, src instance.Volume, o instance.CopyOf) error {
-	if o.Quiet != nil {
-		resume, err := o.Quiet(ctx)
-		if err != nil {
-			return err
-		}
-		defer resume()
+	p.mu.Unlock() // others get on
+	if p.before != nil {
+		p.before()
 	}
+	resume, err := func() {}, error(nil)
+	if o.Quiet != nil {
+		resume, err = o.Quiet(ctx)
+	}
+	p.mu.Lock()
+	if err != nil {
+		return err
+	}
+	defer resume()
 	if p.during != nil {
 		p.during()
 	}
@@ -458,4 +464,157 @@ func TestSnapshotIsKeptWhileItIsCopied(t *testing.T) {
 	w.ok(w.stop("c1", instance.StopOptions{Force: true}))
 	w.ok(w.s.DeleteSnapshot(t.Context(), "default", "c1", "s1", nil))
 	w.ok(w.move(instance.NewPlace{Pool: "other", Name: "c9"}))
+}
+
+// reading are the things that must not happen to c1 while it is read, together with s1.
+func (w *world) reading() map[string]error {
+	return map[string]error{
+		"delete of the snapshot": w.s.DeleteSnapshot(w.t.Context(), "default", "c1", "s1", nil),
+		"rename of the snapshot": w.s.RenameSnapshot(w.t.Context(), "default", "c1", "s1", "s9", nil),
+		"delete":                 w.s.Delete(w.t.Context(), "default", "c1", nil),
+		"rename":                 w.s.Rename(w.t.Context(), "default", "c1", "c9", nil),
+		"move":                   w.move(instance.NewPlace{Pool: "other"}),
+		"restore":                w.restore("s1"),
+		"refresh":                w.copyOf("c0", "c1", refresh),
+	}
+}
+
+// TestOriginGoesOnWhileItIsCopied: what is read of it stays, and all else may happen.
+func TestOriginGoesOnWhileItIsCopied(t *testing.T) {
+	t.Parallel()
+	for name, more := range map[string]func(*api.InstancesPost){"copy": func(*api.InstancesPost) {}, "refresh": refresh} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := original(t)
+			w.ok(w.create("c0"))
+			w.ok(w.copyOf("c1", "c2", alone))
+			to := "c3"
+			if name == "refresh" {
+				to = "c2"
+			}
+			asked := 0
+			w.pools.before = func() {
+				w.pools.before = nil
+				asked++
+				for what, err := range w.reading() {
+					if err == nil || !strings.Contains(err.Error(), "a copy of it is being made") {
+						t.Errorf("%s: %v", what, err)
+					}
+				}
+				w.ok(w.update(func(c *instance.Change) { c.Config["user.colour"] = "green" }))
+				w.ok(w.snapshot(instance.NewSnapshot{Name: "s2"}))
+				w.ok(w.start("c1"))
+				w.ok(w.stop("c1", instance.StopOptions{Force: true}))
+				w.ok(w.s.DeleteSnapshot(t.Context(), "default", "c1", "s2", nil))
+				w.ok(w.copyOf("c1", "c4"))
+				w.write("three")
+				w.ok(w.start("c1"))
+				w.pools.during = func() {
+					asked++
+					if w.guest("c1").State() != container.Frozen {
+						t.Error("the guest that was started meanwhile goes on")
+					}
+				}
+			}
+			w.ok(w.copyOf("c1", to, more))
+			if asked != 2 {
+				t.Error("nobody asked")
+			}
+			w.holds("pool", to, "three", "s1")
+			w.is("c1", instance.Running)
+			w.ok(w.stop("c1", instance.StopOptions{Force: true}))
+			if got := w.load("c1").Config["user.colour"]; got != "green" {
+				t.Errorf("the change made %q", got)
+			}
+			w.ok(w.s.DeleteSnapshot(t.Context(), "default", "c1", "s1", nil))
+			w.ok(w.s.Delete(t.Context(), "default", "c1", nil))
+		})
+	}
+}
+
+// TestWhoComesWhileAnOriginStandsStillWaits: it is over in a moment.
+func TestWhoComesWhileAnOriginStandsStillWaits(t *testing.T) {
+	t.Parallel()
+	w := original(t)
+	w.ok(w.start("c1"))
+	came := make(chan error, 3)
+	w.pools.during = func() {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := w.s.Stop(ctx, "default", "c1", instance.StopOptions{Force: true}, nil); !errors.Is(err, context.Canceled) {
+			t.Errorf("who gives up meanwhile: %v", err)
+		}
+		go func() { came <- w.update(func(c *instance.Change) { c.Config["user.colour"] = "green" }) }()
+		go func() { came <- w.s.Freeze(t.Context(), "default", "c1", nil) }()
+	}
+	w.ok(w.copyOf("c1", "c2"))
+	for range 2 {
+		if err := <-came; err != nil && !strings.Contains(err.Error(), "busy: update") && !strings.Contains(err.Error(), "busy: freeze") {
+			t.Error(err) // the two may meet each other
+		}
+	}
+}
+
+// TestFailedCopyLetsGoOfItsOrigin, whichever step it is that fails.
+func TestFailedCopyLetsGoOfItsOrigin(t *testing.T) {
+	t.Parallel()
+	for _, at := range []string{"copy", "refresh"} {
+		w := original(t)
+		more := func(*api.InstancesPost) {}
+		if at == "refresh" {
+			w.ok(w.copyOf("c1", "c2"))
+			more = refresh
+		}
+		w.ok(w.start("c1"))
+		w.pools.fail[at] = errs.Internal("boom")
+		if err := w.copyOf("c1", "c2", more); err == nil || !strings.Contains(err.Error(), "boom") {
+			t.Fatalf("got %v", err)
+		}
+		w.ok(w.stop("c1", instance.StopOptions{Force: true}))
+		w.ok(w.s.Delete(t.Context(), "default", "c1", nil))
+	}
+	w := original(t)
+	p, err := w.s.PlanCreate(t.Context(), admin, "default", api.InstancesPost{Name: "c2", Source: api.InstanceSource{Type: "copy", Source: "c1"}})
+	w.ok(err)
+	p.Drop()
+	w.ok(w.copyOf("c1", "c2"))
+	p, err = w.s.PlanCreate(t.Context(), admin, "default", api.InstancesPost{Name: "c2", Source: api.InstanceSource{Type: "copy", Source: "c1", Refresh: true}})
+	w.ok(err)
+	p.Drop()
+	w.ok(w.s.Delete(t.Context(), "default", "c1", nil))
+}
+
+// TestEphemeralOriginStaysUntilItIsCopied, whether somebody stops it or it ends by itself.
+func TestEphemeralOriginStaysUntilItIsCopied(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.ok(w.create("c1", func(r *api.InstancesPost) { r.Ephemeral = true }))
+	w.write("one")
+	w.ok(w.start("c1"))
+	w.pools.before = func() {
+		if err := w.stop("c1", instance.StopOptions{Force: true}); err == nil || !strings.Contains(err.Error(), "a copy of it is being made") {
+			t.Errorf("stop: %v", err)
+		}
+		w.is("c1", instance.Running)
+		w.guest("c1").Halt()
+		w.is("c1", instance.Stopped)
+	}
+	w.ok(w.copyOf("c1", "c2"))
+	w.holds("pool", "c2", "one")
+	w.vanishes("c1")
+}
+
+func TestWhatIsCopiedIsNotRebuilt(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.ok(w.create("c1"))
+	w.write("one")
+	w.pools.before = func() {
+		if err := w.rebuild(alpine); err == nil || !strings.Contains(err.Error(), "a copy of it is being made") {
+			t.Errorf("rebuild: %v", err)
+		}
+	}
+	w.ok(w.copyOf("c1", "c2"))
+	w.holds("pool", "c2", "one")
+	w.ok(w.rebuild(alpine))
 }

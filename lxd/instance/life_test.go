@@ -102,13 +102,19 @@ func TestGuestThatEndsOrRebootsByItself(t *testing.T) {
 	w.ok(w.create("e1", func(r *api.InstancesPost) { r.Ephemeral = true }))
 	w.ok(w.start("e1"))
 	w.guest("e1").Halt()
+	w.vanishes("e1")
+}
+
+// vanishes waits for the end of an ephemeral instance.
+func (w *world) vanishes(name string) {
+	w.t.Helper()
 	for range 500 {
-		if _, err := w.s.Load(t.Context(), "default", "e1"); errs.Is(err, errs.KindNotFound) {
+		if _, err := w.s.Load(w.t.Context(), "default", name); errs.Is(err, errs.KindNotFound) {
 			return
 		}
 		<-time.After(2 * time.Millisecond)
 	}
-	t.Error("the ephemeral instance stayed")
+	w.t.Errorf("the ephemeral instance %s stayed", name)
 }
 
 func TestRestartKeepsEphemeralInstances(t *testing.T) {

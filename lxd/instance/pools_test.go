@@ -21,6 +21,7 @@ type pools struct {
 	vols   map[instance.Volume]int
 	db     *db.DB
 	during func()     // a snapshot
+	before func()     // the moment that a copy shows, when it has begun
 	noting sync.Mutex // held for the next two, with or without mu
 	fail   map[string]error
 	calls  []string

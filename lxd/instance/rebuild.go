@@ -159,7 +159,7 @@ func (s *Service) renew(ctx context.Context, n *Instance, fingerprint string) (b
 	if err != nil {
 		return false, err
 	}
-	if err := s.unread(n); err != nil {
+	if err := s.unread(n, itself); err != nil {
 		return false, err
 	}
 	l := s.liveOf(n.ID)

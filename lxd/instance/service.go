@@ -113,11 +113,12 @@ type live struct {
 	cpus   []int            // to which it is tied
 	count  int              // how many it may have, no matter which; 0: not so
 	// files is who has access to its files.
-	files   map[*Files]bool
-	idle    []*Files // of them, those that wait for the next user
-	shut    int      // how many keep everybody from the files; see shutFiles
-	turn    int      // counts those
-	readers int      // backups that are being made
+	files map[*Files]bool
+	idle  []*Files // of them, those that wait for the next user
+	shut  int      // how many keep everybody from the files; see shutFiles
+	turn  int      // counts those
+	// readings is who reads what is the instance's.
+	readings map[*reading]bool
 	// keeping is held while backup.yaml is written, and by those who take the volume away.
 	keeping sync.Mutex
 	// held is there while the guest stands still for a moment, and closed after it.
@@ -244,6 +245,21 @@ func (s *Service) lock(ref entity.Ref, doing string) (func(), error) {
 	return unlock, nil
 }
 
+// lockSoon is lock for what need not be turned away by somebody who is done in a moment.
+func (s *Service) lockSoon(ctx context.Context, ref entity.Ref, doing string) (func(), error) {
+	unlock, err := s.lock(ref, doing)
+	var b *lock.Busy
+	if !errors.As(err, &b) || !b.Holder.Brief {
+		return unlock, err
+	}
+	wait, cancel := context.WithTimeout(ctx, heldTime)
+	defer cancel()
+	if unlock, err = s.Locks.Lock(wait, doing, ref); err != nil {
+		return nil, busy(ref.Name(), err)
+	}
+	return unlock, nil
+}
+
 // busy tells who is at work on an instance whose lock could not be had.
 func busy(name string, err error) error {
 	var b *lock.Busy
@@ -268,7 +284,7 @@ func (e *busyError) Unwrap() error { return e.cause }
 // claim locks an instance and then loads it, in this order: what it says stays true
 // until the lock is given back.
 func (s *Service) claim(ctx context.Context, project, name, doing string) (*Instance, func(), error) {
-	unlock, err := s.lock(entity.New(entity.Instance, project, name), op.Doing(ctx, doing))
+	unlock, err := s.lockSoon(ctx, entity.New(entity.Instance, project, name), op.Doing(ctx, doing))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -286,7 +302,7 @@ func (s *Service) claim(ctx context.Context, project, name, doing string) (*Inst
 // claimWhole is claim for those who need all of the instance as it should be: what an
 // earlier attempt has left half-done is ended first.
 func (s *Service) claimWhole(ctx context.Context, project, name, doing string) (*Instance, func(), error) {
-	unlock, err := s.lock(entity.New(entity.Instance, project, name), op.Doing(ctx, doing))
+	unlock, err := s.lockSoon(ctx, entity.New(entity.Instance, project, name), op.Doing(ctx, doing))
 	if err != nil {
 		return nil, nil, err
 	}

@@ -24,7 +24,7 @@ const shiftFile = ".shifted"
 // shift changes the ids of the files of an instance that does not run from one map to
 // another, and notes it.
 func (s *Service) shift(ctx context.Context, i *Instance, from, to idmap.Map) error {
-	if err := s.unread(i); err != nil { // what is read file by file would have ids of both kinds
+	if err := s.unread(i, itself); err != nil { // what is read file by file would have ids of both kinds
 		return err
 	}
 	v, root, err := volume(i)

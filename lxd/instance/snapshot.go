@@ -192,7 +192,7 @@ func (s *Service) DeleteSnapshot(ctx context.Context, project, instance, name st
 	if err != nil {
 		return err
 	}
-	if err := s.unread(i); err != nil {
+	if err := s.unread(i, name); err != nil {
 		return err
 	}
 	v, _, err := volume(i)
@@ -252,7 +252,7 @@ func (s *Service) RenameSnapshot(ctx context.Context, project, instance, name, t
 	if err != nil {
 		return err
 	}
-	if err := s.unread(i); err != nil {
+	if err := s.unread(i, name); err != nil {
 		return err
 	}
 	kept, err := s.lockSnapshots(i, "rename", name)

@@ -34,7 +34,7 @@ func (s *Service) Restore(ctx context.Context, as auth.Caller, project, name, sn
 	if err := samePool(i, sn.of(i)); err != nil {
 		return err
 	}
-	if err := s.unread(i); err != nil {
+	if err := s.unread(i, itself); err != nil {
 		return err
 	}
 	st, p := s.liveOf(i.ID).get()

@@ -35,6 +35,11 @@ func (s *Service) Stop(ctx context.Context, project, name string, o StopOptions,
 		return err
 	}
 	defer unlock()
+	if i.Ephemeral { // which goes with its process
+		if err := s.unread(i); err != nil {
+			return err
+		}
+	}
 	return s.stopLocked(ctx, i, o, by)
 }
 

@@ -38,7 +38,7 @@ type Change struct {
 // Update replaces what an instance says. seen is what the caller saw. A running
 // instance follows at once where it can; what it cannot follow is refused.
 func (s *Service) Update(ctx context.Context, as auth.Caller, seen *Instance, c Change) error {
-	unlock, err := s.lock(seen.Ref(), op.Doing(ctx, "update"))
+	unlock, err := s.lockSoon(ctx, seen.Ref(), op.Doing(ctx, "update"))
 	if err != nil {
 		return err
 	}

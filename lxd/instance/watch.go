@@ -151,15 +151,27 @@ func (s *Service) ended(i *Instance, doing string) (*Instance, func(), error) {
 	}
 }
 
-// vanish deletes an ephemeral instance that ended by itself.
+// vanish deletes an ephemeral instance that ended by itself, when nobody reads it any more.
 func (s *Service) vanish(i *Instance) {
-	now, unlock, err := s.ended(i, "delete")
-	if now != nil {
-		defer unlock()
-		err = s.remove(s.ctx, now, nil)
-	}
-	if err != nil {
-		log.From(s.ctx).Error("Could not delete an ephemeral instance", "instance", i.Name, "err", err)
+	for {
+		now, unlock, err := s.ended(i, "delete")
+		if now != nil {
+			if r := s.liveOf(i.ID).reader(); r != nil {
+				unlock()
+				select {
+				case <-r.over:
+					continue
+				case <-s.ctx.Done():
+					return
+				}
+			}
+			err = s.remove(s.ctx, now, nil)
+			unlock()
+		}
+		if err != nil {
+			log.From(s.ctx).Error("Could not delete an ephemeral instance", "instance", i.Name, "err", err)
+		}
+		return
 	}
 }
 

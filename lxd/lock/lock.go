@@ -22,6 +22,7 @@ type Holder struct {
 	Key   Key
 	Owner string // what it does: `operation 1f0c (Starting instance)`
 	Since time.Time
+	Brief bool // it is over in a moment, so waiting is better than turning back
 }
 
 // Manager is a set of locks. It is made by New.
@@ -34,7 +35,7 @@ type Manager struct {
 type entry struct {
 	holder  Holder
 	waiting []chan struct{} // first come, first served; closed when it is its turn
-	next    []string        // owners of the waiting
+	next    []Holder        // what the waiting will be
 }
 
 // New returns a set of locks, all free.
@@ -64,9 +65,19 @@ func (b *Busy) Unwrap() []error {
 // more than once. Whoever holds a lock must not ask for further ones: ask for all at
 // once.
 func (m *Manager) Lock(ctx context.Context, owner string, keys ...Key) (unlock func(), err error) {
+	return m.lockAll(ctx, Holder{Owner: owner}, keys)
+}
+
+// LockBriefly is Lock for those who give it back in a moment, and says so to others.
+func (m *Manager) LockBriefly(ctx context.Context, owner string, keys ...Key) (unlock func(), err error) {
+	return m.lockAll(ctx, Holder{Owner: owner, Brief: true}, keys)
+}
+
+func (m *Manager) lockAll(ctx context.Context, h Holder, keys []Key) (unlock func(), err error) {
 	keys = ordered(keys)
 	for i, k := range keys {
-		if err := m.lock(ctx, owner, k); err != nil {
+		h.Key = k
+		if err := m.lock(ctx, h); err != nil {
 			m.release(keys[:i])
 			return nil, err
 		}
@@ -125,7 +136,8 @@ func (m *Manager) Held() []Holder {
 	return out
 }
 
-func (m *Manager) lock(ctx context.Context, owner string, k Key) error {
+func (m *Manager) lock(ctx context.Context, h Holder) error {
+	k := h.Key
 	m.mu.Lock()
 	e := m.locks[k]
 	if err := ctx.Err(); err != nil {
@@ -133,13 +145,14 @@ func (m *Manager) lock(ctx context.Context, owner string, k Key) error {
 		return err
 	}
 	if e == nil {
-		m.locks[k] = &entry{holder: Holder{Key: k, Owner: owner, Since: time.Now()}}
+		h.Since = time.Now()
+		m.locks[k] = &entry{holder: h}
 		m.mu.Unlock()
 		return nil
 	}
 	turn := make(chan struct{})
 	e.waiting = append(e.waiting, turn)
-	e.next = append(e.next, owner)
+	e.next = append(e.next, h)
 	m.mu.Unlock()
 
 	select {
@@ -176,7 +189,8 @@ func (m *Manager) pass(k Key) {
 		delete(m.locks, k)
 		return
 	}
-	e.holder = Holder{Key: k, Owner: e.next[0], Since: time.Now()}
+	e.holder = e.next[0]
+	e.holder.Since = time.Now()
 	close(e.waiting[0])
 	e.waiting, e.next = e.waiting[1:], e.next[1:]
 }

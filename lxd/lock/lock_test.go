@@ -125,3 +125,39 @@ func TestLocksOfSeveralKeysNeverDeadlock(t *testing.T) {
 		t.Errorf("left: %v", m.Held())
 	}
 }
+
+func TestBriefHoldersSaySo(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := New()
+		first, err := m.Lock(t.Context(), "first", "a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan func())
+		go func() {
+			unlock, err := m.LockBriefly(t.Context(), "second", "a")
+			if err != nil {
+				t.Error(err)
+			}
+			done <- unlock
+		}()
+		synctest.Wait()
+		if h, _ := m.Holder("a"); h.Brief || h.Owner != "first" {
+			t.Errorf("%+v", h)
+		}
+		first()
+		unlock := <-done
+		if h, _ := m.Holder("a"); !h.Brief || h.Owner != "second" || h.Key != "a" || h.Since.IsZero() {
+			t.Errorf("%+v", h)
+		}
+		var busy *Busy
+		if _, err := m.TryLock("third", "a"); !errors.As(err, &busy) || !busy.Holder.Brief {
+			t.Errorf("%v", err)
+		}
+		unlock()
+		if len(m.Held()) != 0 {
+			t.Errorf("%+v", m.Held())
+		}
+	})
+}

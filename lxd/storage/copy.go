@@ -33,6 +33,7 @@ type CopyOf struct {
 	Snapshots []string     // to copy as well, oldest first
 	Size      int64        // limit of the copy; 0 stands for the pool's default
 	Quiet     driver.Quiet // see driver.CopyOpts, as the rest
+	Idle      bool
 	Count     func(n int64)
 	Ready     driver.Filler
 }
@@ -72,7 +73,7 @@ func (s *Service) CopyVolume(ctx context.Context, dst, src Volume, o CopyOf) err
 	}
 	d := dst.driver()
 	if to == from {
-		err = to.drv.Copy(ctx, d, o.from(src), driver.CopyOpts{Snapshots: o.Snapshots, Quota: size, Quiet: o.Quiet, Count: o.Count, Ready: o.Ready})
+		err = to.drv.Copy(ctx, d, o.from(src), driver.CopyOpts{Snapshots: o.Snapshots, Quota: size, Quiet: o.Quiet, Idle: o.Idle, Count: o.Count, Ready: o.Ready})
 	} else {
 		d = sized(d, size)
 		var like string
@@ -130,7 +131,7 @@ func (s *Service) RefreshVolume(ctx context.Context, dst, src Volume, o CopyOf) 
 		}
 	}
 	if to == from && to.drv.Info().CopyOnWrite {
-		err = to.drv.Refresh(ctx, d, o.from(src), driver.CopyOpts{Quiet: o.Quiet, Count: o.Count, Ready: o.Ready})
+		err = to.drv.Refresh(ctx, d, o.from(src), driver.CopyOpts{Quiet: o.Quiet, Idle: o.Idle, Count: o.Count, Ready: o.Ready})
 	} else {
 		err = to.drv.Replace(ctx, d, bring(from, src, o, to.drv.Path(d), true))
 	}

@@ -69,8 +69,10 @@ type CopyOpts struct {
 	Snapshots []string
 	// Quota of the copy in bytes; 0 for none.
 	Quota int64
-	// Quiet, which may be nil, holds still what writes to the source.
+	// Quiet, which may be nil, holds still what writes to the source. Idle tells that
+	// nothing does for now, so that there is little that is not on disk.
 	Quiet Quiet
+	Idle  bool
 	// Count, which may be nil, is told of bytes that have been copied, from any goroutine.
 	// Where copies take no time nobody counts.
 	Count func(n int64)

@@ -125,7 +125,7 @@ func (t *Trees) clone(ctx context.Context, dst, src string, o CopyOpts) error {
 	}
 	done := false
 	if now, ok := t.Back.(Instant); ok && o.Quiet != nil {
-		hold, err := t.holding(ctx, src, o.Quiet)
+		hold, err := t.holding(ctx, src, o.Quiet, o.Idle)
 		if err != nil {
 			return err
 		}
@@ -142,12 +142,16 @@ func (t *Trees) clone(ctx context.Context, dst, src string, o CopyOpts) error {
 }
 
 // holding is what a Backend calls to hold still who writes to a folder; nil where nobody
-// does. What is not on disk is written first, so that little is left while they wait.
-func (t *Trees) holding(ctx context.Context, path string, quiet Quiet) (func() (resume func(), err error), error) {
+// does. What is not on disk is written first, so that little is left while they wait; for
+// an idle folder nobody waits.
+func (t *Trees) holding(ctx context.Context, path string, quiet Quiet, idle bool) (hold func() (resume func(), err error), err error) {
 	if quiet == nil {
 		return nil, nil
 	}
-	return func() (func(), error) { return quiet(ctx) }, Flush(path)
+	if !idle {
+		err = Flush(path)
+	}
+	return func() (func(), error) { return quiet(ctx) }, err
 }
 
 func ready(ctx context.Context, o CopyOpts, dir string) error {

@@ -40,7 +40,7 @@ func (t *Trees) snapshot(ctx context.Context, snap Volume, src string, o CopyOpt
 		return err
 	}
 	if now, ok := t.Back.(Instant); ok {
-		hold, err := t.holding(ctx, src, o.Quiet)
+		hold, err := t.holding(ctx, src, o.Quiet, o.Idle)
 		if err != nil {
 			return err
 		}
