@@ -259,3 +259,67 @@ func TestCopyIntoAPoolThatIsFull(t *testing.T) {
 	}
 	h.lxc("delete", "--force", a, b)
 }
+
+// TestOriginGoesOnWhileItsFilesAreCopied: the copy takes seconds, and meanwhile the origin is
+// changed, snapshotted, published, stopped and started as if there was none.
+func TestOriginGoesOnWhileItsFilesAreCopied(t *testing.T) {
+	for _, driver := range drivers {
+		t.Run(driver, func(t *testing.T) {
+			clients(t, func(t *testing.T, client string) {
+				h := newHost(t)
+				h.client = client
+				h.setUp(driver)
+				a, b := h.name("a1"), h.name("b1")
+				copying := []string{"copy", a, b}
+				if driver == "btrfs" { // where no file is copied unless it goes elsewhere
+					h.otherPool(driver)
+					copying = append(copying, "--storage", "other")
+				}
+				h.launch(a)
+				h.inside(a, "mkdir /root/many && cd /root/many && i=0 && while [ $i -lt 30000 ]; do echo $i > $i; i=$((i+1)); done; sync")
+				h.lxc("snapshot", a, "s1")
+				done := make(chan result, 1)
+				go func() { done <- h.try(copying...) }()
+				h.eventually("the copy has begun", func() bool {
+					var is []string
+					h.get("/1.0/instances", &is)
+					return len(is) == 2
+				})
+				h.lxc("config", "set", a, "user.colour", "green")
+				refused := func(args ...string) {
+					t.Helper()
+					if r := h.try(args...); r.code == 0 || !strings.Contains(r.stderr, "a copy of it is being made") {
+						t.Fatalf("%v: exit %d, %q", args, r.code, r.stderr)
+					}
+				}
+				refused("delete", a+"/s1")
+				h.lxc("stop", "--force", a)
+				refused("delete", a)
+				h.lxc("start", a)
+				select {
+				case r := <-done:
+					t.Fatalf("the copy is over already, so nothing has been shown: %+v", r)
+				default:
+				}
+				h.lxc("publish", a, "--force", "--alias", "web", "--compression", "none")
+				if s := h.state(a); s != "RUNNING" {
+					t.Errorf("after publishing it is %s", s)
+				}
+				h.lxc("snapshot", a, "s2")
+				if r := <-done; r.code != 0 {
+					t.Fatalf("copy: exit %d, %q", r.code, r.stderr)
+				}
+				if got := h.snapshotsOf(b); got != "s1" {
+					t.Errorf("the copy has the snapshots %q", got)
+				}
+				h.lxc("start", b)
+				h.waitBooted(b)
+				if got := h.inside(b, "cd /root/many; ls | wc -l; cat 29999"); got != "30000\n29999" {
+					t.Errorf("the copy holds %q", got)
+				}
+				h.lxc("delete", a+"/s1")
+				h.lxc("delete", "--force", a)
+			})
+		})
+	}
+}
