@@ -50,6 +50,9 @@ const (
 	waitEvery = 250 * time.Millisecond
 	// askTime is how long a command in the guest may take to say how far it is.
 	askTime = 20 * time.Second
+	// muteTime is how long the init of a guest must have another name than one that tells.
+	// One that tells gives itself its name in its first moments.
+	muteTime = 3 * time.Second
 )
 
 // wait returns when the instance is what was asked for. arg is how the user named it.
@@ -98,7 +101,10 @@ func (w *waitFlag) look(ctx context.Context, g *guest, arg string) (bool, error)
 	case waitIP:
 		return reachable(st), nil
 	}
-	return st.StatusCode == api.Ready || g.ready(ctx), nil
+	if st.StatusCode == api.Ready || g.ready(ctx) {
+		return true, nil
+	}
+	return false, g.mute(arg)
 }
 
 // late says what was waited for in vain.
@@ -134,6 +140,9 @@ type guest struct {
 	r    cli.Resource
 	init string // the name of its first process; empty while unknown
 	said string // by systemd, at last
+
+	since time.Time // when init had this name for the first time
+	heard bool      // it can tell /dev/lxd
 }
 
 // ready asks the guest's init, if that is one that knows. While a guest boots nearly
@@ -146,7 +155,9 @@ func (g *guest) ready(ctx context.Context) bool {
 		if err != nil {
 			return false
 		}
-		g.init = out
+		if out != g.init {
+			g.init, g.since = out, time.Now()
+		}
 	}
 	if g.init != systemd {
 		return false // it has to tell /dev/lxd, which the state shows
@@ -159,6 +170,24 @@ func (g *guest) ready(ctx context.Context) bool {
 	}
 	g.said = said
 	return g.said == "running" || g.said == "degraded"
+}
+
+// mute is the error of a guest that has no way to say that it is ready. Whether it has the
+// one by /dev/lxd is asked once.
+func (g *guest) mute(arg string) error {
+	if g.heard || g.init == "" || g.init == systemd || time.Since(g.since) < muteTime {
+		return nil
+	}
+	i, _, err := g.r.Server.GetInstance(g.r.Name)
+	if err != nil {
+		return err
+	}
+	switch strings.ToLower(i.ExpandedConfig["security.devlxd"]) {
+	case "false", "0", "no", "off":
+		return fmt.Errorf(i18n.G("%s cannot say that it is ready: its init (%s) does not tell, and security.devlxd is off; wait with --wait=running or --wait=ip"), arg, g.init)
+	}
+	g.heard = true
+	return nil
 }
 
 // output runs a command in the guest and returns what it says.

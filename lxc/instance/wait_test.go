@@ -100,3 +100,36 @@ func TestWait(t *testing.T) {
 		t.Error("an unknown word was taken")
 	}
 }
+
+// TestWaitForAMuteGuestEnds: without /dev/lxd an init that does not tell is known to never
+// do so, long before the time is over.
+func TestWaitForAMuteGuestEnds(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		devlxd, init string
+		timeout      int
+		fails        string
+	}{
+		"off":                  {"false", "init", 60, "c1 cannot say that it is ready: its init (init) does not tell, and security.devlxd is off"},
+		"on":                   {"true", "init", 5, "within 5 seconds"},
+		"by default":           {"", "init", 5, "within 5 seconds"},
+		"off, but it can tell": {"false", "systemd", 5, "its init says: starting"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, r := waiting(t, state(api.Running))
+			s.Exec("c1", map[string]clienttest.Command{"cat": {Stdout: c.init + "\n"}, "systemctl": {Stdout: "starting\n"}})
+			s.Handle("GET /1.0/instances/c1", func(w http.ResponseWriter, _ *http.Request) {
+				b, err := json.Marshal(api.Instance{Name: "c1", ExpandedConfig: map[string]string{"security.devlxd": c.devlxd}})
+				if err != nil {
+					t.Error(err)
+				}
+				_ = json.NewEncoder(w).Encode(api.Response{Type: api.SyncResponse, Status: "Success", StatusCode: 200, Metadata: b})
+			})
+			w := &waitFlag{until: waitReady, timeout: c.timeout}
+			if err := w.wait(context.Background(), r, "c1"); err == nil || !strings.Contains(err.Error(), c.fails) {
+				t.Errorf("got %v, want %q", err, c.fails)
+			}
+		})
+	}
+}

@@ -125,6 +125,11 @@ func TestGuestAPI(t *testing.T) {
 	if h.try("exec", c1, "--", "ls", "/dev/lxd/sock").code == 0 {
 		t.Error("/dev/lxd is still there")
 	}
+	// Now nothing in it can say that it is ready.
+	if r := h.try("restart", "-f", c1, "--wait=ready"); r.code == 0 || !strings.Contains(r.stderr, "security.devlxd is off") {
+		t.Errorf("wait for what cannot be: exit %d, %s", r.code, r.stderr)
+	}
+	h.waitBooted(c1)
 	h.lxc("config", "set", c1, "security.devlxd", "true")
 	want(h.ask(c1, nil, nil, "GET", "/1.0/config/user.a"), "200 one")
 }
