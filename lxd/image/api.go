@@ -219,7 +219,7 @@ func (s *Service) unbuilt(what string) rest.Handler {
 
 func render(i Image) api.Image {
 	a := api.Image{
-		ImagePut: api.ImagePut{AutoUpdate: i.AutoUpdate, Properties: maps.Clone(i.Properties), Public: i.Public, ExpiresAt: orEpoch(i.Expires), Profiles: slices.Clone(i.Profiles)},
+		ImagePut: api.ImagePut{AutoUpdate: i.AutoUpdate, Properties: maps.Clone(i.Properties), Public: i.Public, ExpiresAt: i.Expires, Profiles: slices.Clone(i.Profiles)},
 		Aliases:  []api.ImageAlias{}, Architecture: i.Architecture, Cached: i.Cached, Filename: i.Filename, Fingerprint: i.Fingerprint,
 		Size: i.Size, Type: "container", CreatedAt: i.Created, LastUsedAt: i.Used, UploadedAt: i.Uploaded,
 	}
@@ -227,14 +227,6 @@ func render(i Image) api.Image {
 		a.Aliases = append(a.Aliases, api.ImageAlias{Name: l.Name, Description: l.Description})
 	}
 	return a
-}
-
-// orEpoch is how LXD shows that an image does not expire.
-func orEpoch(t time.Time) time.Time {
-	if t.IsZero() {
-		return time.Unix(0, 0).UTC()
-	}
-	return t
 }
 
 func etag(i Image) any { return []any{i.Public, i.AutoUpdate, i.Properties} }

@@ -232,6 +232,7 @@ func TestLifeOfAUnifiedImage(t *testing.T) {
 	w.want(200, "", "PATCH", "/1.0/images/"+fp, `{"public":true,"properties":{"flavour":""}}`, "If-Match", h.Get("ETag"))
 	w.want(412, "ETag", "PUT", "/1.0/images/"+fp, `{}`, "If-Match", h.Get("ETag"))
 	// What is not said of its end leaves that as it is; no word of profiles means the usual one.
+	w.want(200, `"expires_at":"1970-01-01T00:00:00Z"`, "GET", "/1.0/images/"+fp, "")
 	w.want(200, "", "PATCH", "/1.0/images/"+fp, `{"profiles":[],"expires_at":"2040-01-01T00:00:00Z"}`)
 	w.want(200, `"expires_at":"2040-01-01T00:00:00Z","profiles":[]`, "GET", "/1.0/images/"+fp, "")
 	w.want(200, "", "PUT", "/1.0/images/"+fp, `{"public":true,"properties":{"os":"Debian","release":"bookworm"}}`)

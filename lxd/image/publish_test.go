@@ -135,7 +135,7 @@ func TestAnInstanceBecomesAnImage(t *testing.T) {
 	}
 	// It is a day old at most, whatever the image was that the instance came from.
 	b := w.want(200, `"properties":{"os":"Debian"}`, "GET", "/1.0/images/"+fp, "")
-	if strings.Contains(b, `"created_at":"2023`) || !strings.Contains(b, `"profiles":["default"]`) {
+	if strings.Contains(b, `"created_at":"2023`) || !strings.Contains(b, `"expires_at":"0001-01-01T00:00:00Z"`) || !strings.Contains(b, `"profiles":["default"]`) {
 		t.Errorf("image %s", b)
 	}
 	// The same again is the same image.

@@ -159,7 +159,7 @@ func store(ctx context.Context, tx *db.Tx, i *Image) error {
 }
 
 func orNull(t time.Time) any {
-	if t.IsZero() || t.Unix() == 0 {
+	if t.IsZero() {
 		return nil
 	}
 	return t.UTC()

@@ -175,10 +175,15 @@ func (s *Service) accept(ctx context.Context, project string, up *upload, by *ev
 		meta.Properties[k] = v
 	}
 	i := &Image{row: row{Project: project, Fingerprint: up.fingerprint, Filename: up.filename, Size: up.size, Public: up.public,
-		Architecture: meta.Architecture, Created: unixTime(meta.CreationDate), Expires: unixTime(meta.ExpiryDate), Uploaded: time.Now().UTC(), AutoUpdate: up.autoUpdate},
+		Architecture: meta.Architecture, Created: unixTime(meta.CreationDate), Expires: time.Unix(max(meta.ExpiryDate, 0), 0).UTC(), Uploaded: time.Now().UTC(), AutoUpdate: up.autoUpdate},
 		Properties: meta.Properties, Profiles: up.profiles}
 	if !up.created.IsZero() {
 		i.Created = up.created
+		// That it never expires is the zero time of an image that is published here, and the
+		// epoch of one that comes from elsewhere, as LXD has it.
+		if meta.ExpiryDate == 0 {
+			i.Expires = time.Time{}
+		}
 	}
 	if i.Profiles == nil {
 		i.Profiles = []string{"default"}
