@@ -76,9 +76,15 @@ func (s *Service) limits(i *Instance) (container.Limits, error) {
 // usualSwappiness is the kernel's.
 const usualSwappiness = 60
 
+// What the kernel takes as shares of the CPUs' time; who says nothing has fullShares.
+const (
+	leastShares, fullShares, mostShares = 2, 1024, 1 << 18
+	topPriority                         = 10
+)
+
 // cpuTime fills in how much time the instance gets on its CPUs. Shares count against
-// those of others, of which the kernel gives everybody 1024 by default: 100% is a
-// little more, and the priority decides between equals.
+// those of others, and a lower priority than the usual takes a little off, which decides
+// between equals.
 func cpuTime(cfg map[string]string, l *container.Limits) error {
 	v, prio := LimitAllowance.Get(cfg), LimitCPUPriority.Get(cfg)
 	if v == "" && cfg[LimitCPUPriority.Name()] == "" {
@@ -96,15 +102,16 @@ func cpuTime(cfg map[string]string, l *container.Limits) error {
 			percent = p
 		}
 	}
-	l.CPUShares = uint64(24 + 10*percent + int(prio))
+	percent = min(percent, 100*mostShares/fullShares)
+	l.CPUShares = uint64(min(max(fullShares*percent/100+int(prio)-topPriority, leastShares), mostShares))
 	return nil
 }
 
 // parseAllowance reads a percentage, or a time in each period of another.
 func parseAllowance(v string) (percent int, quota, period time.Duration, err error) {
 	if p, ok := strings.CutSuffix(v, "%"); ok {
-		if percent, err = strconv.Atoi(p); err != nil || percent < 1 || percent > 100 {
-			return 0, 0, 0, errs.Invalid("%q is not a percentage between 1%% and 100%%", v)
+		if percent, err = strconv.Atoi(p); err != nil || percent < 0 {
+			return 0, 0, 0, errs.Invalid("%q is not a percentage such as 50%% or 200%%", v)
 		}
 		return percent, 0, 0, nil
 	}

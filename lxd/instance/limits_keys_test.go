@@ -14,18 +14,22 @@ func TestCPUTime(t *testing.T) {
 		want container.Limits
 	}{
 		"nothing":  {map[string]string{}, container.Limits{}},
-		"share":    {map[string]string{"limits.cpu.allowance": "50%"}, container.Limits{CPUShares: 534}},
-		"full":     {map[string]string{"limits.cpu.allowance": "100%", "limits.cpu.priority": "0"}, container.Limits{CPUShares: 1024}},
-		"priority": {map[string]string{"limits.cpu.priority": "3"}, container.Limits{CPUShares: 1027}},
+		"share":    {map[string]string{"limits.cpu.allowance": "50%"}, container.Limits{CPUShares: 512}},
+		"full":     {map[string]string{"limits.cpu.allowance": "100%", "limits.cpu.priority": "0"}, container.Limits{CPUShares: 1014}},
+		"more":     {map[string]string{"limits.cpu.allowance": "200%"}, container.Limits{CPUShares: 2048}},
+		"odd":      {map[string]string{"limits.cpu.allowance": "101%"}, container.Limits{CPUShares: 1034}},
+		"nearly":   {map[string]string{"limits.cpu.allowance": "0%", "limits.cpu.priority": "0"}, container.Limits{CPUShares: 2}},
+		"most":     {map[string]string{"limits.cpu.allowance": "9223372036854775807%"}, container.Limits{CPUShares: 262144}},
+		"priority": {map[string]string{"limits.cpu.priority": "3"}, container.Limits{CPUShares: 1017}},
 		"time": {map[string]string{"limits.cpu.allowance": "25ms/100ms"},
-			container.Limits{CPUShares: 1034, CPUQuota: 25 * time.Millisecond, CPUPeriod: 100 * time.Millisecond}},
+			container.Limits{CPUShares: 1024, CPUQuota: 25 * time.Millisecond, CPUPeriod: 100 * time.Millisecond}},
 	} {
 		var l container.Limits
 		if err := cpuTime(c.cfg, &l); err != nil || l.CPUShares != c.want.CPUShares || l.CPUQuota != c.want.CPUQuota || l.CPUPeriod != c.want.CPUPeriod {
 			t.Errorf("%s: %+v, %v", name, l, err)
 		}
 	}
-	for _, bad := range []string{"0%", "101%", "x%", "25ms", "25/100", "0ms/100ms", "25ms/0ms", "25ms/2000ms", "-1ms/100ms", "%", "/"} {
+	for _, bad := range []string{"-1%", "1.5%", "9223372036854775808%", "x%", "25ms", "25/100", "0ms/100ms", "25ms/0ms", "25ms/2000ms", "-1ms/100ms", "%", "/"} {
 		if err := checkAllowance(bad); err == nil {
 			t.Errorf("allowance %q was taken", bad)
 		}
