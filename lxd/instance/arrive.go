@@ -81,26 +81,37 @@ func (s *Service) arrive(ctx context.Context, a arrival, parts *multipart.Reader
 	u.OnError = func(err error) {
 		log.From(ctx).Warn("Could not take back the arrival of an instance", "instance", n.Name, "err", err)
 	}
-	defer u.Run()
 	// Networks hear of it when the volume has its record, which tells of it after a crash, and
 	// before it has its content, which takes longest: a taken address is found out at once.
 	join := func() error { return s.joinAll(ctx, n, &u) }
 	if err := s.unpackArrival(ctx, v, b, a, parts, join); err != nil {
+		u.Run()
 		return err
 	}
-	u.Push(func() error {
+	arrived := false
+	defer func() {
+		if arrived {
+			return
+		}
 		ctx, cancel := s.cleanup()
 		defer cancel()
-		_, err := s.Storage.GiveUp(ctx, v)
-		return err
-	})
+		given, err := s.Storage.GiveUp(ctx, v)
+		if err != nil {
+			u.OnError(err)
+		}
+		if given {
+			u.Run()
+		} else { // it was taken over, perhaps, and only the answer was lost
+			s.stale(n.ID)
+		}
+	}()
 	if err := s.newFolders(n, &u); err != nil {
 		return err
 	}
 	if err := s.takeOver(ctx, i, n, v, a); err != nil {
 		return err
 	}
-	u.Commit()
+	arrived = true
 	s.stale(n.ID)
 	return nil
 }
