@@ -75,10 +75,10 @@ type Room struct {
 // Room looks how much room the node has.
 func (n *Node) Room() (Room, error) {
 	free, _, err := freeOf(n.opts.Dir)
-	if err == nil && free < doubtful {
-		err = n.count()
+	if err != nil || free >= doubtful {
+		return Room{Free: free, ours: free}, err
 	}
-	if err != nil {
+	if err := n.count(); err != nil {
 		return Room{}, err
 	}
 	return roomIn(n.opts.Dir)
@@ -149,14 +149,15 @@ func (r Room) has(more uint64) int {
 }
 
 // freeOf tells how much is free in a folder for everybody, and how much for this process:
-// ext4 keeps a part for root, though not for the root of a container.
+// ext4 keeps a part for root, though not for the root of a container. That is looked at only
+// where there is little.
 func freeOf(dir string) (all, ours uint64, err error) {
 	st, err := statfs(dir)
 	if err != nil {
 		return 0, 0, err
 	}
 	all = st.Bavail * uint64(st.Bsize)
-	if st.Type != unix.EXT4_SUPER_MAGIC || st.Bfree == st.Bavail || !root() {
+	if all >= LeastFree || st.Type != unix.EXT4_SUPER_MAGIC || st.Bfree == st.Bavail || !root() {
 		return all, all, nil
 	}
 	// It keeps something for itself beside that (2 % or 4096 blocks).
