@@ -141,8 +141,11 @@ func TestMeasureExecThroughAnotherMember(t *testing.T) {
 	a.lxc("launch", "tiny", n, "--target", f.name(0))
 	a.waitBooted(n)
 	var here, there spread
+	pause := func() { <-time.After(100 * time.Millisecond) } // none pays for what the one before has left
 	for i := range 60 {
+		pause()
 		one := timed(func() { a.lxc("exec", n, "--", "true") })
+		pause()
 		other := timed(func() { b.lxc("exec", n, "--", "true") })
 		if i >= 10 { // the first ones open connections
 			here, there = append(here, one), append(there, other)
