@@ -44,6 +44,8 @@ type Options struct {
 	// it the copy is what src is at one moment, and they stand still for no longer than it
 	// takes to look at src and to copy what has changed since the copy began.
 	Quiet func(ctx context.Context) (resume func(), err error)
+	// Idle tells that nobody writes to src when the copy begins, nor has mapped any of it.
+	Idle bool
 }
 
 // CopyWith is Copy with options.
@@ -79,7 +81,7 @@ func copyTree(ctx context.Context, dst, src string, o Options, exact time.Durati
 	}
 	f := folders{s, d, like}
 	if o.Quiet != nil {
-		return c.twice(ctx, f, o.Quiet, exact)
+		return c.twice(ctx, f, o, exact)
 	}
 	return c.pass(ctx, c.dir, f)
 }

@@ -23,16 +23,19 @@ import (
 // write has its time from its beginning, and memory that a file is mapped to changes its
 // time only when it is written to for the first time since it went to disk. So writers are
 // held for a moment before the first look, and what is in memory goes to disk. (A tmpfs,
-// which has no disk, never tells of such memory.)
-func (c *copier) twice(ctx context.Context, f folders, quiet func(context.Context) (func(), error), exact time.Duration) error {
-	resume, err := quiet(ctx)
+// which has no disk, never tells of such memory.) Where nothing was mapped before, whoever
+// begins to write to memory that he has mapped since changes the time.
+func (c *copier) twice(ctx context.Context, f folders, o Options, exact time.Duration) error {
+	resume, err := o.Quiet(ctx)
 	if err != nil {
 		return err
 	}
 	c.seen = newSeen(time.Now().Add(-exact))
 	resume()
-	if err := unix.Syncfs(f.s); err != nil {
-		return os.NewSyscallError("syncfs", err)
+	if !o.Idle {
+		if err := unix.Syncfs(f.s); err != nil {
+			return os.NewSyscallError("syncfs", err)
+		}
 	}
 	c.live = true
 	if err := c.pass(ctx, c.dir, f); err != nil {
@@ -40,7 +43,7 @@ func (c *copier) twice(ctx context.Context, f folders, quiet func(context.Contex
 	}
 	// What the copy is like has been looked at by its own time, which can be set.
 	c.live, c.links, c.kept, f.like = false, map[inode]string{}, 0, none
-	if resume, err = quiet(ctx); err != nil {
+	if resume, err = o.Quiet(ctx); err != nil {
 		return err
 	}
 	defer resume()

@@ -183,7 +183,7 @@ func (folders) Clone(ctx context.Context, dst, src string, o driver.CloneOpts) e
 	if err := os.Mkdir(dst, 0o700); err != nil {
 		return err
 	}
-	return tree.CopyWith(ctx, dst, src, tree.Options{Count: o.Count, Quiet: o.Quiet})
+	return tree.CopyWith(ctx, dst, src, tree.Options{Count: o.Count, Quiet: o.Quiet, Idle: o.Idle})
 }
 
 func (folders) Shares(dir string) bool { return tree.Shares(dir) }

@@ -35,6 +35,8 @@ type Backend interface {
 type CloneOpts struct {
 	// Quiet is called as often as the Backend needs it, and each time for as short as it can.
 	Quiet Quiet
+	// Idle tells that nobody writes to the folder now.
+	Idle  bool
 	Count func(n int64)
 }
 

@@ -134,7 +134,7 @@ func (t *Trees) clone(ctx context.Context, dst, src string, o CopyOpts) error {
 		}
 	}
 	if !done {
-		if err := t.Back.Clone(ctx, dst, src, CloneOpts{Quiet: o.Quiet, Count: o.Count}); err != nil {
+		if err := t.Back.Clone(ctx, dst, src, CloneOpts{Quiet: o.Quiet, Idle: o.Idle, Count: o.Count}); err != nil {
 			return err
 		}
 	}
