@@ -24,6 +24,7 @@ type origin struct {
 	only     bool        // leave its snapshots out
 	loose    bool        // one that runs need not hold still
 	snaps    []*Snapshot // to be copied too, oldest first
+	idle     func() bool // nobody can have written to it since it was noted; nil where somebody could then
 }
 
 // origin finds what a request wants to copy, for a caller who may know of it.
@@ -142,7 +143,9 @@ func (s *Service) readOrigin(o *origin) (over func()) {
 	if o.snapshot != nil {
 		parts = []string{o.snapshot.Name}
 	}
-	return s.liveOf(o.instance.ID).read("copy", parts...)
+	l := s.liveOf(o.instance.ID)
+	o.idle = l.untouched()
+	return l.read("copy", parts...)
 }
 
 // recheck loads an origin, whose lock is held, anew.
@@ -178,7 +181,7 @@ func (s *Service) copyOf(o *origin, snaps []*Snapshot, size int64, count func(in
 	}
 	if !o.loose {
 		c.Quiet = func(ctx context.Context) (func(), error) { return s.still(ctx, o.instance) }
-		c.Idle = s.State(o.instance.ID) == Stopped
+		c.Idle = o.idle
 	}
 	return c
 }

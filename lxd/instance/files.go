@@ -120,6 +120,7 @@ func (s *Service) OpenFiles(ctx context.Context, i *Instance) (*Files, error) {
 func (l *live) openable(name string) (turn int, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.touched++
 	if l.shut > 0 {
 		return 0, errs.Unavailable("The files of instance %q cannot be reached now: they are being moved or replaced", name)
 	}
@@ -216,9 +217,27 @@ func (l *live) closeFiles(snapshot string) {
 	}
 }
 
-// closeIdle ends the servers that nobody uses, which may see what will not be true.
+// untouched tells, from now on, whether nobody can have written to the files; nil where
+// somebody can already. The lock of the instance is held.
+func (l *live) untouched() func() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.state != Stopped || len(l.files) > 0 {
+		return nil
+	}
+	n := l.touched
+	return func() bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.touched == n
+	}
+}
+
+// closeIdle ends the servers that nobody uses, which may see what will not be true once
+// the instance starts.
 func (l *live) closeIdle() {
 	l.mu.Lock()
+	l.touched++
 	all := slices.Clone(l.idle)
 	l.mu.Unlock()
 	for _, f := range all {

@@ -20,9 +20,10 @@ type CopyOf struct {
 	Snapshot  string   // the one to copy in place of the volume itself
 	Snapshots []string // to copy as well, oldest first
 	Size      int64    // limit of the copy in bytes
-	// Quiet stops the guest for the moments that count. Idle tells that none runs now.
+	// Quiet stops the guest for the moments that count. Idle, which may be nil, reports
+	// whether nobody can have written to its files since the copy was planned.
 	Quiet func(context.Context) (resume func(), err error)
-	Idle  bool
+	Idle  func() bool
 	Count func(n int64) // is told of bytes, from any goroutine
 	// Ready does a last thing to the content in a folder, before it is used.
 	Ready func(ctx context.Context, dir string) error

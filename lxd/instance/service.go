@@ -94,11 +94,13 @@ func New(ctx context.Context, d Deps) *Service {
 // live is what is known of an instance beyond its rows: its state, and the process
 // while there is one.
 type live struct {
-	mu    sync.Mutex
-	state State
-	proc  container.Process
-	devs  []startedDevice // in the order of their start
-	dir   string          // where its volume is mounted
+	mu sync.Mutex
+	// touched counts those who may have written to its files: starts, and who opened them.
+	touched int
+	state   State
+	proc    container.Process
+	devs    []startedDevice // in the order of their start
+	dir     string          // where its volume is mounted
 	// gone is closed when the process has ended and all has been cleaned up.
 	gone chan struct{}
 	// quiet: the end of the process is part of a restart, nobody is told of it.

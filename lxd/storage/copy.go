@@ -33,7 +33,7 @@ type CopyOf struct {
 	Snapshots []string     // to copy as well, oldest first
 	Size      int64        // limit of the copy; 0 stands for the pool's default
 	Quiet     driver.Quiet // see driver.CopyOpts, as the rest
-	Idle      bool
+	Idle      func() bool
 	Count     func(n int64)
 	Ready     driver.Filler
 }

@@ -44,8 +44,9 @@ type Options struct {
 	// it the copy is what src is at one moment, and they stand still for no longer than it
 	// takes to look at src and to copy what has changed since the copy began.
 	Quiet func(ctx context.Context) (resume func(), err error)
-	// Idle tells that nobody writes to src when the copy begins, nor has mapped any of it.
-	Idle bool
+	// Idle, which may be nil, reports whether nobody has written to src since the copy began,
+	// nor had mapped any of it then.
+	Idle func() bool
 }
 
 // CopyWith is Copy with options.

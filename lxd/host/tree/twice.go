@@ -32,7 +32,7 @@ func (c *copier) twice(ctx context.Context, f folders, o Options, exact time.Dur
 	}
 	c.seen = newSeen(time.Now().Add(-exact))
 	resume()
-	if !o.Idle {
+	if o.Idle == nil || !o.Idle() {
 		if err := unix.Syncfs(f.s); err != nil {
 			return os.NewSyscallError("syncfs", err)
 		}
@@ -47,6 +47,9 @@ func (c *copier) twice(ctx context.Context, f folders, o Options, exact time.Dur
 		return err
 	}
 	defer resume()
+	if o.Idle != nil && o.Idle() {
+		return nil
+	}
 	return c.pass(ctx, c.again, f)
 }
 

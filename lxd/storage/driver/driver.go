@@ -69,10 +69,10 @@ type CopyOpts struct {
 	Snapshots []string
 	// Quota of the copy in bytes; 0 for none.
 	Quota int64
-	// Quiet, which may be nil, holds still what writes to the source. Idle tells that
-	// nothing does for now, so that there is little that is not on disk.
+	// Quiet, which may be nil, holds still what writes to the source. Idle, which may be nil
+	// too, reports whether nothing has written to it since the copy was planned.
 	Quiet Quiet
-	Idle  bool
+	Idle  func() bool
 	// Count, which may be nil, is told of bytes that have been copied, from any goroutine.
 	// Where copies take no time nobody counts.
 	Count func(n int64)

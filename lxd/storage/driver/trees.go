@@ -35,8 +35,8 @@ type Backend interface {
 type CloneOpts struct {
 	// Quiet is called as often as the Backend needs it, and each time for as short as it can.
 	Quiet Quiet
-	// Idle tells that nobody writes to the folder now.
-	Idle  bool
+	// Idle, which may be nil, reports whether nobody has written to the folder meanwhile.
+	Idle  func() bool
 	Count func(n int64)
 }
 

@@ -144,11 +144,11 @@ func (t *Trees) clone(ctx context.Context, dst, src string, o CopyOpts) error {
 // holding is what a Backend calls to hold still who writes to a folder; nil where nobody
 // does. What is not on disk is written first, so that little is left while they wait; for
 // an idle folder nobody waits.
-func (t *Trees) holding(ctx context.Context, path string, quiet Quiet, idle bool) (hold func() (resume func(), err error), err error) {
+func (t *Trees) holding(ctx context.Context, path string, quiet Quiet, idle func() bool) (hold func() (resume func(), err error), err error) {
 	if quiet == nil {
 		return nil, nil
 	}
-	if !idle {
+	if idle == nil || !idle() {
 		err = Flush(path)
 	}
 	return func() (func(), error) { return quiet(ctx) }, err

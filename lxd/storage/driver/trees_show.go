@@ -34,7 +34,7 @@ func (t *Trees) Show(ctx context.Context, v Volume, quiet Quiet) (View, error) {
 // moment makes dst what src is at one moment, if that takes no room.
 func (t *Trees) moment(ctx context.Context, dst, src string, quiet Quiet) (done bool, err error) {
 	if now, ok := t.Back.(Instant); ok {
-		hold, err := t.holding(ctx, src, quiet, false)
+		hold, err := t.holding(ctx, src, quiet, nil)
 		if err != nil {
 			return false, err
 		}
