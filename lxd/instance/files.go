@@ -73,6 +73,7 @@ func (l *live) waiting(p container.Process) *Files {
 // runs, and to its root volume while it does not.
 func (s *Service) OpenFiles(ctx context.Context, i *Instance) (*Files, error) {
 	l := s.liveOf(i.ID)
+	l.touch()
 	turn, err := l.openable(i.Name)
 	if err != nil {
 		return nil, err
@@ -120,7 +121,6 @@ func (s *Service) OpenFiles(ctx context.Context, i *Instance) (*Files, error) {
 func (l *live) openable(name string) (turn int, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.touched++
 	if l.shut > 0 {
 		return 0, errs.Unavailable("The files of instance %q cannot be reached now: they are being moved or replaced", name)
 	}
@@ -217,6 +217,13 @@ func (l *live) closeFiles(snapshot string) {
 	}
 }
 
+// touch notes that somebody may write to the files from now on.
+func (l *live) touch() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.touched++
+}
+
 // untouched tells, from now on, whether nobody can have written to the files; nil where
 // somebody can already. The lock of the instance is held.
 func (l *live) untouched() func() bool {
@@ -233,11 +240,9 @@ func (l *live) untouched() func() bool {
 	}
 }
 
-// closeIdle ends the servers that nobody uses, which may see what will not be true once
-// the instance starts.
+// closeIdle ends the servers that nobody uses, which may see what will not be true.
 func (l *live) closeIdle() {
 	l.mu.Lock()
-	l.touched++
 	all := slices.Clone(l.idle)
 	l.mu.Unlock()
 	for _, f := range all {

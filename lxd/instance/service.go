@@ -95,7 +95,7 @@ func New(ctx context.Context, d Deps) *Service {
 // while there is one.
 type live struct {
 	mu sync.Mutex
-	// touched counts those who may have written to its files: starts, and who opened them.
+	// touched counts those who may have written to its files: see touch.
 	touched int
 	state   State
 	proc    container.Process

@@ -130,6 +130,7 @@ func (st *starting) prepare(ctx context.Context) error {
 			return err
 		}
 	}
+	st.l.touch()
 	st.l.closeIdle()
 	if err := s.sweep(ctx, i); err != nil {
 		return err

@@ -54,6 +54,7 @@ func (s *Service) Volume(ctx context.Context, i *Instance) (dir string, release 
 	if err != nil {
 		return "", nil, err
 	}
+	s.liveOf(i.ID).touch()
 	if dir, err = s.Storage.Mount(ctx, v); err != nil {
 		return "", nil, err
 	}
