@@ -45,7 +45,7 @@ type Options struct {
 	// takes to look at src and to copy what has changed since the copy began.
 	Quiet func(ctx context.Context) (resume func(), err error)
 	// Idle, which may be nil, reports whether nobody has written to src since the copy began,
-	// nor had mapped any of it then.
+	// nor had mapped any of it then. Once it has said no it never says yes again.
 	Idle func() bool
 }
 
@@ -131,8 +131,9 @@ type copier struct {
 
 	noClone atomic.Bool
 
-	live bool  // src changes meanwhile, and is looked at once more
-	seen *seen // what is as it was; nil unless src is looked at twice
+	live bool        // src changes meanwhile, and is looked at once more
+	idle func() bool // there is no need so far to look once more; set while live
+	seen *seen       // what is as it was; nil unless src is looked at twice
 }
 
 func openDir(at int, name string) (int, error) {
@@ -245,8 +246,8 @@ func (c *copier) entry(ctx context.Context, wg *sync.WaitGroup, f folders, name,
 	if kind == unix.S_IFDIR {
 		return c.subdir(ctx, wg, f, name, rel, depth)
 	}
-	if c.live && c.seen.late(&st) {
-		return nil // it is to be copied at the second look in any case
+	if c.live && c.seen.late(&st) && !c.idle() {
+		return nil // there will be a second look, which copies it in any case
 	}
 	err := c.named(ctx, f, name, rel, &st)
 	switch {

@@ -13,7 +13,8 @@ import (
 // twice copies a tree that somebody writes to:
 //
 //	hold still, note the time, let go     what was being written is written
-//	copy and note all                     but what has changed since that time
+//	copy and note all                     but what has changed since that time, which is
+//	                                      left for later unless nobody writes so far
 //	hold still                            the moment that the copy will show
 //	copy what was not noted, or changed   one look at all the rest
 //	let go
@@ -32,7 +33,11 @@ func (c *copier) twice(ctx context.Context, f folders, o Options, exact time.Dur
 	}
 	c.seen = newSeen(time.Now().Add(-exact))
 	resume()
-	if o.Idle == nil || !o.Idle() {
+	c.idle = o.Idle
+	if c.idle == nil {
+		c.idle = func() bool { return false }
+	}
+	if !c.idle() {
 		if err := unix.Syncfs(f.s); err != nil {
 			return os.NewSyscallError("syncfs", err)
 		}
@@ -47,7 +52,7 @@ func (c *copier) twice(ctx context.Context, f folders, o Options, exact time.Dur
 		return err
 	}
 	defer resume()
-	if o.Idle != nil && o.Idle() {
+	if c.idle() {
 		return nil
 	}
 	return c.pass(ctx, c.again, f)

@@ -354,3 +354,39 @@ func TestMemoryOfAFileThatChangesWhileItIsCopied(t *testing.T) {
 		t.Errorf("the copy begins with %d, %v", b[0], err)
 	}
 }
+
+// What has just changed is as much part of the copy as the rest, whether or not somebody
+// begins to write while it is copied.
+func TestCopyOfAnIdleTreeHasWhatIsNew(t *testing.T) {
+	t.Parallel()
+	for _, touchedAt := range []int{1000, 0, 1, 4, 9, 14} {
+		src, dst := t.TempDir(), t.TempDir()
+		p := func(n string) string { return filepath.Join(src, n) }
+		for i := range 10 {
+			d := p(fmt.Sprint("d", i))
+			must(t, os.Mkdir(d, 0o755), os.WriteFile(d+"/f", []byte("old"), 0o644), os.Link(d+"/f", d+"/link"), os.Symlink("f", d+"/sym"))
+		}
+		var mu sync.Mutex
+		asked, touched, calls := 0, false, 0
+		o := tree.Options{
+			Idle: func() bool {
+				mu.Lock()
+				defer mu.Unlock()
+				if asked++; asked > touchedAt && !touched {
+					touched = true
+					must(t, os.WriteFile(p("d0/f"), []byte("changed"), 0o644), os.WriteFile(p("d9/made"), []byte("made"), 0o644), os.Remove(p("d5/sym")))
+				}
+				return !touched
+			},
+			Quiet: func(context.Context) (func(), error) { calls++; return func() {}, nil },
+		}
+		must(t, tree.CopyTree(t.Context(), dst, src, o, time.Hour))
+		if calls != 2 {
+			t.Errorf("held still %d times", calls)
+		}
+		if touched == (touchedAt == 1000) {
+			t.Fatalf("it was asked %d times", asked)
+		}
+		same(t, dst, src)
+	}
+}
