@@ -73,7 +73,6 @@ func (l *live) waiting(p container.Process) *Files {
 // runs, and to its root volume while it does not.
 func (s *Service) OpenFiles(ctx context.Context, i *Instance) (*Files, error) {
 	l := s.liveOf(i.ID)
-	l.touch()
 	turn, err := l.openable(i.Name)
 	if err != nil {
 		return nil, err
@@ -187,14 +186,20 @@ func (s *Service) serveFiles(ctx context.Context, l *live, tree container.FileTr
 		}
 		l.mu.Unlock()
 		_ = f.Client.Close()
+		if snapshot == "" {
+			l.touch() // until now something may have been under way, of somebody who is no user any more
+		}
 		release()
 	}
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	if l.files == nil {
 		l.files = map[*Files]bool{}
 	}
 	l.files[f] = true
-	l.mu.Unlock()
+	if snapshot == "" { // in one step: who looks before sees a touch, and who looks later a user
+		l.touched++
+	}
 	return f, nil
 }
 

@@ -1,6 +1,12 @@
 package instance
 
-import "testing"
+import (
+	"context"
+	"io"
+	"testing"
+
+	"sett/lxd/container"
+)
 
 func TestWhoMayHaveWrittenIsNoted(t *testing.T) {
 	t.Parallel()
@@ -19,6 +25,50 @@ func TestWhoMayHaveWrittenIsNoted(t *testing.T) {
 	for what, l := range map[string]*live{"runs": {state: Running}, "its files are open": {files: map[*Files]bool{{}: true}}} {
 		if l.untouched() != nil {
 			t.Errorf("somebody can write: it %s", what)
+		}
+	}
+}
+
+// slowServer looks, while its file servers begin and while they end, whether a copy that is
+// planned at that moment will know of them.
+type slowServer struct {
+	container.Engine
+	look func()
+}
+
+type slowConn struct {
+	io.ReadWriteCloser
+	look func()
+}
+
+func (e slowServer) Files(context.Context, container.FileTree) (io.ReadWriteCloser, error) {
+	e.look()
+	return slowConn{look: e.look}, nil
+}
+
+func (c slowConn) Close() error {
+	c.look()
+	return nil
+}
+
+// TestNobodyWritesUnseenAroundTheStartAndTheEndOfAFileServer: both take a while, and a copy
+// may be planned in it.
+func TestNobodyWritesUnseenAroundTheStartAndTheEndOfAFileServer(t *testing.T) {
+	t.Parallel()
+	for snapshot, unseen := range map[string]bool{"": false, "s1": true} {
+		l := &live{}
+		var idle func() bool
+		s := &Service{ctx: t.Context(), Deps: Deps{Engine: slowServer{look: func() { idle = l.untouched() }}}}
+		f, err := s.serveFiles(t.Context(), l, container.FileTree{}, snapshot, func() {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if idle == nil || idle() != unseen {
+			t.Errorf("a server that began for %q is seen: %v", snapshot, !unseen)
+		}
+		f.Kill()
+		if got := idle != nil && idle(); got != unseen {
+			t.Errorf("a server that ended for %q is seen: %v", snapshot, !got)
 		}
 	}
 }
