@@ -126,7 +126,7 @@ func (o *origin) profiles() []string {
 // release is called that stays where it is, and everything else may happen. Who asks holds
 // the lock of the copy, which does not exist yet, so nobody can wait for that.
 func (s *Service) hold(ctx context.Context, o *origin) (release func(), err error) {
-	unlock, err := s.Locks.Lock(ctx, op.Doing(ctx, "copy"), o.instance.Ref())
+	unlock, err := s.Locks.LockBriefly(ctx, op.Doing(ctx, "copy"), o.instance.Ref())
 	if err != nil {
 		return nil, err
 	}
@@ -264,7 +264,7 @@ func (s *Service) planRefresh(ctx context.Context, p *Plan) (target *Instance, e
 // holdBoth is hold for a refresh, which has the lock of its target. It does not wait for
 // the origin, which may be about to be refreshed from that.
 func (s *Service) holdBoth(ctx context.Context, p *Plan, target *Instance) (release func(), err error) {
-	unlock, err := s.lockSoon(ctx, p.from.instance.Ref(), "refresh")
+	unlock, err := s.lockBriefly(ctx, p.from.instance.Ref(), "refresh")
 	if err != nil {
 		return nil, err
 	}

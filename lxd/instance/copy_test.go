@@ -555,6 +555,47 @@ func TestWhoComesWhileAnOriginStandsStillWaits(t *testing.T) {
 	}
 }
 
+// TestWhoComesWhileACopyBeginsWaits: the copy has the lock of its origin until it has noted
+// what it reads, and that is no reason to turn somebody away.
+func TestWhoComesWhileACopyBeginsWaits(t *testing.T) {
+	t.Parallel()
+	for name, more := range map[string]func(*api.InstancesPost){"copy": func(*api.InstancesPost) {}, "refresh": refresh} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := original(t)
+			to := "c3"
+			if name == "refresh" {
+				to = "c2"
+			}
+			w.ok(w.copyOf("c1", "c2"))
+			c1 := w.load("c1")
+			// What an earlier move has left is removed at that moment, and takes long.
+			dbtest.Exec(t, w.db, `INSERT OR REPLACE INTO instances_config (instance_id, key, value) SELECT id, 'volatile.sett_pending', 'move pool/other' FROM instances WHERE name = 'c1'`)
+			w.pools.mu.Lock()
+			came := make(chan error, 1)
+			go func() { came <- w.copyOf("c1", to, more) }()
+			held := false
+			for n := 0; n < 2500 && !held; n++ {
+				if _, held = w.locks.Holder(c1.Ref()); !held {
+					<-time.After(2 * time.Millisecond)
+				}
+			}
+			if !held {
+				w.pools.mu.Unlock()
+				t.Fatal("the copy does not begin")
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+			defer cancel()
+			if err := w.s.Start(ctx, "default", "c1", nil); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("who comes meanwhile: %v", err)
+			}
+			w.pools.mu.Unlock()
+			w.ok(<-came)
+			w.ok(w.start("c1"))
+		})
+	}
+}
+
 // TestFailedCopyLetsGoOfItsOrigin, whichever step it is that fails.
 func TestFailedCopyLetsGoOfItsOrigin(t *testing.T) {
 	t.Parallel()

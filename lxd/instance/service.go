@@ -249,14 +249,24 @@ func (s *Service) lock(ref entity.Ref, doing string) (func(), error) {
 
 // lockSoon is lock for what need not be turned away by somebody who is done in a moment.
 func (s *Service) lockSoon(ctx context.Context, ref entity.Ref, doing string) (func(), error) {
-	unlock, err := s.lock(ref, doing)
+	return afterBrief(ctx, ref, doing, s.Locks.TryLock, s.Locks.Lock)
+}
+
+// lockBriefly is lockSoon for those who are done in a moment themselves.
+func (s *Service) lockBriefly(ctx context.Context, ref entity.Ref, doing string) (func(), error) {
+	return afterBrief(ctx, ref, doing, s.Locks.TryLockBriefly, s.Locks.LockBriefly)
+}
+
+func afterBrief(ctx context.Context, ref entity.Ref, doing string, try func(string, ...lock.Key) (func(), error),
+	wait func(context.Context, string, ...lock.Key) (func(), error)) (func(), error) {
+	unlock, err := try(doing, ref)
 	var b *lock.Busy
-	if !errors.As(err, &b) || !b.Holder.Brief {
-		return unlock, err
+	if errors.As(err, &b) && b.Holder.Brief {
+		ctx, cancel := context.WithTimeout(ctx, heldTime)
+		defer cancel()
+		unlock, err = wait(ctx, doing, ref)
 	}
-	wait, cancel := context.WithTimeout(ctx, heldTime)
-	defer cancel()
-	if unlock, err = s.Locks.Lock(wait, doing, ref); err != nil {
+	if err != nil {
 		return nil, busy(ref.Name(), err)
 	}
 	return unlock, nil

@@ -88,6 +88,15 @@ func (m *Manager) lockAll(ctx context.Context, h Holder, keys []Key) (unlock fun
 // TryLock takes all keys or none, and does not wait: when one is held the error is a
 // *Busy that names who holds it.
 func (m *Manager) TryLock(owner string, keys ...Key) (unlock func(), err error) {
+	return m.tryAll(Holder{Owner: owner}, keys)
+}
+
+// TryLockBriefly is TryLock for those who give it back in a moment, and says so to others.
+func (m *Manager) TryLockBriefly(owner string, keys ...Key) (unlock func(), err error) {
+	return m.tryAll(Holder{Owner: owner, Brief: true}, keys)
+}
+
+func (m *Manager) tryAll(h Holder, keys []Key) (unlock func(), err error) {
 	keys = ordered(keys)
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -96,8 +105,10 @@ func (m *Manager) TryLock(owner string, keys ...Key) (unlock func(), err error) 
 			return nil, &Busy{Holder: e.holder}
 		}
 	}
+	h.Since = time.Now()
 	for _, k := range keys {
-		m.locks[k] = &entry{holder: Holder{Key: k, Owner: owner, Since: time.Now()}}
+		h.Key = k
+		m.locks[k] = &entry{holder: h}
 	}
 	return sync.OnceFunc(func() { m.release(keys) }), nil
 }

@@ -159,5 +159,17 @@ func TestBriefHoldersSaySo(t *testing.T) {
 		if len(m.Held()) != 0 {
 			t.Errorf("%+v", m.Held())
 		}
+		if unlock, err = m.TryLockBriefly("fourth", "a", "b"); err != nil {
+			t.Fatal(err)
+		}
+		for _, k := range []Key{"a", "b"} {
+			if h, _ := m.Holder(k); !h.Brief || h.Owner != "fourth" || h.Key != k {
+				t.Errorf("%+v", h)
+			}
+		}
+		if _, err := m.TryLockBriefly("fifth", "b"); !errors.As(err, &busy) || busy.Holder.Owner != "fourth" {
+			t.Errorf("%v", err)
+		}
+		unlock()
 	})
 }
