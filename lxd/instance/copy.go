@@ -281,7 +281,7 @@ func (s *Service) refreshable(ctx context.Context, p *Plan, target *Instance) er
 	if err != nil {
 		return err
 	}
-	if now == nil {
+	if now == nil || now.Name != target.Name { // the lock is of the name that it had
 		return errs.NotFound("Instance %q is gone", target.Name)
 	}
 	if err := s.known(ctx, now); err != nil {

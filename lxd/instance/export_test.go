@@ -48,3 +48,8 @@ func (s *Service) LookForLost(ctx context.Context) (RescueResult, error) {
 	defer f.close()
 	return f.result(), nil
 }
+
+// Refreshable is what a refresh looks at with the locks of both.
+func (s *Service) Refreshable(ctx context.Context, p *Plan, target *Instance) error {
+	return s.refreshable(ctx, p, target)
+}

@@ -47,7 +47,7 @@ func (s *Service) Update(ctx context.Context, as auth.Caller, seen *Instance, c 
 	if err != nil {
 		return err
 	}
-	if now == nil {
+	if now == nil || now.Name != seen.Name { // the lock is of the name that it had
 		return errs.NotFound("Instance not found")
 	}
 	if err := s.known(ctx, now); err != nil {

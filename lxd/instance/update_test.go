@@ -140,6 +140,32 @@ func TestUpdateOfWhatHasChangedMeanwhile(t *testing.T) {
 	w.ok(late(false))
 }
 
+// TestWhatHasAnotherNameMeanwhileIsLeftAlone: the lock that was waited for is not its own.
+func TestWhatHasAnotherNameMeanwhileIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	w := original(t)
+	w.ok(w.copyOf("c1", "c2"))
+	req := api.InstancesPost{Name: "c2", Source: api.InstanceSource{Type: "copy", Source: "c1", Refresh: true}}
+	p, err := w.s.PlanCreate(t.Context(), admin, "default", req)
+	w.ok(err)
+	p.Drop()
+	seen := w.load("c2")
+	w.ok(w.s.Refreshable(t.Context(), p, seen))
+	w.ok(w.s.Rename(t.Context(), "default", "c2", "c3", nil))
+	if err := w.s.Refreshable(t.Context(), p, seen); errs.Status(err) != 404 {
+		t.Errorf("refresh: %v", err)
+	}
+	c := instance.Change{Config: maps.Clone(seen.Config), Devices: seen.Devices, Profiles: []string{"default"}}
+	own(c.Config)
+	c.Config["user.colour"] = "green"
+	if err := w.s.Update(t.Context(), admin, seen, c); errs.Status(err) != 404 {
+		t.Errorf("update: %v", err)
+	}
+	if got := w.load("c3").Config["user.colour"]; got != "blue" {
+		t.Errorf("it is %s", got)
+	}
+}
+
 func TestUpdateOfOneThatCannotBeLookedAt(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
