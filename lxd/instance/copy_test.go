@@ -645,6 +645,34 @@ func TestEphemeralOriginStaysUntilItIsCopied(t *testing.T) {
 	w.vanishes("c1")
 }
 
+// TestEphemeralOriginThatIsToStayDoes: while it waits for the end of its copy, it can be
+// changed like any other.
+func TestEphemeralOriginThatIsToStayDoes(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.ok(w.create("c1", func(r *api.InstancesPost) { r.Ephemeral = true }))
+	w.ok(w.start("c1"))
+	w.pools.before = func() {
+		w.guest("c1").Halt()
+		w.is("c1", instance.Stopped)
+		err := errors.New("not tried")
+		for range 500 { // whoever watched it looks at it for a moment
+			if err = w.update(func(c *instance.Change) { c.Ephemeral = false }); err == nil {
+				return
+			}
+			<-time.After(2 * time.Millisecond)
+		}
+		t.Error(err)
+	}
+	w.ok(w.copyOf("c1", "c2"))
+	for range 50 { // whoever watched it has woken up by then
+		if w.load("c1").Ephemeral {
+			t.Fatal("it is ephemeral")
+		}
+		<-time.After(2 * time.Millisecond)
+	}
+}
+
 func TestWhatIsCopiedIsNotRebuilt(t *testing.T) {
 	t.Parallel()
 	w := setup(t)

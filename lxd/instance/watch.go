@@ -155,6 +155,10 @@ func (s *Service) ended(i *Instance, doing string) (*Instance, func(), error) {
 func (s *Service) vanish(i *Instance) {
 	for {
 		now, unlock, err := s.ended(i, "delete")
+		if now != nil && !now.Ephemeral { // somebody wants to keep it after all
+			unlock()
+			return
+		}
 		if now != nil {
 			if r := s.liveOf(i.ID).reader(); r != nil {
 				unlock()
