@@ -13,6 +13,7 @@ import (
 
 	"sett/lxd/auth"
 	"sett/lxd/container"
+	"sett/lxd/container/fake"
 	"sett/lxd/db"
 	"sett/lxd/db/dbtest"
 	"sett/lxd/instance"
@@ -46,6 +47,7 @@ func (p *pools) copySnapshots(dst, src instance.Volume, names []string) error {
 }
 
 func (p *pools) content(ctx context.Context, dst, src instance.Volume, o instance.CopyOf) error {
+	p.idle = o.Idle
 	p.mu.Unlock() // others get on
 	if p.before != nil {
 		p.before()
@@ -594,6 +596,90 @@ func TestWhoComesWhileACopyBeginsWaits(t *testing.T) {
 			w.ok(w.start("c1"))
 		})
 	}
+}
+
+// TestACopyHearsOfAllWhoMayWriteToItsOrigin, and of nobody else: it looks at the origin once
+// more for each of them.
+func TestACopyHearsOfAllWhoMayWriteToItsOrigin(t *testing.T) {
+	t.Parallel()
+	opened := func(w *world) error {
+		f, err := w.s.OpenFiles(t.Context(), w.load("c1"))
+		if err == nil {
+			f.Kill()
+		}
+		return err
+	}
+	for what, c := range map[string]struct {
+		do   func(w *world) error
+		idle bool
+	}{
+		"nothing":    {func(*world) error { return nil }, true},
+		"a change":   {func(w *world) error { return w.update(func(c *instance.Change) { c.Config["user.colour"] = "green" }) }, true},
+		"a snapshot": {func(w *world) error { return w.snapshot(instance.NewSnapshot{Name: "s2"}) }, true},
+		"the files of a snapshot": {func(w *world) error {
+			f, err := w.s.OpenSnapshotFiles(t.Context(), w.load("c1"), "s1")
+			if err == nil {
+				f.Kill()
+			}
+			return err
+		}, true},
+		"another copy": {func(w *world) error { return w.copyOf("c1", "c4") }, true},
+		"an export":    {func(w *world) error { _, err := w.backup(instance.NewBackup{Compression: "none"}); return err }, true},
+		"its files":    {opened, false},
+		"its templates": {func(w *world) error {
+			_, release, err := w.s.Volume(t.Context(), w.load("c1"))
+			if err == nil {
+				release()
+			}
+			return err
+		}, false},
+		"a start": {func(w *world) error { return w.start("c1") }, false},
+		"a start and a stop": {func(w *world) error {
+			return errors.Join(w.start("c1"), w.stop("c1", instance.StopOptions{Force: true}))
+		}, false},
+		"a start that fails": {func(w *world) error {
+			w.engine.Fail(fake.Start, errs.Internal("boom"))
+			if err := w.start("c1"); err == nil {
+				return errs.Internal("it started")
+			}
+			return nil
+		}, false},
+	} {
+		for name, more := range map[string]func(*api.InstancesPost){"copy": func(*api.InstancesPost) {}, "refresh": refresh} {
+			w := original(t)
+			w.ok(os.MkdirAll(filepath.Join(w.pools.mounted(instance.Volume{Pool: "pool", Project: "default", Instance: "c1"}, "s1"), "rootfs"), 0o755))
+			if name == "refresh" {
+				w.ok(w.copyOf("c1", "c2"))
+			}
+			w.pools.before = func() {
+				w.pools.before = nil
+				idle := w.pools.idle
+				if idle == nil || !idle() {
+					t.Errorf("%s: it is not idle from the start", name)
+				} else if err := c.do(w); err != nil || idle() != c.idle {
+					t.Errorf("%s, %s: idle %v, %v", name, what, idle(), err)
+				}
+			}
+			w.ok(w.copyOf("c1", "c2", more))
+			if w.pools.before != nil {
+				t.Error("nobody asked")
+			}
+		}
+	}
+	// Who can write already may do so at any time.
+	w := original(t)
+	w.pools.before = func() {
+		if w.pools.idle != nil {
+			t.Error("the origin is taken to be idle")
+		}
+	}
+	w.ok(w.start("c1"))
+	w.ok(w.copyOf("c1", "c2"))
+	w.ok(w.stop("c1", instance.StopOptions{Force: true}))
+	f, err := w.s.OpenFiles(t.Context(), w.load("c1"))
+	w.ok(err)
+	w.ok(w.copyOf("c1", "c3"))
+	f.Kill()
 }
 
 // TestFailedCopyLetsGoOfItsOrigin, whichever step it is that fails.

@@ -20,9 +20,10 @@ type pools struct {
 	dir    string
 	vols   map[instance.Volume]int
 	db     *db.DB
-	during func()     // a snapshot
-	before func()     // the moment that a copy shows, when it has begun
-	noting sync.Mutex // held for the next two, with or without mu
+	during func()      // a snapshot
+	before func()      // the moment that a copy shows, when it has begun
+	noting sync.Mutex  // held for the next two, with or without mu
+	idle   func() bool // of the last copy
 	fail   map[string]error
 	calls  []string
 	size   map[instance.Volume]int64
