@@ -175,7 +175,7 @@ func (s *Service) serveFiles(ctx context.Context, l *live, tree container.FileTr
 	}
 	f := &Files{l: l, proc: tree.Process, snapshot: snapshot}
 	f.Client = guestfs.NewClient(conn)
-	stop := context.AfterFunc(s.ctx, f.Kill)
+	life, stop := context.WithCancel(s.ctx)
 	f.end = func() {
 		stop()
 		l.mu.Lock()
@@ -191,6 +191,7 @@ func (s *Service) serveFiles(ctx context.Context, l *live, tree container.FileTr
 		}
 		release()
 	}
+	defer context.AfterFunc(life, f.Kill) // last: the daemon may be about to go
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.files == nil {

@@ -72,3 +72,25 @@ func TestNobodyWritesUnseenAroundTheStartAndTheEndOfAFileServer(t *testing.T) {
 		}
 	}
 }
+
+// TestFileServersOfADaemonThatGoesEnd, also those that have just begun.
+func TestFileServersOfADaemonThatGoesEnd(t *testing.T) {
+	t.Parallel()
+	l := &live{}
+	ctx, cancel := context.WithCancel(t.Context())
+	s := &Service{ctx: ctx, Deps: Deps{Engine: slowServer{look: func() {}}}}
+	ended := make(chan bool, 2)
+	end := func() { ended <- true }
+	if _, err := s.serveFiles(t.Context(), l, container.FileTree{}, "", end); err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	<-ended
+	if _, err := s.serveFiles(t.Context(), l, container.FileTree{}, "", end); err != nil {
+		t.Fatal(err)
+	}
+	<-ended
+	if len(l.files) != 0 {
+		t.Errorf("left: %v", l.files)
+	}
+}
