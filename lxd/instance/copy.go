@@ -95,9 +95,10 @@ func (o *origin) known(into string) project.Spec {
 func (o *origin) inherit(i *Instance) {
 	was := o.what()
 	// LXD's client hands over the notes on the origin when it refreshes what is not there
-	// yet. Two instances cannot have one address, and this one does not run.
+	// yet. Two instances cannot have one address, and this one does not run, whatever the
+	// origin did when the client looked.
 	maps.DeleteFunc(i.Config, func(k, v string) bool {
-		return strings.HasPrefix(k, volatilePrefix) && k != volBaseImage && k != volInstanceID && o.instance.Config[k] == v
+		return ofGuest(k) || strings.HasPrefix(k, volatilePrefix) && k != volBaseImage && k != volInstanceID && o.instance.Config[k] == v
 	})
 	for k, v := range was.Config {
 		if _, ok := i.Config[k]; !ok && (!strings.HasPrefix(k, volatilePrefix) || k == volBaseImage) {

@@ -161,8 +161,10 @@ func (l *live) keepOwn(now, asked map[string]string) (map[string]string, bool) {
 		return asked, false
 	}
 	asked = maps.Clone(asked)
+	// The origin may have been started or stopped since the client looked at it.
+	maps.DeleteFunc(asked, func(k, _ string) bool { return ofGuest(k) })
 	for k, v := range noted(now) {
-		if w, ok := asked[k]; !ok && twin[k] == "" || ok && w == twin[k] {
+		if w, ok := asked[k]; ofGuest(k) || !ok && twin[k] == "" || ok && w == twin[k] {
 			asked[k] = v
 		}
 	}

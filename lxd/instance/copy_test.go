@@ -248,6 +248,35 @@ func TestCopyHasNoNotesOfItsOrigin(t *testing.T) {
 	}
 }
 
+// TestCopyIsToRunNoMoreThanItsOriginWas: LXD's client looks at the origin first, which may
+// have been stopped until its copy is made; the next daemon would start the copy.
+func TestCopyIsToRunNoMoreThanItsOriginWas(t *testing.T) {
+	t.Parallel()
+	w := original(t)
+	w.ok(w.copyOf("c1", "c2"))
+	w.ok(w.start("c1"))
+	seen := maps.Clone(w.load("c1").Config)
+	maps.DeleteFunc(seen, func(k, _ string) bool { return strings.HasPrefix(k, "volatile.sett_") })
+	seen["volatile.a.host_name"] = "veth0"
+	w.ok(w.stop("c1", instance.StopOptions{Force: true}))
+	for _, to := range []string{"c2", "c3"} { // one that is there, and one that is not
+		was := ""
+		if to == "c2" {
+			was = w.load(to).Config["volatile.last_state.power"]
+		}
+		w.ok(w.copyOf("c1", to, refresh, func(r *api.InstancesPost) { r.Config = maps.Clone(seen) }))
+		for _, when := range []string{"refreshed", "updated"} {
+			i := w.load(to)
+			if p, host := i.Config["volatile.last_state.power"], i.Config["volatile.a.host_name"]; p != was || host != "" {
+				t.Errorf("%s is %s: power %q, interface %q", to, when, p, host)
+			}
+			if when == "refreshed" {
+				w.ok(w.s.Update(t.Context(), admin, i, instance.Change{Config: maps.Clone(seen), Devices: i.Devices, Profiles: []string{"default"}}))
+			}
+		}
+	}
+}
+
 func TestCopyOfASnapshotIsAnInstance(t *testing.T) {
 	t.Parallel()
 	w := original(t)

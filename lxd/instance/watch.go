@@ -222,11 +222,16 @@ func (s *Service) release(ctx context.Context, i *Instance, l *live, devs []star
 func (s *Service) afterStop(i *Instance) map[string]string {
 	changes := map[string]string{volPower: "STOPPED", volReady: ""}
 	for k := range i.Config {
-		if hasSuffix(k, ".host_name") || hasSuffix(k, ".last_state.created") {
+		if ofGuest(k) && k != volPower {
 			changes[k] = ""
 		}
 	}
 	return changes
+}
+
+// ofGuest tells of the notes on a guest that runs, or ran last: they are true of no other.
+func ofGuest(key string) bool {
+	return key == volPower || key == volReady || hasSuffix(key, ".host_name") || hasSuffix(key, ".last_state.created")
 }
 
 func hasSuffix(key, suffix string) bool {
