@@ -36,7 +36,7 @@ func (s *Service) shift(ctx context.Context, i *Instance, from, to idmap.Map) er
 		return err
 	}
 	l := s.liveOf(i.ID)
-	l.closeFiles("") // who writes now would write into what goes
+	defer l.shutFiles("")()
 	l.keeping.Lock()
 	defer l.keeping.Unlock()
 	attempt := uuid.NewString()

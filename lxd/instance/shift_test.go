@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"sett/lxd/container/fake"
 	"sett/lxd/db/dbtest"
 	"sett/lxd/host/idmap"
 	"sett/lxd/instance"
@@ -74,6 +75,29 @@ func TestIdsAreChangedInACopy(t *testing.T) {
 	if !slices.Equal(u.done, []string{"rootfs from [] to " + m}) {
 		t.Errorf("shifts: %v", u.done)
 	}
+}
+
+// TestNoFilesAreReachedThatAShiftReplaces: who asked for them before it and gets there after it
+// would write into what goes.
+func TestNoFilesAreReachedThatAShiftReplaces(t *testing.T) {
+	t.Parallel()
+	w, _, _ := shifting(t)
+	i := w.load("c1")
+	reached, release := w.engine.Hold(fake.Files)
+	result := make(chan error, 1)
+	go func() {
+		_, err := w.s.OpenFiles(t.Context(), i)
+		result <- err
+	}()
+	<-reached
+	w.ok(w.start("c1"))
+	release()
+	if err := <-result; errs.Status(err) != 503 {
+		t.Errorf("late: %v", err)
+	}
+	f, err := w.s.OpenFiles(t.Context(), w.load("c1"))
+	w.ok(err)
+	f.Kill()
 }
 
 // TestAKilledShiftIsNoticed: the content has changed or not, and the note follows it.
