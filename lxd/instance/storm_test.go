@@ -74,6 +74,17 @@ func TestStormOfRequests(t *testing.T) {
 			}
 			return w.s.Create(ctx, p, nil)
 		},
+		func(ctx context.Context, r *rand.Rand) error { // there and back
+			from, to := name(r), "copy"
+			if r.IntN(3) == 0 {
+				from, to = to, from
+			}
+			p, err := w.s.PlanCreate(ctx, admin, "default", api.InstancesPost{Name: to, Source: api.InstanceSource{Type: "copy", Source: from, Refresh: true}})
+			if err != nil {
+				return err
+			}
+			return w.s.Create(ctx, p, nil)
+		},
 		func(ctx context.Context, _ *rand.Rand) error { return w.s.Delete(ctx, "default", "copy", nil) },
 		func(ctx context.Context, r *rand.Rand) error {
 			i, err := w.s.Load(ctx, "default", name(r))
