@@ -10,8 +10,10 @@ import (
 	"errors"
 	"io"
 	"mime/multipart"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 
@@ -87,6 +89,28 @@ func TestServerIsAskedWhatItIsWhenThatMatters(t *testing.T) {
 	}
 	if !c.IsClustered() || !c.HasExtension("console") || asked != 2 {
 		t.Errorf("asked %d times", asked)
+	}
+}
+
+// TestOutOfReachIsFoundOutOnce: each attempt to reach a server that is off takes ten seconds.
+func TestOutOfReachIsFoundOutOnce(t *testing.T) {
+	t.Parallel()
+	dialled := 0
+	off := &http.Client{Transport: &http.Transport{DialContext: func(_ context.Context, network, _ string) (net.Conn, error) {
+		dialled++
+		return nil, &net.OpError{Op: "dial", Net: network, Err: os.ErrDeadlineExceeded}
+	}}}
+	c, err := client.ConnectLXDHTTP(context.Background(), "http://off.example", off, &client.ConnectionArgs{SkipGetServer: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = c.ExecInstance("c1", api.InstanceExecPost{}, nil)
+	_, _, plain := c.RawQuery("POST", "/1.0/instances/c1/exec", nil, "")
+	if err == nil || plain == nil || err.Error() != plain.Error() {
+		t.Errorf("got %v, want %v", err, plain)
+	}
+	if dialled != 2 {
+		t.Errorf("dialled %d times for two requests", dialled)
 	}
 }
 

@@ -65,6 +65,7 @@ func ConnectLXDUnixWithContext(ctx context.Context, path string, args *Connectio
 	c.socketPath = path
 	c.http = &http.Client{Transport: &http.Transport{DialContext: dial, DisableCompression: true}}
 	c.dialer = websocket.Dialer{NetDialContext: dial, HandshakeTimeout: handshake}
+	c.sameWay = true
 	return c.connect(ctx, args)
 }
 
@@ -91,6 +92,7 @@ func ConnectLXDHTTP(ctx context.Context, address string, client *http.Client, ar
 	c.dialer = websocket.Dialer{HandshakeTimeout: handshake}
 	if t, ok := client.Transport.(*http.Transport); ok && t != nil {
 		c.dialer.NetDialContext, c.dialer.TLSClientConfig = t.DialContext, t.TLSClientConfig
+		c.sameWay = t.DialContext != nil
 	}
 	return c.connect(ctx, args)
 }
@@ -120,6 +122,7 @@ func connectHTTPS(ctx context.Context, address string, public bool, args *Connec
 	}
 	c.http = &http.Client{Transport: t}
 	c.dialer = websocket.Dialer{TLSClientConfig: conf, Proxy: proxy, NetDialContext: t.DialContext, HandshakeTimeout: handshake}
+	c.sameWay = true
 	return c.connect(ctx, args)
 }
 

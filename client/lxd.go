@@ -40,6 +40,7 @@ type core struct {
 	userAgent   string
 	http        *http.Client
 	dialer      websocket.Dialer
+	sameWay     bool // websockets are dialled as requests are
 	log         *slog.Logger
 
 	anybody atomic.Bool // strangers' answers will do

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -154,7 +155,11 @@ func (r *ProtocolLXD) queryOperation(method, p string, data any, etag string) (O
 func (r *ProtocolLXD) doOperation(req *http.Request) (Operation, string, error) {
 	// A caller who may not see events can still wait by asking. Nothing else is listened to:
 	// what a server logs, say, would come from all members.
-	listener, _ := r.listen("/1.0/events?type="+api.EventTypeOperation, "operations of "+r.project)
+	listener, err := r.listen("/1.0/events?type="+api.EventTypeOperation, "operations of "+r.project)
+	// Where nobody can be reached it would take as long once more to find that out.
+	if dial := (*net.OpError)(nil); r.sameWay && errors.As(err, &dial) && dial.Op == "dial" {
+		return nil, "", &url.Error{Op: req.Method[:1] + strings.ToLower(req.Method[1:]), URL: req.URL.String(), Err: err}
+	}
 	resp, etag, err := r.do(req)
 	if err != nil {
 		if listener != nil {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -333,6 +334,25 @@ func object(s *clienttest.Server, path string, byName map[string]any, list any) 
 		s.Sync("GET "+p, o)
 		for _, m := range []string{"PUT", "POST", "DELETE"} {
 			s.Sync(m+" "+p, nil)
+		}
+	}
+}
+
+// TestServerThatDoesNotAnswerIsSaidSo: not that it lacks something, say.
+func TestServerThatDoesNotAnswerIsSaidSo(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{{"list"}, {"list", "--all-projects", "--format", "json"}, {"rebuild", "debian", "c1"}, {"rebuild", "--empty", "c1"},
+		{"copy", "c1", "c2", "--target", "m1"}, {"move", "c1", "--target", "m1"}, {"info", "--target", "m1"}, {"webui"}, {"operation", "list", "--all"},
+		{"export", "c1"}, {"console", "c1"}, {"exec", "c1", "--", "true"}} {
+		s := clienttest.New(t)
+		s.Handle("GET /1.0", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "", http.StatusServiceUnavailable) })
+		s.Handle("POST /1.0/instances/c1/exec", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "", http.StatusServiceUnavailable) })
+		conf := t.TempDir()
+		writeConf(t, conf, s.Socket)
+		var out strings.Builder
+		run(t, &out, s, conf, args, "")
+		if !strings.Contains(out.String(), "Failed to fetch ") || !strings.Contains(out.String(), "503 ") {
+			t.Errorf("lxc %s:\n%s", strings.Join(args, " "), &out)
 		}
 	}
 }

@@ -115,7 +115,11 @@ func (c *list) pick(cmd *cobra.Command, s client.InstanceServer) ([]column, erro
 	case !given && c.allProjects:
 		cols = defaultAllColumns
 	}
-	clustered := s.IsClustered()
+	server, _, err := s.GetServer()
+	if err != nil {
+		return nil, err
+	}
+	clustered := server.Environment.ServerClustered
 	if !given && !clustered {
 		cols = strings.ReplaceAll(cols, "L", "")
 	}

@@ -2,6 +2,7 @@ package instance
 
 import (
 	"errors"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -42,7 +43,11 @@ func (c *rebuild) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	if !r.Server.HasExtension("instances_rebuild") {
+	server, _, err := r.Server.GetServer()
+	if err != nil {
+		return err
+	}
+	if !slices.Contains(server.APIExtensions, "instances_rebuild") {
 		return errors.New(i18n.G("The server cannot rebuild instances; it lacks the API extension \"instances_rebuild\""))
 	}
 	req := api.InstanceRebuildPost{Source: api.InstanceSource{Type: "none"}}
