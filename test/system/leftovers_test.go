@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"testing"
 	"time"
 )
 
@@ -212,11 +213,18 @@ func (h *host) loops() map[string]string {
 func (h *host) interfaces() []string {
 	var out []string
 	for _, l := range dirNames("/sys/class/net") {
-		if strings.Contains(l, h.token) || h.links[l] {
+		if h.owns(l) {
 			out = append(out, l)
 		}
 	}
 	return out
+}
+
+// owns reports whether an interface is of this daemon. Names of "veth" and eight digits are
+// drawn, and those of other daemons may have our token in them by chance.
+func (h *host) owns(link string) bool {
+	digits, drawn := strings.CutPrefix(link, "veth")
+	return h.links[link] || strings.Contains(link, h.token) && !(drawn && len(digits) == 8)
 }
 
 // cgroups are the groups of our containers in all hierarchies, deepest first.
@@ -301,4 +309,17 @@ func dirNames(dir string) []string {
 		out = append(out, e.Name())
 	}
 	return out
+}
+
+// TestDrawnNamesAreNobodysByChance: what a test takes away by force is its own.
+func TestDrawnNamesAreNobodysByChance(t *testing.T) {
+	h := &host{token: "e8e9", links: map[string]bool{"veth00000001": true}}
+	for link, ours := range map[string]bool{
+		"syse8e9": true, "vethe8e9": true, "veth00000001": true,
+		"veth363e8e9f": false, "vethe8e90000": false, "sys363e": false,
+	} {
+		if h.owns(link) != ours {
+			t.Errorf("%s: ours is %v", link, !ours)
+		}
+	}
 }
