@@ -295,6 +295,8 @@ func TestCommandsThatCannotRunSayWhy(t *testing.T) {
 		{[]string{"--", "/etc"}, 126, "Command not executable"},
 		{[]string{"--cwd", "/no/such", "--", "pwd"}, 127, `"/no/such"`},
 		{[]string{"--cwd", "/etc/passwd", "--", "pwd"}, 127, `"/etc/passwd"`},
+		// A folder that the command's user may not enter is entered for it.
+		{[]string{"--cwd", "/root", "--user", "1000", "--", "sh", "-c", "test $(pwd) = /root && ! ls"}, 0, "ermission denied"},
 		{[]string{"--user", "4294967294", "--", "id"}, 126, "4294967294"},
 		{[]string{"--", "sh", "-c", "kill -9 $$"}, 137, ""},
 	} {

@@ -225,12 +225,18 @@ __attribute__((noreturn)) static void child(struct command *c)
 	if (c->filter.len && load_filter(c) < 0)
 		fail(ST_SECCOMP, 125);
 
+	/*
+	 * The guest's root leads the way into the folder that was asked for, as with LXD. One
+	 * that lets in its user alone (FUSE) is tried once more as that one.
+	 */
+	int there = c->cwd && c->cwd[0] && chdir(c->cwd) == 0;
+
 	if (setgroups(c->ngroups, c->groups) < 0 || setresgid(c->gid, c->gid, c->gid) < 0 ||
 	    setresuid(c->uid, c->uid, c->uid) < 0)
 		fail(ST_IDS, 125);
 	hide();
 	if (c->cwd && c->cwd[0]) {
-		if (chdir(c->cwd) < 0)
+		if (!there && chdir(c->cwd) < 0)
 			fail(ST_CWD, 126);
 	} else if (go_home(c->env) < 0 && chdir("/") < 0) {
 		fail(ST_CWD, 126);
