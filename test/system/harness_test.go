@@ -442,6 +442,9 @@ func (h *host) get(path string, into any) {
 // logTail is the end of what the daemon has said, for messages.
 func (h *host) logTail() string {
 	var out strings.Builder
+	if h.cmd != nil && !h.alive() {
+		fmt.Fprintf(&out, "the daemon has ended: %s\n", h.cmd.ProcessState)
+	}
 	for _, f := range []string{"lxd.out", "lxd.log"} {
 		b, _ := os.ReadFile(filepath.Join(h.dir, f))
 		lines := strings.Split(strings.TrimSpace(string(b)), "\n")
