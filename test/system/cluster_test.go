@@ -33,6 +33,7 @@ func (f *fleet) setUpCluster() {
 // TestClusterIsOneMachine uses three members as if they were one, with our client and
 // through every member.
 func TestClusterIsOneMachine(t *testing.T) {
+	t.Parallel()
 	clients(t, func(t *testing.T, client string) {
 		f := newFleet(t, 3)
 		for _, h := range f.members {
@@ -233,6 +234,7 @@ func (f *fleet) dropProfiles(w *writes) {
 
 // TestClusterSurvivesKills kills leader and follower under writes through all members.
 func TestClusterSurvivesKills(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, 3)
 	f.form()
 	w, stop := f.write()
@@ -257,6 +259,7 @@ func TestClusterSurvivesKills(t *testing.T) {
 // TestClusterSurvivesACutCable takes the leader's cable: its peers get neither an
 // answer nor a reset from it.
 func TestClusterSurvivesACutCable(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, 3)
 	f.form()
 	f.setUpCluster()
@@ -297,6 +300,7 @@ func TestClusterSurvivesACutCable(t *testing.T) {
 // TestClusterPartition cuts one member off by a firewall: the minority refuses writes
 // within bounds, the majority goes on, and both agree afterwards.
 func TestClusterPartition(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, 3)
 	f.form()
 	victim := f.leader()
@@ -325,6 +329,7 @@ func TestClusterPartition(t *testing.T) {
 
 // TestClusterRestartOfAll ends all members at once, by a kill, and starts them again.
 func TestClusterRestartOfAll(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, 3)
 	f.form()
 	f.setUpCluster()
@@ -364,6 +369,7 @@ func (h *host) clustered() bool {
 // little later: after that it is a server that stands alone, with what it had, or a
 // member like any other, and the cluster lets it in.
 func TestClusterJoinIsKilled(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, 2)
 	first, h := f.members[0], f.members[1]
 	first.lxc("config", "set", "core.https_address", f.address(0)+":8443")
@@ -416,6 +422,7 @@ func TestClusterJoinIsKilled(t *testing.T) {
 
 // TestClusterManyJoinAtOnce lets three servers in at the same time.
 func TestClusterManyJoinAtOnce(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, 4)
 	first := f.members[0]
 	first.lxc("config", "set", "core.https_address", f.address(0)+":8443")
@@ -437,6 +444,7 @@ func TestClusterManyJoinAtOnce(t *testing.T) {
 // TestClusterWithoutAMajority asks the member that is left of three: each request is
 // answered within bounds, and says what is wrong.
 func TestClusterWithoutAMajority(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, 3)
 	f.form()
 	f.setUpCluster()
@@ -487,6 +495,7 @@ func timed(f func()) time.Duration {
 // TestClusterRemovedMember: what was removed is a lone server again, and cannot write
 // to its old cluster any more.
 func TestClusterRemovedMember(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, 4)
 	f.form()
 	f.members[0].lxc("cluster", "remove", f.name(3))

@@ -76,6 +76,7 @@ func (h *host) pieces(c string) (all []string) {
 // TestInstancesMoveBetweenMembers moves one between pools of both kinds on three members:
 // it stays what it was.
 func TestInstancesMoveBetweenMembers(t *testing.T) {
+	t.Parallel()
 	clients(t, func(t *testing.T, client string) {
 		f := newFleet(t, 3)
 		f.form()
@@ -142,6 +143,7 @@ func TestInstancesMoveBetweenMembers(t *testing.T) {
 // TestMovesToOtherPoolsOfMembers: where the pools are of different kinds, or hold what
 // streams cannot, it is files that go.
 func TestMovesToOtherPoolsOfMembers(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, 2)
 	f.form()
 	f.setUpCluster()
@@ -212,79 +214,82 @@ func TestMovesToOtherPoolsOfMembers(t *testing.T) {
 // the middle of a transfer and at other moments: the instance is whole on one of them, and
 // nothing is left on the other.
 func TestKillsDuringAMoveBetweenMembers(t *testing.T) {
-	f := newFleet(t, 3)
-	f.form()
-	f.setUpCluster()
-	f.btrfsEverywhere()
-	a, third := f.members[0], f.members[2]
 	for _, pool := range []string{"bt", "default"} {
-		c := a.name("k" + pool)
-		a.lxc("launch", "tiny", c, "--target", f.name(0), "--storage", pool)
-		a.waitBooted(c)
-		a.inside(c, "dd if=/dev/urandom of=/root/big bs=1M count=200 2>/dev/null; sync")
-		sum := a.inside(c, "sha256sum /root/big")
-		a.lxc("stop", "--force", c)
-		a.lxc("snapshot", c, "s1")
-		at := 0
-		for _, kill := range []struct {
-			target bool
-			after  time.Duration // of the first piece that has come; less: when it has arrived
-		}{{true, 0}, {true, 100 * time.Millisecond}, {false, 0}, {false, 100 * time.Millisecond}, {true, 300 * time.Millisecond}, {false, 500 * time.Millisecond},
-			{false, 900 * time.Millisecond}, {false, -1}, {true, -1}, {false, -1}} {
-			from, to := f.members[at], f.members[1-at]
-			victim := from
-			if kill.target {
-				victim = to
-			}
-			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-			move := third.command(ctx, third.client, "move", c, "--target", f.name(1-at))
-			move.Env = third.environ()
-			var said bytes.Buffer
-			move.Stderr = &said
-			if err := move.Start(); err != nil {
-				t.Fatal(err)
-			}
-			ended := make(chan error, 1)
-			go func() { ended <- move.Wait() }()
-			third.eventually("the instance to come", func() bool {
-				if kill.after < 0 {
-					var i struct{ Location string }
-					_, a := third.request("GET", "/1.0/instances/"+c, nil) // which may look where it was a moment before
-					_ = json.Unmarshal(a.Metadata, &i)
-					return i.Location == f.name(1-at)
+		t.Run(pool, func(t *testing.T) {
+			t.Parallel()
+			f := newFleet(t, 3)
+			f.form()
+			f.setUpCluster()
+			f.btrfsEverywhere()
+			a, third := f.members[0], f.members[2]
+			c := a.name("k" + pool)
+			a.lxc("launch", "tiny", c, "--target", f.name(0), "--storage", pool)
+			a.waitBooted(c)
+			a.inside(c, "dd if=/dev/urandom of=/root/big bs=1M count=200 2>/dev/null; sync")
+			sum := a.inside(c, "sha256sum /root/big")
+			a.lxc("stop", "--force", c)
+			a.lxc("snapshot", c, "s1")
+			at := 0
+			for _, kill := range []struct {
+				target bool
+				after  time.Duration // of the first piece that has come; less: when it has arrived
+			}{{true, 0}, {true, 100 * time.Millisecond}, {false, 0}, {false, 100 * time.Millisecond}, {true, 300 * time.Millisecond}, {false, 500 * time.Millisecond},
+				{false, 900 * time.Millisecond}, {false, -1}, {true, -1}, {false, -1}} {
+				from, to := f.members[at], f.members[1-at]
+				victim := from
+				if kill.target {
+					victim = to
 				}
-				return len(to.pieces(c)) > 0
-			})
-			<-time.After(kill.after)
-			victim.seen()
-			victim.stop(syscall.SIGKILL)
-			err := <-ended
-			cancel()
-			victim.start()
-			third.eventually("the instance to be known again", func() bool { s := third.state(c); return s == "STOPPED" })
-			now := f.at(c)
-			t.Logf("%s: target killed: %v, after %s: it is at %s; the client said %v %s", pool, kill.target, kill.after, now, err, strings.TrimSpace(said.String()))
-			if now != f.name(at) {
-				at = 1 - at
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				move := third.command(ctx, third.client, "move", c, "--target", f.name(1-at))
+				move.Env = third.environ()
+				var said bytes.Buffer
+				move.Stderr = &said
+				if err := move.Start(); err != nil {
+					t.Fatal(err)
+				}
+				ended := make(chan error, 1)
+				go func() { ended <- move.Wait() }()
+				third.eventually("the instance to come", func() bool {
+					if kill.after < 0 {
+						var i struct{ Location string }
+						_, a := third.request("GET", "/1.0/instances/"+c, nil) // which may look where it was a moment before
+						_ = json.Unmarshal(a.Metadata, &i)
+						return i.Location == f.name(1-at)
+					}
+					return len(to.pieces(c)) > 0
+				})
+				<-time.After(kill.after)
+				victim.seen()
+				victim.stop(syscall.SIGKILL)
+				err := <-ended
+				cancel()
+				victim.start()
+				third.eventually("the instance to be known again", func() bool { s := third.state(c); return s == "STOPPED" })
+				now := f.at(c)
+				t.Logf("%s: target killed: %v, after %s: it is at %s; the client said %v %s", pool, kill.target, kill.after, now, err, strings.TrimSpace(said.String()))
+				if now != f.name(at) {
+					at = 1 - at
+				}
+				if now != f.name(at) {
+					t.Fatalf("it is at %q", now)
+				}
+				f.members[1-at].nothing(c)
+				h := f.members[at]
+				third.lxc("start", c)
+				third.waitBooted(c)
+				if out := h.inside(c, "sha256sum /root/big"); out != sum {
+					t.Errorf("it holds %q", out)
+				}
+				third.lxc("stop", "--force", c)
+				if s := h.snapshotsOf(c); s != "s1" {
+					t.Errorf("its snapshots are %q", s)
+				}
 			}
-			if now != f.name(at) {
-				t.Fatalf("it is at %q", now)
-			}
-			f.members[1-at].nothing(c)
-			h := f.members[at]
-			third.lxc("start", c)
-			third.waitBooted(c)
-			if out := h.inside(c, "sha256sum /root/big"); out != sum {
-				t.Errorf("it holds %q", out)
-			}
-			third.lxc("stop", "--force", c)
-			if s := h.snapshotsOf(c); s != "s1" {
-				t.Errorf("its snapshots are %q", s)
-			}
-		}
-		// And the next try works.
-		third.lxc("move", c, fmt.Sprint(c, "x"), "--target", f.name(1-at))
-		f.members[at].nothing(c)
-		third.lxc("delete", fmt.Sprint(c, "x"))
+			// And the next try works.
+			third.lxc("move", c, fmt.Sprint(c, "x"), "--target", f.name(1-at))
+			f.members[at].nothing(c)
+			third.lxc("delete", fmt.Sprint(c, "x"))
+		})
 	}
 }
