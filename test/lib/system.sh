@@ -19,6 +19,10 @@ if [ ${#packages[@]} = 0 ]; then
 	# Packages with files behind the tag; the others have nothing more to say than in 'make check'.
 	mapfile -t packages < <(grep -rl --include='*_test.go' '^//go:build.*\bsystem\b' lxd test |
 		xargs -r -n 1 dirname | sort -u | sed 's|^|./|')
+	# The image of a whole Debian takes a while, most of it spent waiting for the mirror and
+	# the disk. TestDebianBoots waits for it, and builds it again should this fail.
+	test/run/mkimage.sh build/images >/dev/null &
+	trap wait EXIT
 fi
 
 # -p 1: one package at a time. They share the host's loop devices, routes and two cores, and each

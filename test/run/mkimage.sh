@@ -65,12 +65,19 @@ key=$( (cat "$0"; echo "$suite $arch ${PACKAGES:-}"; echo "$sources") | sha256su
 meta=$cache/debian-$suite-$arch-$key.meta.tar.gz
 rootfs=$cache/debian-$suite-$arch-$key.squashfs
 done_() { echo "$meta"; echo "$rootfs"; }
-if [ -z "${FRESH:-}" ] && [ -s "$meta" ] && [ -s "$rootfs" ]; then
+# there ends the script when the image is.
+there() {
+	[ -z "${FRESH:-}" ] && [ -s "$meta" ] && [ -s "$rootfs" ] || return 0
 	done_
 	exit
-fi
+}
+there
 
 mkdir -p "$cache"
+# Whoever comes while the image is being built waits for it.
+exec {lock}>"$cache/.lock"
+flock "$lock"
+there
 work=$(mktemp -d "$(realpath "$cache")/build.XXXXXX")
 root=$work/rootfs
 finish() {
