@@ -2,7 +2,8 @@
 # system.sh: run the tests that need root: everything behind the build tag 'system', or the packages
 # that are named.
 #
-# The system package runs one container test at a time against daemons of its own; the drivers'
+# The system package runs one container test at a time against daemons of its own, and at last those
+# that wait more than they work (t.Parallel) as many at a time as there are processors. The drivers'
 # conformance suites run on the real thing in their own packages. Other arguments go to go test,
 # for example: test/lib/system.sh -v -run TestLife ./test/system
 set -euo pipefail
