@@ -121,7 +121,8 @@ func (d *DB) Update(ctx context.Context, fn func(context.Context, *Tx) error) er
 	return nil
 }
 
-// update is Update; full, which may be nil, is asked before each attempt.
+// update is Update; full, which may be nil, is asked before each attempt, unless the one
+// before may have been committed after all: then it must be known first.
 func (d *DB) update(ctx context.Context, full func() error, fn func(context.Context, *Tx) error) ([]func(), error) {
 	select {
 	case d.writer <- struct{}{}:
@@ -131,12 +132,12 @@ func (d *DB) update(ctx context.Context, full func() error, fn func(context.Cont
 	}
 	var done, unsure *Tx // unsure: the last attempt whose commit has an unknown outcome
 	err := d.retry(ctx, func() error {
-		if full != nil {
+		if full != nil && unsure == nil {
 			if err := full(); err != nil {
 				return err
 			}
 		}
-		done = &Tx{db: d, write: true, unsure: unsure}
+		done = &Tx{db: d, write: true, unsure: unsure, full: full}
 		committing, err := d.attempt(ctx, done, fn)
 		unsure = done.unsure
 		if err != nil && committing && classOf(err) != classBusy {

@@ -21,6 +21,8 @@ type Tx struct {
 	mark    string // what this transaction leaves in nodes_commits
 	unsure  *Tx    // the attempt before, while its outcome is unknown
 	settled bool   // that attempt had been committed after all: nothing to do
+
+	full func() error // see Options
 }
 
 // AfterCommit has f called once, after the transaction was committed and its place
@@ -39,19 +41,26 @@ func (t *Tx) run(ctx context.Context, fn func(context.Context, *Tx) error) error
 	if t.write && t.db.opts.Member != nil {
 		member = t.db.opts.Member()
 	}
-	if member == 0 {
-		return fn(ctx, t)
-	}
 	if t.unsure != nil {
-		marks, err := Select[string](ctx, t, stmtFindMark, member)
-		if err != nil {
-			return err
-		}
-		if len(marks) == 1 && marks[0] == t.unsure.mark {
-			t.hooks, t.settled = t.unsure.hooks, true
-			return nil
+		if member != 0 {
+			marks, err := Select[string](ctx, t, stmtFindMark, member)
+			if err != nil {
+				return err
+			}
+			if len(marks) == 1 && marks[0] == t.unsure.mark {
+				t.hooks, t.settled = t.unsure.hooks, true
+				return nil
+			}
 		}
 		t.unsure = nil
+		if t.full != nil {
+			if err := t.full(); err != nil {
+				return err
+			}
+		}
+	}
+	if member == 0 {
+		return fn(ctx, t)
 	}
 	if err := fn(ctx, t); err != nil {
 		return err

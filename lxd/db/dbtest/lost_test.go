@@ -77,6 +77,56 @@ func TestLostCommitIsNeitherLostNorDoneTwice(t *testing.T) {
 	}
 }
 
+// TestLostCommitIsKnownAlsoWhereThereIsNoRoom: what was committed is not said to be refused.
+func TestLostCommitIsKnownAlsoWhereThereIsNoRoom(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name          string
+		before, after bool
+		rows          int
+	}{
+		{"lost on the way", true, false, 0},
+		{"answer lost", false, true, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			isFull := false
+			full := func() error {
+				if isFull {
+					return errs.Unavailable("no room")
+				}
+				return nil
+			}
+			d := openFlaky(t, db.Options{Member: func() int64 { return 1 }, Full: full}, func(q string) (bool, bool) {
+				if q == "COMMIT" && !isFull {
+					isFull = true
+					return c.before, c.after
+				}
+				return false, false
+			})
+			runs, hooks := 0, 0
+			put := func() error {
+				return d.Update(t.Context(), func(ctx context.Context, tx *db.Tx) error {
+					runs++
+					tx.AfterCommit(func() { hooks++ })
+					_, err := db.Exec(ctx, tx, `INSERT INTO config (key, value) VALUES ('once', '1')`)
+					return err
+				})
+			}
+			err := put()
+			if runs != 1 || hooks != c.rows || (err == nil) != (c.rows == 1) || err != nil && err.Error() != "no room" {
+				t.Errorf("runs %d, hooks %d, %v", runs, hooks, err)
+			}
+			if n, err := db.One[int](t.Context(), d, `SELECT count(*) FROM config`); err != nil || n != c.rows {
+				t.Errorf("%d rows, %v", n, err)
+			}
+			if err := put(); err == nil || runs != 1 {
+				t.Errorf("the next one: runs %d, %v", runs, err)
+			}
+		})
+	}
+}
+
 func TestBrokenConnectionsAreRepeatedUntilTheDeadline(t *testing.T) {
 	t.Parallel()
 	fail := 5
