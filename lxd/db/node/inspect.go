@@ -71,16 +71,11 @@ func readHead(path string) ([]byte, error) {
 func inspectOurs(ctx context.Context, path string, global int) error {
 	params := "mode=ro&immutable=1"
 	if fi, err := os.Stat(path + "-wal"); err == nil && fi.Size() > 0 {
-		tmp, err := os.MkdirTemp("", "inspect-*")
+		tmp, err := copyAside(path, os.TempDir(), inMemory)
 		if err != nil {
-			return err
+			return fmt.Errorf("look at the local database: %w", err)
 		}
 		defer os.RemoveAll(tmp)
-		for _, ext := range []string{"", "-wal"} {
-			if err := copyFile(path+ext, filepath.Join(tmp, FileName+ext)); err != nil {
-				return fmt.Errorf("look at the local database: %w", err)
-			}
-		}
 		path, params = filepath.Join(tmp, FileName), ""
 	}
 	pool, err := open(path, params)
@@ -115,6 +110,31 @@ func inspectOurs(ctx context.Context, path string, global int) error {
 		return &migrations.ErrNewer{Has: n, Known: global}
 	}
 	return nil
+}
+
+// inMemory is where there is room for a copy also when the disk is full that holds the
+// database, and temporary files too.
+const inMemory = "/dev/shm"
+
+// copyAside copies a database and its log into a new folder, in the first of some that
+// takes it.
+func copyAside(path string, folders ...string) (tmp string, err error) {
+	for _, in := range folders {
+		tmp, err = os.MkdirTemp(in, "inspect-*")
+		if err != nil {
+			continue
+		}
+		for _, ext := range []string{"", "-wal"} {
+			if err == nil {
+				err = copyFile(path+ext, filepath.Join(tmp, FileName+ext))
+			}
+		}
+		if err == nil {
+			return tmp, nil
+		}
+		_ = os.RemoveAll(tmp)
+	}
+	return "", err
 }
 
 func member(ctx context.Context, pool *sql.DB) bool {

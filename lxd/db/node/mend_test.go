@@ -152,8 +152,6 @@ func TestDamagedPages(t *testing.T) {
 	}
 }
 
-// TestDamagedLogOfTheLocalDatabase damages what a daemon that was killed has left beside
-// the file: SQLite knows how far the log is whole.
 // TestNoMemoryIsMapped: the daemon would be killed where the file system is full.
 func TestNoMemoryIsMapped(t *testing.T) {
 	t.Parallel()
@@ -183,6 +181,37 @@ func TestNoMemoryIsMapped(t *testing.T) {
 	}
 }
 
+// TestInspectNeedsNoTemporaryFolder: it may be on the disk that is full.
+func TestInspectNeedsNoTemporaryFolder(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "database")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	d, err := openNode(t, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	// The note of a newer schema stands in the log only, as a daemon that is killed leaves it.
+	if err := d.SetGlobalSchema(t.Context(), 5); err != nil {
+		t.Fatal(err)
+	}
+	killed := t.TempDir()
+	if err := os.CopyFS(killed, os.DirFS(filepath.Dir(dir))); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("TMPDIR", filepath.Join(killed, "missing"))
+	if err := node.Inspect(t.Context(), killed, 5); err != nil {
+		t.Error(err)
+	}
+	var newer *migrations.ErrNewer
+	if err := node.Inspect(t.Context(), killed, 4); !errors.As(err, &newer) || newer.Has != 5 {
+		t.Errorf("a newer schema in the log: %v", err)
+	}
+}
+
+// TestDamagedLogOfTheLocalDatabase damages what a daemon that was killed has left beside
+// the file: SQLite knows how far the log is whole.
 func TestDamagedLogOfTheLocalDatabase(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "database")
