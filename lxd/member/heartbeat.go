@@ -204,7 +204,7 @@ func (s *Service) hear(ctx context.Context, h heartbeat) error {
 		s.Cluster.Saw(id, now.Add(-d))
 	}
 	s.Cluster.Saw(h.From, now)
-	s.rooms.set(h.view)
+	s.rooms.hear(h.view, now)
 	s.Store.SetFull(h.Full)
 	if err := s.rest(); err != nil {
 		return err

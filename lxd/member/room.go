@@ -34,6 +34,7 @@ type rooms struct {
 	again bool      // it was, and its node has not been looked after since
 	doubt bool      // the last round may have found that nothing can be written
 	lone  time.Time // since when this member rests and finds no leader
+	heard time.Time // when the leader called last
 }
 
 // free is how much a member has that is short of room.
@@ -52,6 +53,14 @@ type view struct {
 	Full string `json:"full,omitempty"`
 	// Able is that the voters that have room are a majority.
 	Able bool `json:"able,omitempty"`
+}
+
+// hear takes what the leader has found in its last round.
+func (r *rooms) hear(v view, now time.Time) {
+	r.set(v)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.heard = now
 }
 
 // set takes what the last round found, and reports whether writes are to be refused that
@@ -164,8 +173,7 @@ func (s *Service) awaken(ctx context.Context) {
 		if !n.Resting() {
 			return
 		}
-		l, err := n.Leader(ctx)
-		if !s.rooms.missed(err == nil && l.ID != 0, time.Now()) {
+		if !s.rooms.missed(s.sees(ctx), time.Now()) {
 			return
 		}
 	}
@@ -175,6 +183,24 @@ func (s *Service) awaken(ctx context.Context) {
 	case err == nil && !again:
 		s.Log.Warn("This member takes part in the database without room for it, because the others have no leader")
 	}
+}
+
+// sees reports whether there is a leader that this member's node, which rests, cannot tell
+// of. To search for one takes long where one of the others is out of reach.
+func (s *Service) sees(ctx context.Context) bool {
+	if s.rooms.hears(time.Now()) {
+		return true
+	}
+	l, err := s.Store.Node().Leader(ctx)
+	return err == nil && l.ID != 0
+}
+
+// hears reports whether the leader has called lately; while somebody is short of room it
+// does so in each round.
+func (r *rooms) hears(now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return now.Sub(r.heard) < missedAfter
 }
 
 // missed reports whether a member that rests, and sees a leader or not, has seen none for
@@ -187,6 +213,9 @@ func (r *rooms) missed(leader bool, now time.Time) bool {
 		r.lone = time.Time{}
 	case r.lone.IsZero():
 		r.lone = now
+		if now.Sub(r.heard) < 2*missedAfter {
+			r.lone = r.heard
+		}
 	case now.Sub(r.lone) > missedAfter:
 		r.lone = time.Time{}
 		return true

@@ -163,3 +163,32 @@ func TestAMemberThatRestsIsMissedWhenNobodyLeads(t *testing.T) {
 		}
 	}
 }
+
+func TestAMemberThatRestsDoesNotMissALeaderThatCalls(t *testing.T) {
+	t.Parallel()
+	var r rooms
+	now := time.Unix(1000, 0)
+	for i, c := range []struct {
+		calls bool
+		after time.Duration
+		hears bool
+		want  bool // where the search for a leader has found none
+	}{
+		{false, 0, false, false}, {true, 0, true, false}, {true, 2 * time.Second, true, false},
+		{false, missedAfter - 1, true, false},
+		{false, 1, false, false}, {false, 1, false, true}, // it is missed since it called
+		{false, missedAfter, false, false}, {false, missedAfter, false, false}, {false, 1, false, true},
+	} {
+		now = now.Add(c.after)
+		if c.calls {
+			r.hear(view{Able: true}, now)
+		}
+		hears := r.hears(now)
+		if got := r.missed(hears, now); hears != c.hears || got != c.want {
+			t.Errorf("look %d: hears %v, missed %v", i, hears, got)
+		}
+	}
+	if !r.Able {
+		t.Error("what the leader said is lost")
+	}
+}
