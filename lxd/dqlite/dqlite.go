@@ -84,6 +84,7 @@ type Node struct {
 
 	counting sync.Mutex
 	counted  time.Time // when the file system was last told to count what it holds
+	busy     bool      // it does so in the background
 }
 
 // How much of the raft log stays in memory, and is gone through at every start. By
@@ -130,7 +131,7 @@ func Start(o Options) (*Node, error) {
 	}
 	cow, err := writeInPlace(o.Dir)
 	if err != nil {
-		return nil, err
+		o.Log.Warn("The database may need more room than it has when its file system becomes full", "err", err)
 	}
 	lock, err := lockDir(o.Dir)
 	if err != nil {

@@ -86,9 +86,12 @@ func (n *Node) Room() (Room, error) {
 
 // count is commit now and then.
 func (n *Node) count() error {
+	if !n.cow {
+		return nil
+	}
 	n.counting.Lock()
 	defer n.counting.Unlock()
-	if time.Since(n.counted) < countEvery {
+	if n.busy || time.Since(n.counted) < countEvery {
 		return nil
 	}
 	n.counted = time.Now()
@@ -96,10 +99,14 @@ func (n *Node) count() error {
 		return commit(n.opts.Dir)
 	}
 	// The others would take this member for dead while it takes long.
+	n.busy = true
 	go func() {
 		if err := commit(n.opts.Dir); err != nil {
 			n.opts.Log.Debug("Could not have the file system of the database count", "err", err)
 		}
+		n.counting.Lock()
+		defer n.counting.Unlock()
+		n.busy = false
 	}()
 	return nil
 }
@@ -173,9 +180,12 @@ func statfs(dir string) (st unix.Statfs_t, err error) {
 }
 
 // commit has a btrfs count what was written to it and what was removed. By itself it does
-// so every half minute, and until then there is less room than it says, or more.
+// so every half minute, and until then there is less room than it says, or more. That
+// matters only where there is little, and can take long: all that waits to be written to
+// that file system is written.
 func commit(dir string) error {
-	if st, err := statfs(dir); err != nil || st.Type != unix.BTRFS_SUPER_MAGIC {
+	st, err := statfs(dir)
+	if err != nil || st.Type != unix.BTRFS_SUPER_MAGIC || st.Bavail*uint64(st.Bsize) >= doubtful {
 		return err
 	}
 	f, err := os.Open(dir)
@@ -206,8 +216,11 @@ func openSegments(dir string) ([]string, error) {
 	return out, nil
 }
 
-// nocow is FS_NOCOW_FL of linux/fs.h, chattr's C.
-const nocow = 0x00800000
+// What there is for files in linux/fs.h: FS_NOCOW_FL, chattr's C, and FS_COMPR_FL, its c.
+const (
+	nocow      = 0x00800000
+	compressed = 0x00000004
+)
 
 // writeInPlace has files that are made in a folder of a btrfs keep the blocks that they
 // have. What libraft writes into its segments would go elsewhere otherwise, and need the
@@ -222,8 +235,18 @@ func writeInPlace(dir string) (cow bool, err error) {
 	}
 	defer f.Close()
 	flags, err := unix.IoctlGetUint32(int(f.Fd()), unix.FS_IOC_GETFLAGS)
-	if err == nil && flags&nocow == 0 {
-		err = unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, int(flags|nocow))
+	set := func(flag uint32) {
+		if err == nil {
+			err = unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, int(flag))
+		}
+	}
+	// A folder is compressed where the one is that it is in, and never has both.
+	if flags&compressed != 0 {
+		flags &^= compressed
+		set(flags)
+	}
+	if flags&nocow == 0 {
+		set(flags | nocow)
 	}
 	if err != nil {
 		return true, fmt.Errorf("have files in %s written in place: %w", dir, err)
@@ -245,7 +268,8 @@ func MakeRoom(dir string) error {
 	if err := os.Truncate(name, max(fi.Size()-forOthers, 0)); err != nil {
 		return err
 	}
-	return commit(dir)
+	_ = commit(dir) // whoever needs the room sees whether there is some
+	return nil
 }
 
 // Full is that the node has no more than r.
@@ -339,11 +363,12 @@ func release(dir string) error {
 			return err
 		}
 	}
-	if err := commit(dir); err != nil {
-		return err
-	}
+	_ = commit(dir)
 	// The same as the engine does.
 	f, err := os.OpenFile(filepath.Join(dir, "probe"), os.O_WRONLY|os.O_CREATE, 0o600)
+	if errors.Is(err, unix.ENOSPC) {
+		return tooFull(dir, 0)
+	}
 	if err != nil {
 		return err
 	}

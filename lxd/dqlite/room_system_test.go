@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -20,16 +21,49 @@ import (
 // small makes a folder on a file system of so many MiB.
 func small(t *testing.T, mib int) string {
 	t.Helper()
+	return tmpfs(t, "size="+strconv.Itoa(mib)+"m")
+}
+
+func tmpfs(t *testing.T, options string) string {
+	t.Helper()
 	dir := t.TempDir()
-	if err := unix.Mount("small", dir, "tmpfs", 0, "size="+strconv.Itoa(mib)+"m"); err != nil {
+	if err := unix.Mount("small", dir, "tmpfs", 0, options); err != nil {
 		t.Fatal(err)
 	}
+	unmounted(t, dir)
+	return dir
+}
+
+// btrfs makes a folder on a btrfs of so many MiB, of which nothing is written, and tells
+// the UUID.
+func btrfs(t *testing.T, mib int) (dir, uuid string) {
+	t.Helper()
+	dir = t.TempDir()
+	image := filepath.Join(t.TempDir(), "image")
+	for _, args := range [][]string{
+		{"truncate", "-s", strconv.Itoa(mib) + "M", image},
+		{"mkfs.btrfs", "-q", image},
+		{"mount", "-o", "loop", image, dir},
+	} {
+		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %v: %s", args, err, out)
+		}
+	}
+	unmounted(t, dir)
+	out, err := exec.Command("blkid", "-s", "UUID", "-o", "value", image).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir, strings.TrimSpace(string(out))
+}
+
+func unmounted(t *testing.T, dir string) {
+	t.Helper()
 	t.Cleanup(func() {
 		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
 			t.Error(err)
 		}
 	})
-	return dir
 }
 
 // fillBut leaves so many bytes free.
@@ -192,6 +226,96 @@ func TestAVoteNeedsNoRoom(t *testing.T) {
 		t.Error(err)
 	}
 	if err := f.Truncate(0); err != nil { // it is not what a node can read
+		t.Error(err)
+	}
+}
+
+// flagsOf reads what chattr sets.
+func flagsOf(t *testing.T, path string) (f *os.File, flags uint32) {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.Close() })
+	flags, err = unix.IoctlGetUint32(int(f.Fd()), unix.FS_IOC_GETFLAGS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f, flags
+}
+
+// TestANodeInACompressedFolder: what is in there is not compressed, and not refused.
+func TestANodeInACompressedFolder(t *testing.T) {
+	t.Parallel()
+	top, _ := btrfs(t, 512)
+	f, flags := flagsOf(t, top)
+	if err := unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, int(flags|compressed)); err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(top, "global")
+	n := start(t, Options{Dir: dir})
+	mustExec(t, n, `CREATE TABLE a (x TEXT)`)
+	for _, name := range []string{"", "open-1"} {
+		if _, flags := flagsOf(t, filepath.Join(dir, name)); flags&nocow == 0 || flags&compressed != 0 {
+			t.Errorf("%q has the flags %#x", name, flags)
+		}
+	}
+}
+
+// TestAFileSystemWithRoomIsNotMadeToCount: what others have written to it would be waited
+// for at each start and each end of a node.
+func TestAFileSystemWithRoomIsNotMadeToCount(t *testing.T) {
+	t.Parallel()
+	top, uuid := btrfs(t, 512)
+	commits := func() int {
+		t.Helper()
+		stats, err := os.ReadFile(filepath.Join("/sys/fs/btrfs", uuid, "commit_stats"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := strings.Fields(string(stats))
+		if len(f) < 2 || f[0] != "commits" {
+			t.Fatalf("%q", stats)
+		}
+		n, err := strconv.Atoi(f[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	count := func() int {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(top, "dirty"), make([]byte, 1<<20), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		before := commits()
+		if err := commit(top); err != nil {
+			t.Fatal(err)
+		}
+		return commits() - before
+	}
+	if n := count(); n != 0 {
+		t.Errorf("%d times with room", n)
+	}
+	fillBut(t, top, doubtful-1)
+	if n := count(); n == 0 {
+		t.Error("never where there is little room")
+	}
+}
+
+// TestAFileSystemWithoutRoomForAFile is full as well: some are before their last byte is used.
+func TestAFileSystemWithoutRoomForAFile(t *testing.T) {
+	t.Parallel()
+	top := tmpfs(t, "size=4m,nr_inodes=20")
+	for i := 0; ; i++ {
+		f, err := os.Create(filepath.Join(top, "file"+strconv.Itoa(i)))
+		if err != nil {
+			break
+		}
+		_ = f.Close()
+	}
+	if err := release(top); !errors.Is(err, errFull) {
 		t.Error(err)
 	}
 }
