@@ -201,15 +201,18 @@ func TestEnableAndJoinAreTakenBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	a.s.SetFull("a cluster without room")
 	if err := back(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	a.put("a2")
 	a.want("a", "a2")
 	a.enable()
+	a.put("a3") // what was said of another database does not count
+	a.want("a", "a2", "a3")
 
 	_, undo := b.join(2, a)
-	b.want("a", "a2")
+	b.want("a", "a2", "a3")
 	if err := a.s.Node().Remove(t.Context(), 2); err != nil {
 		t.Fatal(err)
 	}

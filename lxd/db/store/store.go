@@ -134,6 +134,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 func (s *Store) Node() *dqlite.Node { return s.node.Load() }
 
 func (s *Store) startNode(who *node.Identity) (*dqlite.Node, error) {
+	s.SetFull("") // that was said of another database, or will be said again
 	no := dqlite.Options{Dir: s.path("global"), Log: s.o.Log, Tight: s.grewTight}
 	if who != nil {
 		if s.o.Dial == nil {
