@@ -45,7 +45,7 @@ func (s *Service) wanted(ctx context.Context, ms []cluster.Member) (want, error)
 	if err != nil {
 		return want{}, err
 	}
-	w := want{leader: s.Store.Node().ID(), voters: maxVoters.Get(c), standBy: maxStandBy.Get(c), online: map[uint64]bool{}, domain: map[uint64]string{}}
+	w := want{leader: s.Store.Node().ID(), voters: maxVoters.Get(c), standBy: maxStandBy.Get(c), online: map[uint64]bool{}, short: s.rooms.found().Short, domain: map[uint64]string{}}
 	for _, m := range ms {
 		// One that is still joining may be gone in a moment.
 		w.online[uint64(m.ID)] = s.Cluster.Online(m) && m.State != cluster.StatePending
@@ -149,8 +149,16 @@ type want struct {
 	leader          uint64
 	voters, standBy int
 	online          map[uint64]bool
+	short           map[int64]uint64     // who has no room for the log, and may rest
 	silent          func(id uint64) bool // of those that were asked just now; nil when nobody was
 	domain          map[uint64]string
+}
+
+// up reports whether a member can have a part. A leader without room gives way before it
+// gives its part away.
+func (w want) up(id uint64) bool {
+	_, short := w.short[int64(id)]
+	return w.online[id] && (!short || id == w.leader)
 }
 
 // next finds the next step, if there is one. With two members one votes: two voters
@@ -168,7 +176,7 @@ func (w want) next(raft []dqlite.Member) (change, bool) {
 	var on, off, stand, spare []dqlite.Member
 	for _, m := range raft {
 		switch {
-		case m.Role == dqlite.Voter && w.online[m.ID]:
+		case m.Role == dqlite.Voter && w.up(m.ID):
 			on = append(on, m)
 		case m.Role == dqlite.Voter:
 			off = append(off, m)
@@ -198,7 +206,7 @@ func (w want) next(raft []dqlite.Member) (change, bool) {
 	alive := w.alive(stand)
 	if len(alive) < len(stand) {
 		for _, m := range stand {
-			if !w.online[m.ID] {
+			if !w.up(m.ID) {
 				return change{m.ID, dqlite.Spare}, true
 			}
 		}
@@ -217,7 +225,7 @@ func (w want) next(raft []dqlite.Member) (change, bool) {
 func (w want) alive(all []dqlite.Member) []dqlite.Member {
 	var out []dqlite.Member
 	for _, m := range all {
-		if w.online[m.ID] {
+		if w.up(m.ID) {
 			out = append(out, m)
 		}
 	}

@@ -11,26 +11,33 @@ import (
 )
 
 // parse reads "1v 2s 3- 4-!": members with their roles, those that are offline, and
-// "5-?", those that did not answer just now.
-func parse(text string) (raft []dqlite.Member, online, silent map[uint64]bool) {
-	online, silent = map[uint64]bool{}, map[uint64]bool{}
+// "5-?", those that did not answer just now, and "6v.", those that are short of room.
+func parse(text string) (raft []dqlite.Member, online, silent map[uint64]bool, short map[int64]uint64) {
+	online, silent, short = map[uint64]bool{}, map[uint64]bool{}, map[int64]uint64{}
 	for f := range strings.FieldsSeq(text) {
 		id := uint64(f[0] - '0')
 		role := map[byte]dqlite.Role{'v': dqlite.Voter, 's': dqlite.StandBy, '-': dqlite.Spare}[f[1]]
 		raft = append(raft, dqlite.Member{ID: id, Role: role})
 		online[id] = !strings.HasSuffix(f, "!")
 		silent[id] = strings.HasSuffix(f, "?")
+		if strings.HasSuffix(f, ".") {
+			short[int64(id)] = 0
+			silent[id] = true // it is not counted among those that have answered
+		}
 	}
-	return raft, online, silent
+	return raft, online, silent, short
 }
 
-func show(raft []dqlite.Member, online, silent map[uint64]bool) string {
+func show(raft []dqlite.Member, online, silent map[uint64]bool, short map[int64]uint64) string {
 	var out []string
 	for _, m := range raft {
 		s := fmt.Sprintf("%d%s", m.ID, map[dqlite.Role]string{dqlite.Voter: "v", dqlite.StandBy: "s", dqlite.Spare: "-"}[m.Role])
+		_, full := short[int64(m.ID)]
 		switch {
 		case !online[m.ID]:
 			s += "!"
+		case full:
+			s += "."
 		case silent[m.ID]:
 			s += "?"
 		}
@@ -60,10 +67,15 @@ func TestRolesFollowTheMembers(t *testing.T) {
 		{what: "of two the first goes in order", from: "1v! 2s", to: "1-! 2v"},
 		{what: "who does not answer gets no part", from: "1v 2v! 3v 4s? 5- 6-?", to: "1v 2-! 3v 4s? 5v 6-?"},
 		{what: "who does not answer keeps its part", from: "1v 2v? 3v", to: "1v 2v? 3v"},
+		{what: "a voter without room is replaced", from: "1v 2v. 3v 4s 5-", to: "1v 2-. 3v 4v 5s"},
+		{what: "a voter without room that nobody can replace keeps its vote", from: "1v 2v. 3v", to: "1v 2v. 3v"},
+		{what: "who has no room gets no part", from: "1v 2v! 3v 4s. 5-. 6-", to: "1v 2-! 3v 4-. 5-. 6v"},
+		{what: "a leader without room gives way first", from: "1v. 2v 3v 4s", to: "1v. 2v 3v 4s"},
+		{what: "who has room again keeps to what is left", from: "1v 2- 3v 4v 5s", to: "1v 2s 3v 4v 5s"},
 		{what: "failure domains", from: "1v 2- 3- 4-", to: "1v 2s 3v 4v", domain: map[uint64]string{1: "a", 2: "a", 3: "b", 4: "c"}},
 	} {
-		raft, online, silent := parse(c.from)
-		w := want{leader: 1, voters: c.voters, standBy: 2, online: online, domain: c.domain, silent: func(id uint64) bool { return silent[id] }}
+		raft, online, silent, short := parse(c.from)
+		w := want{leader: 1, voters: c.voters, standBy: 2, online: online, short: short, domain: c.domain, silent: func(id uint64) bool { return silent[id] }}
 		if w.voters == 0 {
 			w.voters = 3
 		}
@@ -77,7 +89,7 @@ func TestRolesFollowTheMembers(t *testing.T) {
 				break
 			}
 			if steps++; steps > 2*len(raft) {
-				t.Errorf("%s: no end is in sight at %s", c.what, show(raft, online, silent))
+				t.Errorf("%s: no end is in sight at %s", c.what, show(raft, online, silent, short))
 				break
 			}
 			for i := range raft {
@@ -86,7 +98,7 @@ func TestRolesFollowTheMembers(t *testing.T) {
 				}
 			}
 		}
-		if got := show(raft, online, silent); got != c.to {
+		if got := show(raft, online, silent, short); got != c.to {
 			t.Errorf("%s: %s becomes %s, want %s", c.what, c.from, got, c.to)
 		}
 	}

@@ -400,3 +400,50 @@ func TestClusterFullDiskOfTwo(t *testing.T) {
 	f.check(w)
 	f.dropProfiles(w)
 }
+
+// TestClusterFullDiskOfFour fills the disk of a voter whose part another member can have:
+// then the cluster goes on also when another voter dies.
+func TestClusterFullDiskOfFour(t *testing.T) {
+	f := &fleet{t: t}
+	f.sw = f.hold()
+	f.netbox("switch", strconv.Itoa(f.sw))
+	for i := range 4 {
+		if i == 1 {
+			f.addSmall(i, 192)
+		} else {
+			f.add(i)
+		}
+	}
+	t.Cleanup(f.end)
+	f.form()
+	full, other := f.members[1], f.members[3]
+	w, stop := f.write()
+	defer stop()
+	w.acks(other, 20)
+	votes := func(i int) bool {
+		for line := range strings.SplitSeq(other.lxc("cluster", "list", "--format", "csv"), "\n") {
+			if strings.HasPrefix(line, f.name(i)+",") {
+				return strings.Contains(line, "database") && !strings.Contains(line, "database-standby")
+			}
+		}
+		return false
+	}
+	other.eventually("the parts of four members", func() bool { return votes(0) && votes(1) && votes(2) && !votes(3) })
+	full.fill()
+	other.eventually("another voter", func() bool { return votes(3) && !votes(1) })
+	f.members[2].stop(syscall.SIGKILL)
+	for _, h := range []*host{f.members[0], full, other} {
+		h.eventually("a write", func() bool {
+			return postProfile(t.Context(), h.socket(), "without"+strconv.FormatInt(time.Now().UnixNano(), 36)) == http.StatusCreated
+		})
+	}
+	w.acks(other, 50)
+	f.members[2].start()
+	full.drain()
+	other.eventually("the member to have room", func() bool {
+		return !strings.Contains(other.lxc("cluster", "list"), "nearly full")
+	})
+	stop()
+	f.check(w)
+	f.dropProfiles(w)
+}
