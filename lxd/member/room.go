@@ -32,6 +32,7 @@ type rooms struct {
 	told  bool      // this member is among them, and has said so
 	since time.Time // when it became one of them
 	again bool      // it was, and its node has not been looked after since
+	woken time.Time // when it was looked after last
 	doubt bool      // the last round may have found that nothing can be written
 	lone  time.Time // since when this member rests and finds no leader
 	heard time.Time // when the leader called last
@@ -163,10 +164,7 @@ func (s *Service) rest() error {
 // the others have no leader without it, as long as the log has something left.
 func (s *Service) awaken(ctx context.Context) {
 	n := s.Store.Node()
-	s.rooms.mu.Lock()
-	again := s.rooms.again
-	s.rooms.again = false
-	s.rooms.mu.Unlock()
+	again := s.rooms.wakes(time.Now())
 	ctx, cancel := context.WithTimeout(ctx, roomTime)
 	defer cancel()
 	if !again {
@@ -184,6 +182,20 @@ func (s *Service) awaken(ctx context.Context) {
 		s.Log.Warn("This member takes part in the database without room for it, because the others have no leader")
 	}
 }
+
+// wakes reports whether a node is to be looked after that had no room. One that cannot be
+// started is not tried in each round: its log is read each time.
+func (r *rooms) wakes(now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.again || now.Sub(r.woken) < wakeEvery {
+		return false
+	}
+	r.again, r.woken = false, now
+	return true
+}
+
+const wakeEvery = 10 * time.Second
 
 // sees reports whether there is a leader that this member's node, which rests, cannot tell
 // of. To search for one takes long where one of the others is out of reach.

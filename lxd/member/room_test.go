@@ -88,10 +88,10 @@ func TestAMemberIsShortOfRoomUntilItHasEnough(t *testing.T) {
 		_, short := r.judge(dqlite.Room{Free: free, Short: free < dqlite.LeastFree}, rests, now)
 		return short
 	}
+	looks := now
 	again := func() bool {
-		was := r.again
-		r.again = false
-		return was
+		looks = looks.Add(wakeEvery)
+		return r.wakes(looks)
 	}
 	if judge(enough, false) || again() {
 		t.Error("a member with room is short of it")
@@ -190,5 +190,22 @@ func TestAMemberThatRestsDoesNotMissALeaderThatCalls(t *testing.T) {
 	}
 	if !r.Able {
 		t.Error("what the leader said is lost")
+	}
+}
+
+func TestANodeThatCannotBeStartedIsNotTriedInEachRound(t *testing.T) {
+	t.Parallel()
+	var r rooms
+	now := time.Unix(1000, 0)
+	tried := 0
+	for range 100 {
+		now = now.Add(500 * time.Millisecond)
+		r.judge(dqlite.Room{Free: enough}, true, now) // it rests on
+		if r.wakes(now) {
+			tried++
+		}
+	}
+	if tried != 5 {
+		t.Errorf("tried %d times in 50 s", tried)
 	}
 }
