@@ -132,14 +132,24 @@ func (n *Node) watch() {
 	}
 }
 
+// leads tells who leads, as far as this node knows. While it rests others must be asked, and
+// one that hangs keeps them waiting.
+func (n *Node) leads() (Member, error) {
+	ask, within := n.Believed, time.Second
+	if n.Resting() {
+		ask, within = n.Leader, 3*time.Second
+	}
+	ctx, cancel := context.WithTimeout(n.ctx, within)
+	defer cancel()
+	return ask(ctx)
+}
+
 // follow cuts what was asked of others than the leader for as long as somebody waits.
 func (n *Node) follow() {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	for n.asked.waiting() {
-		ctx, cancel := context.WithTimeout(n.ctx, time.Second)
-		l, err := n.Believed(ctx)
-		cancel()
+		l, err := n.leads()
 		if err == nil && l.ID != 0 {
 			n.asked.cut(l.Address)
 		}

@@ -1,10 +1,15 @@
 package dqlite
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"net"
+	"sync/atomic"
 	"testing"
+	"time"
+
+	"github.com/canonical/go-dqlite/client"
 )
 
 // TestCutConnectionIsLost: the driver drops connections whose error is of one type
@@ -69,5 +74,51 @@ func TestWhoWaitsForLongIsNoticed(t *testing.T) {
 	case <-a.doubt:
 		t.Error("an answer that came at once is doubted")
 	default:
+	}
+}
+
+// TestANodeThatRestsCutsWhatItAskedOfALeaderThatHangs: others tell it who leads now.
+func TestANodeThatRestsCutsWhatItAskedOfALeaderThatHangs(t *testing.T) {
+	t.Parallel()
+	members := client.NewInmemNodeStore()
+	if err := members.Set(t.Context(), []Member{{ID: 9, Address: "hangs:1"}, {ID: 1, Address: "a:1"}}); err != nil {
+		t.Fatal(err)
+	}
+	leads := start(t, Options{Dir: t.TempDir(), Address: "a:1", Members: client.NewInmemNodeStore(), Dial: (&network{}).dial})
+	w := &network{}
+	w.set("a:1", leads)
+	var hung atomic.Bool
+	dial := func(ctx context.Context, address string) (net.Conn, error) {
+		if address == "hangs:1" && !hung.Swap(true) {
+			ours, theirs := net.Pipe()
+			t.Cleanup(func() { _ = theirs.Close() })
+			return ours, nil
+		}
+		return w.dial(ctx, address)
+	}
+	n, err := Start(Options{Dir: t.TempDir(), ID: 2, Address: "b:1", Members: members, Dial: dial})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = n.Close() })
+	if err := n.Rest(); err != nil {
+		t.Fatal(err)
+	}
+	c, err := n.dial(t.Context(), "hangs:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := make(chan error, 1)
+	go func() {
+		_, err := c.Read(make([]byte, 1))
+		read <- err
+	}()
+	select {
+	case err := <-read:
+		if err == nil {
+			t.Error("it has answered")
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("it is waited for")
 	}
 }
