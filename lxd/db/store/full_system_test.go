@@ -137,6 +137,55 @@ func fullDisk(t *testing.T, kind string) {
 	}
 }
 
+// TestAnIdleServerStartsOnAFullDisk fills the disk of a server that has written nothing
+// since it was started with room.
+func TestAnIdleServerStartsOnAFullDisk(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []string{"tmpfs", "ext4", "btrfs"} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			dir := small(t, kind)
+			s := mustOpen(t, dir)
+			set(t, s.Global, "a", "1")
+			mustClose(t, s)
+			for i := range 3 {
+				s := mustOpen(t, dir)
+				if got := get(t, s.Global, "a"); got != "1" {
+					t.Errorf("start %d: %q", i, got)
+				}
+				taken(t, dir)
+				fill(t, filepath.Join(dir, fmt.Sprint("open", i)))
+				mustClose(t, s)
+				fill(t, filepath.Join(dir, fmt.Sprint("closed", i)))
+			}
+		})
+	}
+}
+
+// taken waits until the log has two segments, which are made one after the other.
+func taken(t *testing.T, dir string) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for range 2000 {
+		names, err := filepath.Glob(filepath.Join(dir, "database", "global", "open-*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		whole := 0
+		for _, name := range names {
+			if fi, err := os.Stat(name); err == nil && fi.Size() == 8<<20 {
+				whole++
+			}
+		}
+		if whole >= 2 {
+			return
+		}
+		<-tick.C
+	}
+	t.Fatal("the log has taken no room")
+}
+
 // fill makes a file as large as there is room.
 func fill(t *testing.T, path string) {
 	t.Helper()

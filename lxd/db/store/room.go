@@ -64,10 +64,10 @@ func (s *Store) whySilent() error {
 	return nil
 }
 
-// takeRoom has the node take what room there is for its log, where there is little:
-// something else could, while nothing is written.
+// takeRoom has the node take what its log needs. It has nothing of it until something is
+// written, which may be long after the file system has become full.
 func (s *Store) takeRoom(ctx context.Context) {
-	if r, err := s.Node().Room(); err != nil || !r.Short || r.Spent || s.Node().Resting() {
+	if r, err := s.Node().Room(); err != nil || r.Spent || s.Node().Resting() {
 		return
 	}
 	if err := s.Global.Touch(ctx); err != nil {
