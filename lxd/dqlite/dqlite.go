@@ -68,6 +68,7 @@ type Node struct {
 	bridges sync.WaitGroup
 	watcher sync.WaitGroup
 	asked   asked
+	answers atomic.Pointer[string] // the address of who could be dialled last
 	once    sync.Once
 	closed  error
 
@@ -142,8 +143,9 @@ func Start(o Options) (*Node, error) {
 		_ = lock.Close()
 		return nil, err
 	}
-	o.Members = ourselvesFirst{o.Members, Member{ID: o.ID, Address: o.Address, Role: first}}
-	n := &Node{opts: o, lock: lock, log: logFunc(o.Log), spent: make(chan bool, 1), cow: cow}
+	n := &Node{lock: lock, log: logFunc(o.Log), spent: make(chan bool, 1), cow: cow}
+	o.Members = searched{o.Members, Member{ID: o.ID, Address: o.Address, Role: first}, &n.answers}
+	n.opts = o
 	n.asked.doubt = make(chan struct{}, 1)
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	if err == nil {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	dqlite "github.com/canonical/go-dqlite"
@@ -225,29 +226,39 @@ func (n *Node) ID() uint64 { return n.opts.ID }
 // Address is how other members call the node.
 func (n *Node) Address() string { return n.opts.Address }
 
-// first sorts before all roles.
-const first Role = -1
+// They sort before all roles.
+const (
+	first  Role = -2
+	second Role = -1
+)
 
-// ourselvesFirst has the search for a leader begin with this node, which answers at
-// once and nearly always knows. By itself go-dqlite begins with any voter, one after
-// the other, and a dead one costs as long as it takes to give a dial up.
-type ourselvesFirst struct {
+// searched has the search for a leader begin with this node, which answers at once and
+// nearly always knows, and go on with the other one that has answered last: this node may
+// rest. By itself go-dqlite begins with any voter, one after the other, and a dead one costs
+// as long as it takes to give a dial up.
+type searched struct {
 	Store
-	self Member
+	self   Member
+	answer *atomic.Pointer[string] // the address
 }
 
 // Get implements Store.
-func (o ourselvesFirst) Get(ctx context.Context) ([]Member, error) {
+func (o searched) Get(ctx context.Context) ([]Member, error) {
 	all, err := o.Store.Get(ctx)
 	if err != nil {
 		return nil, err
 	}
 	out := make([]Member, 0, len(all)+1)
 	out = append(out, o.self)
+	last := o.answer.Load()
 	for _, m := range all {
-		if m.ID != o.self.ID {
-			out = append(out, m)
+		if m.ID == o.self.ID {
+			continue
 		}
+		if last != nil && m.Address == *last {
+			m.Role = second
+		}
+		out = append(out, m)
 	}
 	return out, nil
 }

@@ -20,6 +20,7 @@ func (n *Node) dial(ctx context.Context, address string) (net.Conn, error) {
 		return nil, err
 	}
 	if address != n.opts.Address {
+		n.answers.Store(&address)
 		c = n.asked.add(c, address)
 	}
 	return &batched{Conn: c}, nil

@@ -122,3 +122,36 @@ func TestANodeThatRestsCutsWhatItAskedOfALeaderThatHangs(t *testing.T) {
 		t.Error("it is waited for")
 	}
 }
+
+// TestTheSearchForALeaderBeginsWithWhoHasAnswered: a dial to a dead member takes a second.
+func TestTheSearchForALeaderBeginsWithWhoHasAnswered(t *testing.T) {
+	t.Parallel()
+	members := client.NewInmemNodeStore()
+	if err := members.Set(t.Context(), []Member{{ID: 8, Address: "dead:1"}, {ID: 9, Address: "dead:2"}, {ID: 1, Address: "a:1"}}); err != nil {
+		t.Fatal(err)
+	}
+	w := &network{}
+	w.set("a:1", start(t, Options{Dir: t.TempDir(), Address: "a:1", Members: client.NewInmemNodeStore(), Dial: w.dial}))
+	var dead atomic.Int64
+	n, err := Start(Options{Dir: t.TempDir(), ID: 2, Address: "b:1", Members: members, Dial: func(ctx context.Context, address string) (net.Conn, error) {
+		if address != "a:1" {
+			dead.Add(1)
+		}
+		return w.dial(ctx, address)
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = n.Close() })
+	if err := n.Rest(); err != nil {
+		t.Fatal(err)
+	}
+	for range 5 {
+		if l, err := n.Leader(t.Context()); err != nil || l.ID != 1 {
+			t.Fatalf("%+v, %v", l, err)
+		}
+	}
+	if d := dead.Load(); d != 2 {
+		t.Errorf("two dead members were called %d times", d)
+	}
+}
