@@ -10,10 +10,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 TAGS    := libsqlite3
 # libsqlite3 stands in everything that compiles the daemon: without it go-sqlite3 brings a second
 # copy of SQLite into a process that has one through libdqlite already.
-GOBUILD := go build -tags $(TAGS)
-# Keeps paths of this machine out of the programs. It is in all that is compiled here, so that they
-# are linked of what vet has compiled for the tests already: without it everything was compiled twice.
-export GOFLAGS := $(strip $(shell go env GOFLAGS 2>/dev/null) -trimpath)
+GOBUILD := go build -trimpath -tags $(TAGS)
 STAMP   := -X sett/shared/version.Build=$(VERSION)
 
 # System tests, the run script and the installation on this machine need root; nothing else does.
@@ -46,7 +43,7 @@ bin/lxd-shim:
 	@$(GOBUILD) -ldflags '-s -w' -o $@ ./lxd/lxd-shim
 
 bin/lxc:
-	@CGO_ENABLED=0 go build -ldflags '$(STAMP)' -o $@ ./lxc
+	@CGO_ENABLED=0 go build -trimpath -ldflags '$(STAMP)' -o $@ ./lxc
 
 run: deps build ## Start a daemon of its own and a Debian 12 container in it
 	@$(AS_ROOT) test/run/run.sh
