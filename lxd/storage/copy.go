@@ -60,7 +60,7 @@ func (s *Service) CopyVolume(ctx context.Context, dst, src Volume, o CopyOf) err
 	var u undo.Stack
 	u.OnError = s.lost(dst)
 	defer u.Run()
-	if err := s.withoutLeft(ctx, dst, func() error { return s.insertVolume(ctx, dst) }); err != nil {
+	if err := s.insertVolume(ctx, dst); err != nil {
 		return err
 	}
 	u.Push(func() error {

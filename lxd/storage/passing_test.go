@@ -135,39 +135,21 @@ func TestAVolumeThatCameIsGivenUp(t *testing.T) {
 // another one gets its name.
 func TestAVolumeThatWasLeftIsInNobodysWay(t *testing.T) {
 	t.Parallel()
-	for what, get := range map[string]func(ctx context.Context, x *node) error{
-		"create": func(ctx context.Context, x *node) error { return x.CreateVolume(ctx, vol("a"), 0, unpack) },
-		"copy": func(ctx context.Context, x *node) error {
-			return x.CopyVolume(ctx, vol("a"), vol("b"), storage.CopyOf{})
-		},
-		"rename": func(ctx context.Context, x *node) error { return x.RenameVolume(ctx, vol("b"), "a") },
-	} {
-		for _, half := range []bool{false, true} {
-			_, a, b := passing(t)
-			ctx := t.Context()
-			if err := a.CreateVolume(ctx, vol("b"), 0, unpack); err != nil {
-				t.Fatal(err)
-			}
-			if err := get(ctx, a); !errs.Is(err, errs.KindConflict) {
-				t.Errorf("%s: there is one: %v", what, err)
-			}
-			if err := b.TakeOver(ctx, vol("a"), vol("a"), a.Here.ID(), nothing); err != nil {
-				t.Fatal(err)
-			}
-			if half { // only its record could not be removed
-				if err := os.RemoveAll(filepath.Join(a.dir, "storage-pools/p/containers/a")); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if err := get(ctx, a); err != nil {
-				t.Errorf("%s: %v", what, err)
-			}
-			a.is(true)
-			b.is(true)
-			if ls, err := a.Left(ctx); err != nil || len(ls) != 0 {
-				t.Errorf("%s: left are %v, %v", what, ls, err)
-			}
-		}
+	_, a, b := passing(t)
+	ctx := t.Context()
+	if err := a.CreateVolume(ctx, vol("a"), 0, unpack); !errs.Is(err, errs.KindConflict) {
+		t.Errorf("there is one: %v", err)
+	}
+	if err := b.TakeOver(ctx, vol("a"), vol("a"), a.Here.ID(), nothing); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.CreateVolume(ctx, vol("a"), 0, unpack); err != nil {
+		t.Error(err)
+	}
+	a.is(true)
+	b.is(true)
+	if ls, err := a.Left(ctx); err != nil || len(ls) != 0 {
+		t.Errorf("left are %v, %v", ls, err)
 	}
 }
 

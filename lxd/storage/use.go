@@ -50,33 +50,25 @@ func (s *Service) RenameVolume(ctx context.Context, v Volume, name string) error
 	}
 	to := v
 	to.Name = name
-	if err := s.withoutLeft(ctx, to, func() error { return s.rename(ctx, p, v, to) }); err != nil {
+	if err := p.drv.Rename(ctx, v.driver(), name); err != nil {
 		return err
+	}
+	err = s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
+		_, err := db.Exec(ctx, tx, stmtVolumeRename, name, v.Pool, v.project(), number(v.Type), v.Name, s.Here.ID())
+		if errors.Is(err, db.ErrDuplicate) {
+			return errs.Conflict("Storage volume %q already exists in pool %q", name, v.Pool)
+		}
+		return err
+	})
+	if err != nil {
+		ctx, cancel := cleanup(ctx)
+		defer cancel()
+		return errors.Join(err, p.drv.Rename(ctx, to.driver(), v.Name))
 	}
 	if err := errors.Join(s.unlink(v), s.unlinkSnapshots(v)); err != nil {
 		return err
 	}
 	return s.linkAll(to, p)
-}
-
-// rename changes the folders of a volume and then its record, or neither.
-func (s *Service) rename(ctx context.Context, p *pool, v, to Volume) error {
-	if err := p.drv.Rename(ctx, v.driver(), to.Name); err != nil {
-		return err
-	}
-	err := s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error {
-		_, err := db.Exec(ctx, tx, stmtVolumeRename, to.Name, v.Pool, v.project(), number(v.Type), v.Name, s.Here.ID())
-		if errors.Is(err, db.ErrDuplicate) {
-			return errs.Conflict("Storage volume %q already exists in pool %q", to.Name, v.Pool)
-		}
-		return err
-	})
-	if err == nil {
-		return nil
-	}
-	ctx, cancel := cleanup(ctx)
-	defer cancel()
-	return errors.Join(err, p.drv.Rename(ctx, to.driver(), v.Name))
 }
 
 // Mount makes a volume usable and returns its folder.

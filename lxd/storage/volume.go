@@ -123,9 +123,16 @@ func (s *Service) recordVolume(ctx context.Context, v Volume, size int64, record
 	var u undo.Stack
 	u.OnError = s.lost(v)
 	defer u.Run()
-	err = s.withoutLeft(ctx, v, func() error {
+	insert := func() error {
 		return s.DB.Update(ctx, func(ctx context.Context, tx *db.Tx) error { return record(ctx, tx, v) })
-	})
+	}
+	err = insert()
+	if errs.Is(err, errs.KindConflict) { // it may be one that is not there any more for anybody but us
+		if err := s.DropLeft(ctx, v); err != nil {
+			return err
+		}
+		err = insert()
+	}
 	if err != nil {
 		return err
 	}
@@ -148,19 +155,6 @@ func (s *Service) recordVolume(ctx context.Context, v Volume, size int64, record
 	}
 	u.Commit()
 	return nil
-}
-
-// withoutLeft does what takes the name of a volume. Where that is taken, it may be by one
-// that is not there any more for anybody but us, which then goes.
-func (s *Service) withoutLeft(ctx context.Context, v Volume, do func() error) error {
-	err := do()
-	if !errs.Is(err, errs.KindConflict) {
-		return err
-	}
-	if err := s.DropLeft(ctx, v); err != nil {
-		return err
-	}
-	return do()
 }
 
 // sized is a volume with a limit, if that is more than 0.
