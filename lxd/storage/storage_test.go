@@ -247,6 +247,34 @@ func TestVolumeThatCannotBeMadeLeavesNothing(t *testing.T) {
 	f.empty()
 }
 
+// A rename that is taken back may meet the record of a volume whose content is gone.
+func TestARenameMovesNothingBackThatItHasNotMoved(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	ctx := t.Context()
+	f.want(201, "", "POST", "/1.0/storage-pools", `{"name":"p","driver":"fake"}`)
+	f.must(f.CreateVolume(ctx, vol("lives"), 0, unpack), f.CreateVolume(ctx, vol("left"), 0, unpack))
+	f.must(os.RemoveAll(filepath.Join(f.dir, "storage-pools/p/containers/left")))
+	is := func(name string, want bool) {
+		t.Helper()
+		if there, err := f.Exists(ctx, vol(name)); there != want || err != nil {
+			t.Errorf("%s is there: %v, %v", name, there, err)
+		}
+	}
+	is("left", false)
+	if err := f.RenameVolume(ctx, vol("left"), "lives"); !errs.Is(err, errs.KindConflict) {
+		t.Errorf("there is one of that name: %v", err)
+	}
+	is("lives", true)
+	is("left", false)
+	// One that was moved goes back.
+	if err := f.RenameVolume(ctx, vol("lives"), "left"); !errs.Is(err, errs.KindConflict) {
+		t.Errorf("there is a record of that name: %v", err)
+	}
+	is("lives", true)
+	is("left", false)
+}
+
 func TestProfilesKeepAPool(t *testing.T) {
 	t.Parallel()
 	f := setup(t)

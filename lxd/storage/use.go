@@ -50,6 +50,10 @@ func (s *Service) RenameVolume(ctx context.Context, v Volume, name string) error
 	}
 	to := v
 	to.Name = name
+	moves, err := p.drv.Exists(ctx, v.driver())
+	if err != nil {
+		return err
+	}
 	if err := p.drv.Rename(ctx, v.driver(), name); err != nil {
 		return err
 	}
@@ -60,10 +64,13 @@ func (s *Service) RenameVolume(ctx context.Context, v Volume, name string) error
 		}
 		return err
 	})
-	if err != nil {
+	if err != nil && moves { // else what is there was so before, and may be another volume's
 		ctx, cancel := cleanup(ctx)
 		defer cancel()
-		return errors.Join(err, p.drv.Rename(ctx, to.driver(), v.Name))
+		err = errors.Join(err, p.drv.Rename(ctx, to.driver(), v.Name))
+	}
+	if err != nil {
+		return err
 	}
 	if err := errors.Join(s.unlink(v), s.unlinkSnapshots(v)); err != nil {
 		return err
