@@ -195,6 +195,11 @@ func largestSnapshot(dir string) int64 {
 	return size
 }
 
+// making is held while an engine is made. libdqlite counts them, to give each its own SQLite
+// files, and two that are made at the same moment can get the same number: then each reads
+// what the other has written. A daemon has one engine; its tests have many.
+var making sync.Mutex
+
 func (n *Node) startEngine() error {
 	o := n.opts
 	snapshots := snapshotsAlone
@@ -208,12 +213,14 @@ func (n *Node) startEngine() error {
 		return err
 	}
 	n.held.Store(false)
+	making.Lock()
 	engine, err := dqlite.New(o.ID, o.Address, o.Dir,
 		dqlite.WithBindAddress("@"), // the kernel picks a free name
 		dqlite.WithDialFunc(n.dialRaft),
 		dqlite.WithNetworkLatency(o.Latency),
 		dqlite.WithSnapshotParams(snapshots),
 	)
+	making.Unlock()
 	if err != nil {
 		return startError(o.Dir, err)
 	}
