@@ -72,7 +72,8 @@ type Node struct {
 	once    sync.Once
 	closed  error
 
-	life   sync.Mutex // held while the engine is started or stopped
+	life   sync.Mutex   // held while the engine is started or stopped
+	pace   atomic.Int64 // how many times the usual latency the engine is told
 	mu     sync.RWMutex
 	engine *dqlite.Node // nil while the node rests
 	local  string       // the abstract socket the engine listens on; empty while it rests
@@ -146,6 +147,7 @@ func Start(o Options) (*Node, error) {
 	n := &Node{lock: lock, log: logFunc(o.Log), spent: make(chan bool, 1), cow: cow}
 	o.Members = searched{o.Members, Member{ID: o.ID, Address: o.Address, Role: first}, &n.answers}
 	n.opts = o
+	n.pace.Store(1)
 	n.asked.doubt = make(chan struct{}, 1)
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	if err == nil {
@@ -217,7 +219,7 @@ func (n *Node) startEngine() error {
 	engine, err := dqlite.New(o.ID, o.Address, o.Dir,
 		dqlite.WithBindAddress("@"), // the kernel picks a free name
 		dqlite.WithDialFunc(n.dialRaft),
-		dqlite.WithNetworkLatency(o.Latency),
+		dqlite.WithNetworkLatency(time.Duration(n.pace.Load())*o.Latency),
 		dqlite.WithSnapshotParams(snapshots),
 	)
 	making.Unlock()

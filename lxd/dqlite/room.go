@@ -573,6 +573,11 @@ func (n *Node) Wake(ctx context.Context) error {
 			return nil
 		}
 	}
+	return n.restart()
+}
+
+// restart starts the engine anew. The caller holds life.
+func (n *Node) restart() error {
 	if err := n.stopEngine(); err != nil {
 		return err
 	}

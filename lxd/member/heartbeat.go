@@ -61,6 +61,7 @@ func (s *Service) Start(ctx context.Context) {
 			}
 		}
 	})
+	s.wg.Go(func() { s.keepPace(ctx) })
 }
 
 // due waits until it is time for a round, which it never is on a server that stands
@@ -130,6 +131,7 @@ func (s *Service) round(ctx context.Context) error {
 	}
 	s.keepRaft(ctx, raft)
 	s.Cluster.Saw(s.here.ID(), time.Now())
+	s.pace.led(true, time.Now())
 	h := heartbeat{From: s.here.ID(), Peers: peers, Raft: raft, Threshold: s.Cluster.Threshold(), Silent: map[int64]time.Duration{}, view: s.rooms.found()}
 	for _, m := range ms {
 		h.Silent[m.ID] = time.Since(s.Cluster.LastSeen(m.ID))
@@ -205,6 +207,7 @@ func (s *Service) hear(ctx context.Context, h heartbeat) error {
 	}
 	s.Cluster.Saw(h.From, now)
 	s.rooms.hear(h.view, now)
+	s.pace.led(false, now)
 	s.Store.SetFull(h.Full)
 	if err := s.rest(); err != nil {
 		return err

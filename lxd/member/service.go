@@ -68,6 +68,7 @@ type Service struct {
 	given   sync.Mutex // held while what members are given is changed, which the leader does
 	beat    chan struct{}
 	rooms   rooms
+	pace    pace
 	refresh refresher
 	asking  chan struct{} // taken while a stranger's token is asked for everywhere
 	wg      sync.WaitGroup

@@ -14,7 +14,7 @@ build=(gcc libc6-dev pkg-config make git ca-certificates gettext
 	libdqlite-dev libraft-dev libsqlite3-dev lxc-dev)
 run=(liblxc-common lxcfs uidmap nftables dnsmasq-base kmod
 	squashfs-tools tar gzip bzip2 xz-utils zstd lz4 btrfs-progs e2fsprogs)
-test=(mmdebstrap debian-archive-keyring busybox-static libcap2-bin acl attr iproute2 procps sshfs
+test=(mmdebstrap debian-archive-keyring busybox-static libcap2-bin acl attr iproute2 procps sshfs strace
 	chromium fonts-dejavu-core)
 
 say() { echo "deps: $*"; }

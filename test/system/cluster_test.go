@@ -3,11 +3,15 @@
 package system
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
+	"os"
+	"os/exec"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -254,6 +258,54 @@ func TestClusterSurvivesKills(t *testing.T) {
 	stop()
 	f.check(w)
 	f.dropProfiles(w)
+}
+
+// TestClusterOnSlowDisks kills the leader where each member's disk takes long for a write
+// that must be on it: an election at the usual pace would be given up before it is decided.
+func TestClusterOnSlowDisks(t *testing.T) {
+	t.Parallel()
+	for _, delay := range []time.Duration{150 * time.Millisecond, 400 * time.Millisecond} {
+		t.Run(delay.String(), func(t *testing.T) {
+			f := newFleet(t, 3)
+			f.form()
+			w, stop := f.write()
+			w.acks(f.members[0], 20)
+			for _, h := range f.members {
+				h.slowDisk(delay)
+			}
+			victim := f.leader()
+			w.restart()
+			f.members[victim].stop(syscall.SIGKILL)
+			w.acks(f.members[(victim+1)%3], 10)
+			t.Logf("at most %s without a write", w.gap.Round(time.Millisecond))
+			f.members[victim].start()
+			w.acks(f.members[0], 10)
+			stop()
+			f.check(w)
+			f.dropProfiles(w)
+		})
+	}
+}
+
+// slowDisk has the running daemon wait in each call that has something written to the disk.
+func (h *host) slowDisk(delay time.Duration) {
+	h.t.Helper()
+	cmd := exec.Command("strace", "--quiet=all", "--output=/dev/null", "--follow-forks",
+		"--trace=fsync,fdatasync", fmt.Sprintf("--inject=fsync,fdatasync:delay_enter=%d", delay.Microseconds()),
+		"--attach="+strconv.Itoa(h.pid()))
+	var out bytes.Buffer
+	cmd.Stderr = &out
+	if err := cmd.Start(); err != nil {
+		h.t.Fatal(err)
+	}
+	h.t.Cleanup(func() { // before the daemon is stopped
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		_ = cmd.Wait()
+	})
+	h.eventually("strace to hold the daemon", func() bool {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", h.pid()))
+		return err == nil && !strings.Contains(string(b), "TracerPid:\t0\n")
+	})
 }
 
 // TestClusterSurvivesACutCable takes the leader's cable: its peers get neither an

@@ -1,0 +1,76 @@
+package dqlite
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+func TestElectionsLastAsLongAsTheDiskNeeds(t *testing.T) {
+	t.Parallel()
+	n := &Node{opts: Options{Latency: 20 * time.Millisecond}}
+	for _, step := range []struct {
+		took  time.Duration // for what a candidate and a voter write
+		times int64
+	}{
+		{0, 1}, {200 * time.Millisecond, 1}, {201 * time.Millisecond, 2}, {600 * time.Millisecond, 4},
+		{1600 * time.Millisecond, 8}, {time.Hour, 8},
+	} {
+		if got := n.paceFor(step.took); got != step.times {
+			t.Errorf("for writes of %s the latency is %d times the usual, not %d", step.took, got, step.times)
+		}
+	}
+}
+
+func TestANodeGoesBackToTheUsualPace(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	n := start(t, Options{Dir: t.TempDir()}) // of a node that stands alone elections last so long that any disk will do
+	mustExec(t, n, `CREATE TABLE a (x TEXT)`)
+	paces := func(when string, anew bool) {
+		t.Helper()
+		engine := n.at()
+		if err := n.Pace(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if n.Slowed() || (n.at() != engine) != anew {
+			t.Errorf("%s: slowed: %v, started anew: %v", when, n.Slowed(), n.at() != engine)
+		}
+	}
+	paces("the disk is as quick as ever", false)
+	n.pace.Store(slowest)
+	paces("the disk is quick again", true)
+	mustExec(t, n, `INSERT INTO a VALUES ('written after that')`)
+
+	n.pace.Store(slowest)
+	if err := n.Rest(); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Pace(ctx); err != nil || !n.Resting() {
+		t.Errorf("a node that rests was started: %v", err)
+	}
+}
+
+func TestADiskIsMeasuredOnlyForAsLongAsItMatters(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path := filepath.Join(dir, probeName)
+	one, err := timeWrites(t.Context(), path, time.Nanosecond)
+	if err != nil || one <= 0 {
+		t.Errorf("%s, %v", one, err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := timeWrites(ctx, path, time.Hour); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+	if _, err := timeWrites(t.Context(), filepath.Join(dir, "none", probeName), time.Hour); err == nil {
+		t.Error("a folder that is not there was measured")
+	}
+	if left, _ := os.ReadDir(dir); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}

@@ -1,0 +1,71 @@
+package member
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// pace tells when a member is to look whether elections of the database's leader have the
+// time that its disk needs (see package dqlite): while there is no leader who gets as far as
+// to call the members, and now and then while they have more time than is usual.
+type pace struct {
+	mu     sync.Mutex
+	called time.Time // when the leader called last; one may be elected again and again, and get no further
+	leads  bool      // that was this member
+	looked time.Time
+}
+
+const (
+	// uncalledTime is how long the leader need not call while all is well.
+	uncalledTime = 5 * time.Second
+	// lookEvery is the pause between two looks where he does not, and easeEvery where he does.
+	lookEvery = 10 * time.Second
+	easeEvery = 10 * time.Minute
+)
+
+// led notes that a leader calls the members, which may be this one.
+func (p *pace) led(leads bool, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.called, p.leads = now, leads
+}
+
+// due reports whether to look now.
+func (p *pace) due(slowed bool, now time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.called.IsZero() {
+		p.called = now // it has just been started
+	}
+	every := lookEvery
+	if now.Sub(p.called) < uncalledTime {
+		every = easeEvery
+		if !slowed || p.leads { // whoever leads would be missed
+			return false
+		}
+	}
+	if now.Sub(p.looked) < every {
+		return false
+	}
+	p.looked = now
+	return true
+}
+
+// keepPace looks after this member's pace until the context ends.
+func (s *Service) keepPace(ctx context.Context) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-tick.C:
+			if n := s.Store.Node(); s.here.Clustered() && s.pace.due(n.Slowed(), now) {
+				if err := n.Pace(ctx); err != nil && ctx.Err() == nil {
+					s.Log.Warn("Could not adapt elections to the disk", "err", err)
+				}
+			}
+		}
+	}
+}

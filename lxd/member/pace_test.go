@@ -1,0 +1,42 @@
+package member
+
+import (
+	"testing"
+	"time"
+)
+
+func TestWhenTheDiskIsLookedAt(t *testing.T) {
+	t.Parallel()
+	start := time.Now()
+	var p pace
+	at := 0
+	due := func(after int, slowed bool) bool {
+		at += after
+		return p.due(slowed, start.Add(time.Duration(at)*time.Second))
+	}
+	call := func(leads bool) { p.led(leads, start.Add(time.Duration(at)*time.Second)) }
+	expect := func(when string, is, want bool) {
+		t.Helper()
+		if is != want {
+			t.Errorf("%s: due: %v", when, is)
+		}
+	}
+	expect("just started", due(0, false), false)
+	expect("4 s later", due(4, false), false)
+	expect("no leader for 5 s", due(1, false), true)
+	expect("a second later", due(1, false), false)
+	expect("10 s later", due(9, false), true)
+	call(false)
+	expect("the leader calls, at the usual pace", due(1, false), false)
+	for at < 600 {
+		call(false)
+		expect("the leader calls, slowed", due(2, true), false)
+	}
+	at = 615 // ten minutes after the last look
+	call(false)
+	expect("the leader has called for long, slowed", due(0, true), true)
+	at = 2000
+	call(true)
+	expect("this member leads, slowed", due(0, true), false)
+	expect("it calls nobody any more", due(5, true), true)
+}
