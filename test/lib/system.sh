@@ -22,8 +22,10 @@ if [ ${#packages[@]} = 0 ]; then
 		xargs -r -n 1 dirname | sort -u | sed 's|^|./|')
 	# The image of a whole Debian takes a while, most of it spent waiting for the mirror and
 	# the disk. TestDebianBoots waits for it, and builds it again should this fail.
-	test/run/mkimage.sh build/images >/dev/null &
-	trap wait EXIT
+	setsid test/run/mkimage.sh build/images >/dev/null &
+	image=$!
+	# Nobody needs it any more when the tests have ended before it is there.
+	trap 'kill -- -"$image" 2>/dev/null || true; wait' EXIT
 fi
 
 # -p 1: one package at a time. They share the host's loop devices, routes and two cores, and each

@@ -76,7 +76,7 @@ there
 mkdir -p "$cache"
 # Whoever comes while the image is being built waits for it.
 exec {lock}>"$cache/.lock"
-flock "$lock"
+flock --nonblock "$lock" || { say "waiting for another build in $cache"; flock "$lock"; }
 there
 work=$(mktemp -d "$(realpath "$cache")/build.XXXXXX")
 root=$work/rootfs
