@@ -113,7 +113,7 @@ func prepareHost(t *testing.T) *host {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var b [2]byte
+	var b [3]byte
 	rand.Read(b[:])
 	// Not t.TempDir: unix sockets have short paths, and the name must show the token.
 	h := &host{t: t, bin: bin, client: bin.lxc(), token: hex.EncodeToString(b[:]), links: map[string]bool{}}
