@@ -12,7 +12,8 @@ cd "$(dirname "$0")/../.."
 [ "$(id -u)" = 0 ] || { echo "system tests need root" >&2; exit 1; }
 export SETT_BIN=$PWD/bin
 
-packages=() flags=()
+packages=() flags=() ends=()
+trap 'for e in "${ends[@]}"; do eval "$e"; done' EXIT
 for arg; do
 	case $arg in ./*) packages+=("$arg") ;; *) flags+=("$arg") ;; esac
 done
@@ -25,9 +26,14 @@ if [ ${#packages[@]} = 0 ]; then
 	setsid test/run/mkimage.sh build/images >/dev/null &
 	image=$!
 	# Nobody needs it any more when the tests have ended before it is there.
-	trap 'kill -- -"$image" 2>/dev/null || true; wait' EXIT
+	ends+=('kill -- -"$image" 2>/dev/null || true; wait "$image" || true')
 fi
 
 # -p 1: one package at a time. They share the host's loop devices, routes and two cores, and each
 # checks that it leaves nothing behind.
-go test -tags "libsqlite3 system" -count=1 -p 1 -timeout 45m "${flags[@]}" "${packages[@]}"
+log=$(mktemp)
+ends+=('rm -f "$log"')
+go test -tags "libsqlite3 system" -count=1 -p 1 -timeout 45m "${flags[@]}" "${packages[@]}" 2>&1 | tee "$log" || {
+	awk -f test/lib/failures.awk "$log"
+	exit 1
+}
