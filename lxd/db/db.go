@@ -176,7 +176,9 @@ func (d *DB) attempt(ctx context.Context, tx *Tx, fn func(context.Context, *Tx) 
 		begin = "BEGIN IMMEDIATE"
 	}
 	if _, err := conn.ExecContext(ctx, begin); err != nil {
-		return false, wrap(err)
+		err = wrap(err)
+		clean = classOf(err) == classBusy // nothing has begun
+		return false, err
 	}
 	tx.conn = conn
 	err = tx.run(ctx, fn)

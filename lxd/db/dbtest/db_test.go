@@ -332,6 +332,53 @@ func TestConcurrentWritersLoseNothing(t *testing.T) {
 	})
 }
 
+// Who finds the database locked tries again over the connection that he has: to make one
+// takes longer than what he waits for.
+func TestABusyDatabaseCostsNoConnection(t *testing.T) {
+	t.Parallel()
+	d := Dqlite(t) // SQLite by itself waits for some seconds before it says so
+	ctx := t.Context()
+	d.Pool().SetMaxOpenConns(2)
+	take := func() (*sql.Conn, any) {
+		c, err := d.Pool().Conn(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var is any
+		if err := c.Raw(func(driver any) error { is = driver; return nil }); err != nil {
+			t.Fatal(err)
+		}
+		return c, is
+	}
+	holder, _ := take()
+	other, was := take()
+	if err := other.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := holder.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {
+		t.Fatal(err)
+	}
+	waits, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
+	defer cancel()
+	put := func(ctx context.Context, tx *db.Tx) error {
+		_, err := db.Exec(ctx, tx, stmtPut, "a", "b")
+		return err
+	}
+	if err := d.Update(waits, put); err == nil {
+		t.Error("two wrote at the same time")
+	}
+	other, is := take()
+	if is != was {
+		t.Error("the connection was thrown away")
+	}
+	if err := errors.Join(other.Close(), func() error { _, err := holder.ExecContext(ctx, "ROLLBACK"); return err }(), holder.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Update(ctx, put); err != nil {
+		t.Errorf("when the database is free: %v", err)
+	}
+}
+
 func TestWaitingForTheQueueEndsWithTheContext(t *testing.T) {
 	t.Parallel()
 	d := Open(t)
