@@ -40,14 +40,14 @@ func (c *Cluster) Client(m Member) *http.Client {
 	sp := &spares{dial: func(ctx context.Context) (net.Conn, error) { return c.dial(ctx, p) }}
 	c.spares[k] = sp
 	cl := &http.Client{
-		Transport: &http.Transport{
+		Transport: &transport{connect: sp.take, Transport: &http.Transport{
 			DialTLSContext:      func(ctx context.Context, _, _ string) (net.Conn, error) { return sp.take(ctx) },
 			MaxIdleConnsPerHost: 16,
 			IdleConnTimeout:     time.Minute,
 			DisableCompression:  true,
 			WriteBufferSize:     32 << 10,
 			ReadBufferSize:      32 << 10,
-		},
+		}},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	c.clients[k] = cl
