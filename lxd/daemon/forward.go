@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -33,6 +34,16 @@ type forwarder struct {
 	mu    sync.Mutex
 	asked time.Time // when known was read
 	known map[int64]cluster.Member
+	seen  map[place]guess
+}
+
+// place is an instance, by the names that a request gives it.
+type place struct{ project, instance string }
+
+// guess is where an instance was found a moment ago.
+type guess struct {
+	member cluster.Member
+	at     time.Time
 }
 
 // opPath is where a client asks how an operation stands, before it waits for its events.
@@ -65,6 +76,9 @@ func (f *forwarder) forward(w http.ResponseWriter, r *rest.Request) (bool, error
 		return false, nil
 	}
 	ctx := r.HTTP().Context()
+	if done, err := f.try(w, r); done || err != nil {
+		return done, err
+	}
 	m, err := f.where(ctx, r)
 	switch {
 	case err != nil:
@@ -72,6 +86,7 @@ func (f *forwarder) forward(w http.ResponseWriter, r *rest.Request) (bool, error
 	case m.ID == 0 || m.ID == f.relay.Here().ID():
 		return false, nil
 	case r.Relayed():
+		relay.Refuse(w.Header())
 		return false, errs.Unavailable("The request was sent on to member %q, but what it is about is on %q; try again", f.relay.Here().Name(), m.Name)
 	}
 	if where == rest.OnOperation && r.Route().Path == opPath {
@@ -88,6 +103,9 @@ func (f *forwarder) where(ctx context.Context, r *rest.Request) (cluster.Member,
 		m, err := db.One[cluster.Member](ctx, f.db, stmtWhere, r.Project().Name, r.Value(0))
 		if errors.Is(err, db.ErrNotFound) {
 			return cluster.Member{}, nil // whose handler says so
+		}
+		if err == nil {
+			f.remember(r, m)
 		}
 		return m, err
 	case rest.OnOperation:
@@ -149,6 +167,71 @@ func (f *forwarder) recent(ctx context.Context, id int64) (cluster.Member, error
 		f.known[m.ID] = m
 	}
 	return f.known[id], nil
+}
+
+// try sends a request to where its instance was a moment ago, and reports whether anybody
+// has taken it there.
+func (f *forwarder) try(w http.ResponseWriter, r *rest.Request) (bool, error) {
+	m, ok := f.guess(r)
+	if !ok {
+		return false, nil
+	}
+	if err := r.ReadBody(); err != nil {
+		return false, err
+	}
+	to := f.relay.To(m)
+	to.Guessed = true
+	err := to.Forward(w, r.HTTP(), *r.Identity(), log.From(r.HTTP().Context()))
+	if err != nil {
+		f.forget(r)
+	}
+	dial := (*net.OpError)(nil)
+	if errors.Is(err, relay.ErrElsewhere) || errors.As(err, &dial) && dial.Op == "dial" {
+		return false, r.ReadBody() // for the next one
+	}
+	return true, err
+}
+
+// guessBody is how long a body may be to be kept until it is known whether a guess was
+// right.
+const guessBody = 64 << 10
+
+// guess is where the instance of a request was a moment ago. It costs nothing to be
+// wrong: a member asks the database itself before it does what another one has sent on.
+func (f *forwarder) guess(r *rest.Request) (cluster.Member, bool) {
+	n := r.ContentLength()
+	if r.Route().Where != rest.OnInstance || r.Relayed() || r.Route().Body.Stream || n < 0 || n > guessBody {
+		return cluster.Member{}, false
+	}
+	f.mu.Lock()
+	g, ok := f.seen[placeOf(r)]
+	f.mu.Unlock()
+	return g.member, ok && time.Since(g.at) < recallTime && f.relay.Reachable(g.member)
+}
+
+func placeOf(r *rest.Request) place { return place{r.Project().Name, r.Value(0)} }
+
+// remember notes where an instance is, should that be another member.
+func (f *forwarder) remember(r *rest.Request, m cluster.Member) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.seen, placeOf(r))
+	if m.ID == f.relay.Here().ID() || r.Relayed() {
+		return
+	}
+	if f.seen == nil || len(f.seen) >= guessCount {
+		f.seen = map[place]guess{}
+	}
+	f.seen[placeOf(r)] = guess{m, time.Now()}
+}
+
+// guessCount bounds how many guesses are kept.
+const guessCount = 1000
+
+func (f *forwarder) forget(r *rest.Request) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.seen, placeOf(r))
 }
 
 // byID finds a member that may be gone by now.

@@ -67,6 +67,10 @@ func newTrio(t *testing.T) *trio {
 			leader: func(context.Context) (string, error) { return "m2.test:8443", nil },
 			heard:  func(_ context.Context, m cluster.Member) { x.heard[name] = append(x.heard[name], m.Name) }}
 		answer := func(_ context.Context, r *rest.Request) (rest.Response, error) {
+			if r.ContentLength() > 0 {
+				text, err := io.ReadAll(r.Body())
+				return rest.Sync(fmt.Sprintf("%s got %s", name, text)), err
+			}
 			return rest.Sync(fmt.Sprintf("%s for %s", name, r.Caller().Username)), nil
 		}
 		route := func(path string, w rest.Where) rest.Route {
@@ -74,6 +78,10 @@ func newTrio(t *testing.T) *trio {
 				Locate: func(_ context.Context, r *rest.Request) (int64, error) {
 					return map[string]int64{"on3": 3, "on9": 9}[r.Value(0)], nil
 				}}
+		}
+		post := func(r rest.Route) rest.Route {
+			r.Method = http.MethodPost
+			return r
 		}
 		h := rest.New(rest.Deps{
 			Log:     slog.New(slog.DiscardHandler),
@@ -85,7 +93,7 @@ func newTrio(t *testing.T) *trio {
 				return auth.Caller{Protocol: "tls", Username: "web", Projects: []string{"default"}}, nil
 			},
 			Forward: f.forward,
-		}, []rest.Route{route("/here", rest.Here), route("/instances/{name}", rest.OnInstance), route("/target", rest.OnTarget), route("/place", rest.OnPlacement),
+		}, []rest.Route{route("/here", rest.Here), route("/instances/{name}", rest.OnInstance), post(route("/instances/{name}", rest.OnInstance)), route("/target", rest.OnTarget), route("/place", rest.OnPlacement),
 			route("/1.0/operations/{id}", rest.OnOperation), route("/leader", rest.OnLeader), route("/shared", rest.OnTargetOrLeader), route("/objects/{name}", rest.OnObject)})
 		s := httptest.NewServer(h)
 		t.Cleanup(s.Close)
@@ -196,6 +204,45 @@ func TestNothingIsSentOnTwice(t *testing.T) {
 	if code, text := x.get(t, "m2", "/instances/a", func(r *http.Request) { r.Header.Set(asMember, "yes") }); code != 200 || !strings.HasPrefix(text, "m2 ") {
 		t.Errorf("%d %s", code, text)
 	}
+}
+
+// TestAGuessIsRightOrAskedAgain moves an instance to and fro behind the back of a member
+// that has just sent something on to it.
+func TestAGuessIsRightOrAskedAgain(t *testing.T) {
+	t.Parallel()
+	x := newTrio(t)
+	body := strings.Repeat("x", 10<<10)
+	posted := func(r *http.Request) {
+		r.Method, r.Body, r.ContentLength = http.MethodPost, io.NopCloser(strings.NewReader(body)), int64(len(body))
+	}
+	on := func(want string) {
+		t.Helper()
+		if code, text := x.get(t, "m1", "/instances/c", posted); code != 200 || text != want+" got "+body {
+			t.Errorf("%d %.80s, want %s", code, text, want)
+		}
+		if code, text := x.get(t, "m1", "/instances/c"); code != 200 || text != want+" for web" {
+			t.Errorf("%d %s, want %s", code, text, want)
+		}
+	}
+	on("m3")
+	// It is not asked for again: nobody could be reached there.
+	x.exec(t, `UPDATE nodes SET address = 'm9.test:8443' WHERE name = 'm3'`)
+	on("m3")
+	x.exec(t, `UPDATE nodes SET address = 'm3.test:8443' WHERE name = 'm3'`)
+	x.exec(t, `UPDATE instances SET node_id = 2 WHERE name = 'c'`)
+	on("m2")
+	x.exec(t, `UPDATE instances SET node_id = 1 WHERE name = 'c'`)
+	on("m1")
+	x.exec(t, `UPDATE instances SET node_id = 3 WHERE name = 'c'`)
+	on("m3")
+	// Its member ends right after it has moved.
+	x.by["m3"].Close()
+	x.exec(t, `UPDATE instances SET node_id = 2 WHERE name = 'c'`)
+	on("m2")
+	// One that is gone is no guess.
+	x.exec(t, `UPDATE instances SET node_id = 1 WHERE name = 'c'`)
+	x.all["m1"].SetThreshold(0)
+	on("m1")
 }
 
 func TestPlacementLeavesOutWhoCannot(t *testing.T) {

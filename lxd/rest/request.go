@@ -215,6 +215,10 @@ func DecodeFields[T any](r *Request) (T, map[string]json.RawMessage, error) {
 // transaction that it is part of, or hold a lock. The chain does it for all routes but
 // those that stream. The request can be sent on to another member still.
 func (r *Request) ReadBody() error {
+	if r.read != nil { // what was sent on once can be sent on again
+		r.http.Body = io.NopCloser(bytes.NewReader(r.read))
+		return nil
+	}
 	if r.route.Body.Stream { // not limited by the chain
 		r.http.Body = http.MaxBytesReader(r.w, r.http.Body, DefaultBodyLimit)
 	}

@@ -15,6 +15,8 @@ const headers = "X-Lxd-Forwarded-"
 const (
 	headerCaller  = headers + "Caller"
 	headerRequest = headers + "Request"
+	// headerElsewhere stands in answers; see Refuse.
+	headerElsewhere = headers + "Elsewhere"
 )
 
 // Identity is who stands behind a relayed request, and the id under which the first
@@ -48,6 +50,10 @@ func Read(h http.Header) (i Identity, ok bool, err error) {
 	i.Request = h.Get(headerRequest)
 	return i, true, nil
 }
+
+// Refuse marks the answer to a relayed request as that of a member which does not have
+// what the request is about, and has done nothing.
+func Refuse(h http.Header) { h.Set(headerElsewhere, "yes") }
 
 // Strip drops what a client may not say.
 func Strip(h http.Header) {

@@ -200,6 +200,35 @@ func TestUpgradesEndOneWayAtATime(t *testing.T) {
 	}
 }
 
+// TestAWrongGuessIsNoAnswer has the member refuse what it does not have.
+func TestAWrongGuessIsNoAnswer(t *testing.T) {
+	t.Parallel()
+	for _, guessed := range []bool{true, false} {
+		front, failed := pair(t, func(w http.ResponseWriter, _ *http.Request) {
+			relay.Refuse(w.Header())
+			http.Error(w, "not here", http.StatusServiceUnavailable)
+		}, func(to *relay.Target) { to.Guessed = guessed })
+		resp, err := http.Get(front.URL) //nolint:noctx // ends with the test's server
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, _ := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		for k := range resp.Header {
+			if strings.HasPrefix(k, "X-Lxd-Forwarded-") {
+				t.Errorf("the client is told %s", k)
+			}
+		}
+		if guessed {
+			if err := failed.Load(); err == nil || !errors.Is(*err, relay.ErrElsewhere) {
+				t.Errorf("a wrong guess ends with %v, %s %s", err, resp.Status, b)
+			}
+		} else if string(b) != "not here\n" || resp.StatusCode != http.StatusServiceUnavailable || failed.Load() != nil {
+			t.Errorf("%s %q", resp.Status, b)
+		}
+	}
+}
+
 func TestADeadMemberIsNamed(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

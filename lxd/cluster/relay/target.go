@@ -27,7 +27,13 @@ type Target struct {
 	// Alive, when there is one, is asked now and then whether the member still
 	// answers. What waits for a member that does not is given up.
 	Alive func() bool
+	// Guessed marks a member that may not have what a request is about any more. When it
+	// says so, Forward returns ErrElsewhere, and the client has been told nothing.
+	Guessed bool
 }
+
+// ErrElsewhere is what a guess that was wrong ends with.
+var ErrElsewhere = errors.New("what the request is about is on another member")
 
 // look is how often a waiting request asks whether its member is still alive.
 const look = time.Second
@@ -96,6 +102,13 @@ func (t Target) Forward(w http.ResponseWriter, r *http.Request, as Identity, log
 			pr.Out.Header.Del("Cookie")
 			as.Mark(pr.Out.Header)
 		},
+		ModifyResponse: func(resp *http.Response) error {
+			if t.Guessed && resp.Header.Get(headerElsewhere) != "" {
+				return ErrElsewhere
+			}
+			Strip(resp.Header)
+			return nil
+		},
 		ErrorHandler: func(_ http.ResponseWriter, _ *http.Request, err error) { failed = err },
 	}
 	rp.ServeHTTP(&writer{ResponseWriter: w}, r.WithContext(ctx))
@@ -104,6 +117,8 @@ func (t Target) Forward(w http.ResponseWriter, r *http.Request, as Identity, log
 		return nil
 	case r.Context().Err() != nil:
 		return r.Context().Err()
+	case failed == ErrElsewhere:
+		return failed
 	case context.Cause(ctx) != nil:
 		return t.gone(context.Cause(ctx))
 	}
