@@ -75,8 +75,9 @@ type Node struct {
 	life   sync.Mutex   // held while the engine is started or stopped
 	pace   atomic.Int64 // how many times the usual latency the engine is told
 	mu     sync.RWMutex
-	engine *dqlite.Node // nil while the node rests
-	local  string       // the abstract socket the engine listens on; empty while it rests
+	engine *dqlite.Node // nil while there is none
+	local  string       // the abstract socket the engine listens on; empty while there is none
+	anew   bool         // it ran, and runs again in a moment
 	short  atomic.Bool  // there was too little room at the last look
 	spent  chan bool    // see tire
 
@@ -313,7 +314,7 @@ func (n *Node) Handover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if len(known) <= 1 || n.Resting() {
+	if len(known) <= 1 || n.at() == "" {
 		return nil
 	}
 	// This node knows by itself whether it leads; where it does not, there is nobody to

@@ -42,7 +42,7 @@ func Reconfigure(dir string, all []Member) error {
 // Believed returns who this node takes for the leader; the zero Member when it knows
 // none, as while it rests. It asks nobody else.
 func (n *Node) Believed(ctx context.Context) (Member, error) {
-	if n.Resting() {
+	if n.at() == "" {
 		return Member{}, nil
 	}
 	c, err := client.New(ctx, n.opts.Address, client.WithDialFunc(n.dial), client.WithLogFunc(n.log))

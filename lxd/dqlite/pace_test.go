@@ -54,6 +54,40 @@ func TestANodeGoesBackToTheUsualPace(t *testing.T) {
 	}
 }
 
+// A member whose node rests is short of room for the others, and its own daemon starts the
+// engine when it sees that there is room.
+func TestANodeThatIsStartedAnewDoesNotRest(t *testing.T) {
+	t.Parallel()
+	n := start(t, Options{Dir: t.TempDir()})
+	n.pace.Store(slowest)
+	done := make(chan error, 1)
+	go func() { done <- n.Pace(t.Context()) }()
+	away := false
+	for {
+		select {
+		case err := <-done:
+			if err != nil || !away {
+				t.Errorf("it was seen without an engine: %v, %v", away, err)
+			}
+			if err := n.Rest(); err != nil || !n.Resting() {
+				t.Errorf("a node that was stopped does not rest: %v", err)
+			}
+			return
+		default:
+		}
+		if n.at() != "" {
+			continue
+		}
+		away = true
+		if _, err := n.reach(t.Context(), n.opts.Address); errors.Is(err, errFull) {
+			t.Fatalf("it is said of it: %v", err)
+		}
+		if n.Resting() {
+			t.Fatal("it rests")
+		}
+	}
+}
+
 func TestADiskIsMeasuredOnlyForAsLongAsItMatters(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

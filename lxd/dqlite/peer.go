@@ -31,7 +31,7 @@ func (n *Node) reach(ctx context.Context, address string) (net.Conn, error) {
 	if address == n.opts.Address {
 		local := n.at()
 		if local == "" {
-			return nil, errFull
+			return nil, n.away()
 		}
 		var d net.Dialer
 		c, err := d.DialContext(ctx, "unix", local)

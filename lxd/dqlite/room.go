@@ -523,10 +523,25 @@ func (n *Node) watchRoom() {
 	}
 }
 
-// Resting tells whether the engine does not run, for want of room.
-func (n *Node) Resting() bool { return n.at() == "" }
+// Resting tells whether the engine does not run, for want of room. One that is started anew
+// is only away.
+func (n *Node) Resting() bool {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return n.local == "" && !n.anew
+}
 
-// at is the socket of the engine, empty while it rests.
+// away is why there is no engine.
+func (n *Node) away() error {
+	if n.Resting() {
+		return errFull
+	}
+	return errAnew
+}
+
+var errAnew = errors.New("the database node is being started anew")
+
+// at is the socket of the engine, empty while there is none.
 func (n *Node) at() string {
 	n.mu.RLock()
 	defer n.mu.RUnlock()
@@ -578,6 +593,14 @@ func (n *Node) Wake(ctx context.Context) error {
 
 // restart starts the engine anew. The caller holds life.
 func (n *Node) restart() error {
+	n.mu.Lock()
+	n.anew = n.local != ""
+	n.mu.Unlock()
+	defer func() {
+		n.mu.Lock()
+		n.anew = false
+		n.mu.Unlock()
+	}()
 	if err := n.stopEngine(); err != nil {
 		return err
 	}
