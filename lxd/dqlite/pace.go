@@ -23,9 +23,10 @@ const slowest = 8
 // Slowed reports whether elections are given more time than is usual.
 func (n *Node) Slowed() bool { return n.pace.Load() > 1 }
 
-// Pace measures how long the disk takes, and has elections last as long as that asks for.
-// The engine is started anew where that is another time than before.
-func (n *Node) Pace(ctx context.Context) error {
+// Pace measures how long the disk takes, and has elections last as long as that asks for; no
+// shorter than before, unless it may go back. The engine is started anew where that is another
+// time than before.
+func (n *Node) Pace(ctx context.Context, back bool) error {
 	if n.Resting() {
 		return nil
 	}
@@ -36,6 +37,9 @@ func (n *Node) Pace(ctx context.Context) error {
 	n.life.Lock()
 	defer n.life.Unlock()
 	needs := n.paceFor(took)
+	if !back {
+		needs = max(needs, n.pace.Load())
+	}
 	if n.ctx.Err() != nil || n.Resting() || needs == n.pace.Load() {
 		return nil
 	}

@@ -30,26 +30,27 @@ func TestANodeGoesBackToTheUsualPace(t *testing.T) {
 	ctx := t.Context()
 	n := start(t, Options{Dir: t.TempDir()}) // of a node that stands alone elections last so long that any disk will do
 	mustExec(t, n, `CREATE TABLE a (x TEXT)`)
-	paces := func(when string, anew bool) {
+	paces := func(when string, back, slowed, anew bool) {
 		t.Helper()
 		engine := n.at()
-		if err := n.Pace(ctx); err != nil {
+		if err := n.Pace(ctx, back); err != nil {
 			t.Fatal(err)
 		}
-		if n.Slowed() || (n.at() != engine) != anew {
+		if n.Slowed() != slowed || (n.at() != engine) != anew {
 			t.Errorf("%s: slowed: %v, started anew: %v", when, n.Slowed(), n.at() != engine)
 		}
 	}
-	paces("the disk is as quick as ever", false)
+	paces("the disk is as quick as ever", true, false, false)
 	n.pace.Store(slowest)
-	paces("the disk is quick again", true)
+	paces("the disk is quick again while a leader is missed", false, true, false)
+	paces("the disk is quick again", true, false, true)
 	mustExec(t, n, `INSERT INTO a VALUES ('written after that')`)
 
 	n.pace.Store(slowest)
 	if err := n.Rest(); err != nil {
 		t.Fatal(err)
 	}
-	if err := n.Pace(ctx); err != nil || !n.Resting() {
+	if err := n.Pace(ctx, true); err != nil || !n.Resting() {
 		t.Errorf("a node that rests was started: %v", err)
 	}
 }
@@ -61,7 +62,7 @@ func TestANodeThatIsStartedAnewDoesNotRest(t *testing.T) {
 	n := start(t, Options{Dir: t.TempDir()})
 	n.pace.Store(slowest)
 	done := make(chan error, 1)
-	go func() { done <- n.Pace(t.Context()) }()
+	go func() { done <- n.Pace(t.Context(), true) }()
 	away := false
 	for {
 		select {

@@ -31,25 +31,26 @@ func (p *pace) led(leads bool, now time.Time) {
 	p.called, p.leads = now, leads
 }
 
-// due reports whether to look now.
-func (p *pace) due(slowed bool, now time.Time) bool {
+// due reports whether to look now, and whether there is a leader who calls. While there is
+// none, less time for elections than before is of no use.
+func (p *pace) due(slowed bool, now time.Time) (look, led bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.called.IsZero() {
 		p.called = now // it has just been started
 	}
 	every := lookEvery
-	if now.Sub(p.called) < uncalledTime {
+	if led = now.Sub(p.called) < uncalledTime; led {
 		every = easeEvery
 		if !slowed || p.leads { // whoever leads would be missed
-			return false
+			return false, led
 		}
 	}
 	if now.Sub(p.looked) < every {
-		return false
+		return false, led
 	}
 	p.looked = now
-	return true
+	return true, led
 }
 
 // keepPace looks after this member's pace until the context ends.
@@ -61,8 +62,12 @@ func (s *Service) keepPace(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case now := <-tick.C:
-			if n := s.Store.Node(); s.here.Clustered() && s.pace.due(n.Slowed(), now) {
-				if err := n.Pace(ctx); err != nil && ctx.Err() == nil {
+			if !s.here.Clustered() {
+				continue
+			}
+			n := s.Store.Node()
+			if look, led := s.pace.due(n.Slowed(), now); look {
+				if err := n.Pace(ctx, led); err != nil && ctx.Err() == nil {
 					s.Log.Warn("Could not adapt elections to the disk", "err", err)
 				}
 			}

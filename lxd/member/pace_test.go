@@ -12,7 +12,12 @@ func TestWhenTheDiskIsLookedAt(t *testing.T) {
 	at := 0
 	due := func(after int, slowed bool) bool {
 		at += after
-		return p.due(slowed, start.Add(time.Duration(at)*time.Second))
+		now := start.Add(time.Duration(at) * time.Second)
+		look, led := p.due(slowed, now)
+		if led != (now.Sub(p.called) < 5*time.Second) {
+			t.Errorf("after %d s: a leader calls: %v", at, led)
+		}
+		return look
 	}
 	call := func(leads bool) { p.led(leads, start.Add(time.Duration(at)*time.Second)) }
 	expect := func(when string, is, want bool) {
