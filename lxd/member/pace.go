@@ -22,6 +22,10 @@ const (
 	// lookEvery is the pause between two looks where he does not, and easeEvery where he does.
 	lookEvery = 10 * time.Second
 	easeEvery = 10 * time.Minute
+	// turnTime is between two members who look because he calls again. They have all missed him
+	// at the same moment, and if they were started anew together he would lead nobody.
+	turnTime = 10 * time.Second
+	turns    = 16
 )
 
 // led notes that a leader calls the members, which may be this one.
@@ -33,7 +37,7 @@ func (p *pace) led(leads bool, now time.Time) {
 
 // due reports whether to look now, and whether there is a leader who calls. While there is
 // none, less time for elections than before is of no use.
-func (p *pace) due(slowed bool, now time.Time) (look, led bool) {
+func (p *pace) due(slowed bool, member uint64, now time.Time) (look, led bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.called.IsZero() {
@@ -41,7 +45,7 @@ func (p *pace) due(slowed bool, now time.Time) (look, led bool) {
 	}
 	every := lookEvery
 	if led = now.Sub(p.called) < uncalledTime; led {
-		every = easeEvery
+		every = easeEvery + time.Duration(member%turns)*turnTime
 		if !slowed || p.leads { // whoever leads would be missed
 			return false, led
 		}
@@ -66,7 +70,7 @@ func (s *Service) keepPace(ctx context.Context) {
 				continue
 			}
 			n := s.Store.Node()
-			if look, led := s.pace.due(n.Slowed(), now); look {
+			if look, led := s.pace.due(n.Slowed(), n.ID(), now); look {
 				if err := n.Pace(ctx, led); err != nil && ctx.Err() == nil {
 					s.Log.Warn("Could not adapt elections to the disk", "err", err)
 				}

@@ -1,6 +1,7 @@
 package member
 
 import (
+	"slices"
 	"testing"
 	"time"
 )
@@ -13,7 +14,7 @@ func TestWhenTheDiskIsLookedAt(t *testing.T) {
 	due := func(after int, slowed bool) bool {
 		at += after
 		now := start.Add(time.Duration(at) * time.Second)
-		look, led := p.due(slowed, now)
+		look, led := p.due(slowed, 0, now)
 		if led != (now.Sub(p.called) < 5*time.Second) {
 			t.Errorf("after %d s: a leader calls: %v", at, led)
 		}
@@ -44,4 +45,29 @@ func TestWhenTheDiskIsLookedAt(t *testing.T) {
 	call(true)
 	expect("this member leads, slowed", due(0, true), false)
 	expect("it calls nobody any more", due(5, true), true)
+}
+
+func TestMembersGoBackOneAfterTheOther(t *testing.T) {
+	t.Parallel()
+	start := time.Now()
+	var members [3]pace
+	for id := range members {
+		members[id].due(false, uint64(id), start)
+		if look, led := members[id].due(false, uint64(id), start.Add(uncalledTime)); !look || led {
+			t.Errorf("member %d misses its leader: %v, %v", id, look, led)
+		}
+	}
+	var at []int
+	for second := range 11 * 60 {
+		now := start.Add(uncalledTime + time.Duration(second)*time.Second)
+		for id := range members {
+			members[id].led(false, now)
+			if look, _ := members[id].due(true, uint64(id), now); look {
+				at = append(at, second)
+			}
+		}
+	}
+	if want := []int{600, 610, 620}; !slices.Equal(at, want) {
+		t.Errorf("they look after %v s, not after %v", at, want)
+	}
 }
