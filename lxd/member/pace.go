@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"sett/lxd/dqlite"
 )
 
 // pace tells when a member is to look whether elections of the database's leader have the
@@ -14,11 +16,18 @@ type pace struct {
 	called time.Time // when the leader called last; one may be elected again and again, and get no further
 	leads  bool      // that was this member
 	looked time.Time
+	leader uint64    // whom this member's node took for the leader when it was asked last
+	since  time.Time // when it said so for the first time
 }
 
 const (
-	// uncalledTime is how long the leader need not call while all is well.
+	// uncalledTime is how long the leader need not call while all is well. It may take longer
+	// where one member is dead and another one is to get its part, so whoever misses its call
+	// for doubtTime looks whether there is one: who has led for steadyTime is no matter of
+	// elections. Where they fail a leader is lost again within a second.
 	uncalledTime = 5 * time.Second
+	doubtTime    = 3 * time.Second
+	steadyTime   = 2 * time.Second
 	// lookEvery is the pause between two looks where he does not, and easeEvery where he does.
 	lookEvery = 10 * time.Second
 	easeEvery = 10 * time.Minute
@@ -50,11 +59,28 @@ func (p *pace) due(slowed bool, member uint64, now time.Time) (look, led bool) {
 			return false, led
 		}
 	}
-	if now.Sub(p.looked) < every {
+	steady := p.leader != 0 && now.Sub(p.since) >= steadyTime
+	if now.Sub(p.looked) < every || !led && steady {
 		return false, led
 	}
 	p.looked = now
 	return true, led
+}
+
+// doubts reports whether the leader should have called by now.
+func (p *pace) doubts(now time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return !p.called.IsZero() && now.Sub(p.called) >= doubtTime
+}
+
+// follows notes whom this member's node takes for the leader; 0 is nobody.
+func (p *pace) follows(leader uint64, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if leader != p.leader {
+		p.leader, p.since = leader, now
+	}
 }
 
 // keepPace looks after this member's pace until the context ends.
@@ -70,6 +96,11 @@ func (s *Service) keepPace(ctx context.Context) {
 				continue
 			}
 			n := s.Store.Node()
+			var leader uint64
+			if s.pace.doubts(now) {
+				leader = believed(ctx, n)
+			}
+			s.pace.follows(leader, now)
 			if look, led := s.pace.due(n.Slowed(), n.ID(), now); look {
 				if err := n.Pace(ctx, led); err != nil && ctx.Err() == nil {
 					s.Log.Warn("Could not adapt elections to the disk", "err", err)
@@ -77,4 +108,15 @@ func (s *Service) keepPace(ctx context.Context) {
 			}
 		}
 	}
+}
+
+// believed is whom a node takes for the leader; nobody when it does not say so at once.
+func believed(ctx context.Context, n *dqlite.Node) uint64 {
+	ctx, cancel := context.WithTimeout(ctx, time.Second/2)
+	defer cancel()
+	l, err := n.Believed(ctx)
+	if err != nil {
+		return 0
+	}
+	return l.ID
 }

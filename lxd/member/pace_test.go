@@ -71,3 +71,35 @@ func TestMembersGoBackOneAfterTheOther(t *testing.T) {
 		t.Errorf("they look after %v s, not after %v", at, want)
 	}
 }
+
+// A round of the leader's takes long where one member is dead and another one gets its part.
+func TestALeaderWhoIsBusyIsNotMissed(t *testing.T) {
+	t.Parallel()
+	start := time.Now()
+	var p pace
+	p.led(false, start)
+	for _, step := range []struct {
+		after   int
+		leader  uint64
+		doubted bool
+		look    bool
+	}{
+		{1, 0, false, false},
+		{2, 0, false, false},
+		{3, 2, true, false},
+		{4, 2, true, false},
+		{5, 2, true, false},
+		{8, 2, true, false},
+		{9, 3, true, true}, // it is another one all of a sudden
+		{19, 0, true, true},
+		{29, 3, true, true},
+		{39, 3, true, false},
+	} {
+		now := start.Add(time.Duration(step.after) * time.Second)
+		doubts := p.doubts(now)
+		p.follows(step.leader, now)
+		if look, _ := p.due(false, 1, now); look != step.look || doubts != step.doubted {
+			t.Errorf("after %d s: looks: %v, doubts: %v", step.after, look, doubts)
+		}
+	}
+}
