@@ -67,7 +67,8 @@ func (n *Node) shortest(pace int64) time.Duration {
 // and for other writes at the same time.
 func (n *Node) longest(pace int64) time.Duration { return n.shortest(pace) * 2 / 3 }
 
-const probeName = "probe"
+// probeName is of none of the files that the engine, or release, tries the disk with.
+const probeName = "pace"
 
 // timeWrites writes as an election does, and returns how long it took, or that it took
 // longer than what is of interest.

@@ -319,3 +319,34 @@ func TestAFileSystemWithoutRoomForAFile(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestADiskIsMeasuredWhileAnEngineIsAboutToStart has both try what the disk can do.
+func TestADiskIsMeasuredWhileAnEngineIsAboutToStart(t *testing.T) {
+	t.Parallel()
+	top := small(t, 4)
+	done := make(chan error)
+	go func() {
+		for range 2000 {
+			if _, err := timeWrites(t.Context(), filepath.Join(top, probeName), time.Second); err != nil {
+				done <- err
+				return
+			}
+		}
+		done <- nil
+	}()
+	for {
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Error(err)
+			}
+			return
+		default:
+		}
+		if err := release(top); err != nil {
+			t.Error(err)
+			<-done
+			return
+		}
+	}
+}
