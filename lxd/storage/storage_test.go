@@ -268,11 +268,43 @@ func TestARenameMovesNothingBackThatItHasNotMoved(t *testing.T) {
 	is("lives", true)
 	is("left", false)
 	// One that was moved goes back.
-	if err := f.RenameVolume(ctx, vol("lives"), "left"); !errs.Is(err, errs.KindConflict) {
-		t.Errorf("there is a record of that name: %v", err)
+	dbtest.Exec(t, f.db, `CREATE TRIGGER no BEFORE UPDATE OF name ON storage_volumes BEGIN SELECT RAISE(ABORT, 'no'); END`)
+	if err := f.RenameVolume(ctx, vol("lives"), "new"); err == nil {
+		t.Error("its record cannot be changed")
 	}
 	is("lives", true)
+	is("new", false)
+	// One that had been moved before does not.
+	f.must(os.Mkdir(filepath.Join(f.dir, "storage-pools/p/containers/moved"), 0o711))
+	if err := f.RenameVolume(ctx, vol("left"), "moved"); err == nil {
+		t.Error("its record cannot be changed")
+	}
+	is("moved", true)
 	is("left", false)
+}
+
+// A daemon that was killed after it had moved a folder would find it at its next start where
+// a volume is that is to go.
+func TestARenameMovesNothingToWhereThereIsARecord(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	ctx := t.Context()
+	f.want(201, "", "POST", "/1.0/storage-pools", `{"name":"p","driver":"fake"}`)
+	f.must(f.CreateVolume(ctx, vol("lives"), 0, unpack), f.CreateVolume(ctx, vol("left"), 0, unpack))
+	f.must(os.RemoveAll(filepath.Join(f.dir, "storage-pools/p/containers/left")))
+	moves, release := f.kind.Hold("rename")
+	done := make(chan error, 1)
+	go func() { done <- f.RenameVolume(ctx, vol("lives"), "left") }()
+	select {
+	case <-moves:
+		t.Error("it is moved")
+		release()
+		<-done
+	case err := <-done:
+		if !errs.Is(err, errs.KindConflict) {
+			t.Errorf("there is a record of that name: %v", err)
+		}
+	}
 }
 
 func TestProfilesKeepAPool(t *testing.T) {

@@ -50,6 +50,11 @@ func (s *Service) RenameVolume(ctx context.Context, v Volume, name string) error
 	}
 	to := v
 	to.Name = name
+	// Before anything moves: whoever is killed in between would leave it where a volume is
+	// that may be about to go.
+	if err := s.checkRecords(ctx, v, to); err != nil {
+		return err
+	}
 	moves, err := p.drv.Exists(ctx, v.driver())
 	if err != nil {
 		return err
@@ -76,6 +81,20 @@ func (s *Service) RenameVolume(ctx context.Context, v Volume, name string) error
 		return err
 	}
 	return s.linkAll(to, p)
+}
+
+// checkRecords refuses a rename between two volumes that both have a record here.
+func (s *Service) checkRecords(ctx context.Context, v, to Volume) error {
+	for _, one := range []Volume{v, to} {
+		_, err := idOn(ctx, s.DB, s.Here.ID(), one)
+		if errors.Is(err, db.ErrNotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return errs.Conflict("Storage volume %q already exists in pool %q", to.Name, v.Pool)
 }
 
 // Mount makes a volume usable and returns its folder.
