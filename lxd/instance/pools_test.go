@@ -243,8 +243,11 @@ func (p *pools) Rename(_ context.Context, v instance.Volume, to string) error {
 	}
 	n := v
 	n.Instance = to
-	if _, ok := p.vols[v]; !ok && hasKey(p.vols, n) {
-		return nil // as drivers do it
+	switch from, done := hasKey(p.vols, v), hasKey(p.vols, n); { // as drivers do it
+	case from && done:
+		return errs.Conflict("Storage volume %q already exists", to)
+	case done:
+		return nil
 	}
 	p.vols[n] = p.vols[v]
 	delete(p.vols, v)

@@ -129,7 +129,9 @@ func (s *Service) unrename(ctx context.Context, i *Instance) error {
 	away := v
 	away.Instance = to
 	var all []error
-	if err := s.Storage.Rename(ctx, away, i.Name); err != nil {
+	// A conflict is that the volume has its old name, and that the new one is of another
+	// volume: one that was left behind when its instance moved, perhaps.
+	if err := s.Storage.Rename(ctx, away, i.Name); err != nil && !errs.Is(err, errs.KindConflict) {
 		all = append(all, err)
 	}
 	for _, d := range s.foldersOf(i.Project, i.Name, to) {

@@ -53,6 +53,28 @@ func TestRenameThatFailsIsTakenBack(t *testing.T) {
 	w.there("c2", "c1")
 }
 
+// What a member has left behind of an instance that went to another one, or that is gone there.
+func TestRenameOntoAVolumeThatWasLeft(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.ok(w.create("c2"))
+	v := instance.Volume{Pool: "pool", Project: "default", Instance: "c2"}
+	left := w.pools.vols[v]
+	w.ok(w.s.Delete(t.Context(), "default", "c2", nil))
+	w.pools.vols[v] = left
+	w.ok(w.create("c1"))
+	if err := w.s.Rename(t.Context(), "default", "c1", "c2", nil); !errs.Is(err, errs.KindConflict) {
+		t.Errorf("its name is taken: %v", err)
+	}
+	if !hasKey(w.pools.vols, v) {
+		t.Error("it is gone")
+	}
+	delete(w.pools.vols, v)
+	w.there("c1", "c2")
+	w.pools.vols[v] = left
+	w.ok(w.start("c1"))
+}
+
 func TestRenameCutOffByAKillIsTakenBack(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
