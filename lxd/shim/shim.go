@@ -105,11 +105,15 @@ func seal(path string) (*os.File, error) {
 	if _, err := io.Copy(low, src); err != nil {
 		return nil, err
 	}
-	// F_SEAL_WRITE would be refused (EBUSY) while anything holds one of the pages, as the
-	// kernel itself does when it is short of memory. F_SEAL_FUTURE_WRITE allows no more
-	// but writes through mappings that are there already, and there are none.
-	seals := unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_FUTURE_WRITE
-	if _, err := unix.FcntlInt(low.Fd(), unix.F_ADD_SEALS, seals); err != nil {
+	const size = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW
+	_, err = unix.FcntlInt(low.Fd(), unix.F_ADD_SEALS, size|unix.F_SEAL_WRITE)
+	if errors.Is(err, unix.EBUSY) {
+		// Something holds one of the pages, as the kernel itself does when it is short of
+		// memory. This seal allows no more but writes through mappings that are there
+		// already, and there are none.
+		_, err = unix.FcntlInt(low.Fd(), unix.F_ADD_SEALS, size|unix.F_SEAL_FUTURE_WRITE)
+	}
+	if err != nil {
 		return nil, err
 	}
 	// A high number: the low ones are what the child's own descriptors go to before
