@@ -22,6 +22,7 @@ import (
 	"sett/lxd/op"
 	"sett/lxd/rest"
 	"sett/shared/api"
+	"sett/shared/errs"
 )
 
 // trio is three members over one database. Each has routes of all sorts, which answer
@@ -33,6 +34,8 @@ type trio struct {
 	ops   map[string]*op.Manager
 	ready map[string]http.Handler
 	heard map[string][]string // members that were waited for before they were asked
+	// stopping is the member that takes nothing on any more.
+	stopping string
 }
 
 // asMember marks the connections of members in these tests.
@@ -91,6 +94,12 @@ func newTrio(t *testing.T) *trio {
 					return auth.Caller{Protocol: auth.Cluster, Username: "member", Admin: true}, nil
 				}
 				return auth.Caller{Protocol: "tls", Username: "web", Projects: []string{"default"}}, nil
+			},
+			Gate: func(context.Context, *rest.Route) error {
+				if name == x.stopping {
+					return errs.Unavailable("%s is shutting down", name)
+				}
+				return nil
 			},
 			Forward: f.forward,
 		}, []rest.Route{route("/here", rest.Here), route("/instances/{name}", rest.OnInstance), post(route("/instances/{name}", rest.OnInstance)), route("/target", rest.OnTarget), route("/place", rest.OnPlacement),
@@ -235,7 +244,13 @@ func TestAGuessIsRightOrAskedAgain(t *testing.T) {
 	on("m1")
 	x.exec(t, `UPDATE instances SET node_id = 3 WHERE name = 'c'`)
 	on("m3")
-	// Its member ends right after it has moved.
+	// Its member is stopped right after it has moved, and then ends.
+	x.exec(t, `UPDATE instances SET node_id = 2 WHERE name = 'c'`)
+	x.stopping = "m3"
+	on("m2")
+	x.stopping = ""
+	x.exec(t, `UPDATE instances SET node_id = 3 WHERE name = 'c'`)
+	on("m3")
 	x.by["m3"].Close()
 	x.exec(t, `UPDATE instances SET node_id = 2 WHERE name = 'c'`)
 	on("m2")

@@ -68,6 +68,9 @@ func TestOnlyMembersSayWhoStandsBehindARequest(t *testing.T) {
 			}
 			w := httptest.NewRecorder()
 			s.ServeHTTP(w, req)
+			if refused := w.Header().Get("X-Lxd-Forwarded-Elsewhere") != ""; refused != (c.behind != nil && !ran) {
+				t.Errorf("it says that it has done nothing: %v, ran %v", refused, ran)
+			}
 			if w.Code != c.status || ran != (c.status == 200) {
 				t.Errorf("%d, ran %v: %s", w.Code, ran, w.Body)
 			}

@@ -110,6 +110,12 @@ func (s *Server) serve(w http.ResponseWriter, hr *http.Request, id string) (err 
 		}
 	}
 	bound(time.Now().Add(strangerBody))
+	sent, begun := relay.Sent(hr.Header), false
+	defer func() {
+		if err != nil && sent && !begun {
+			relay.Refuse(w.Header())
+		}
+	}()
 	if hr.Method == http.MethodOptions {
 		w.WriteHeader(http.StatusOK)
 		return nil
@@ -145,6 +151,7 @@ func (s *Server) serve(w http.ResponseWriter, hr *http.Request, id string) (err 
 	if err := s.authorize(r); err != nil {
 		return err
 	}
+	begun = true
 	body := hr.Body
 	defer func() {
 		if errs.Is(err, errs.KindTooLarge) && caller.Trusted() {

@@ -51,8 +51,11 @@ func Read(h http.Header) (i Identity, ok bool, err error) {
 	return i, true, nil
 }
 
-// Refuse marks the answer to a relayed request as that of a member which does not have
-// what the request is about, and has done nothing.
+// Sent reports whether a request says that a member has sent it on, which anybody may say.
+func Sent(h http.Header) bool { return h.Get(headerCaller) != "" }
+
+// Refuse marks the answer to a relayed request as that of a member which has done nothing:
+// it does not have what the request is about, or takes no requests.
 func Refuse(h http.Header) { h.Set(headerElsewhere, "yes") }
 
 // Strip drops what a client may not say.

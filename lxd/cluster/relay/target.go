@@ -28,12 +28,12 @@ type Target struct {
 	// answers. What waits for a member that does not is given up.
 	Alive func() bool
 	// Guessed marks a member that may not have what a request is about any more. When it
-	// says so, Forward returns ErrElsewhere, and the client has been told nothing.
+	// has done nothing, Forward returns ErrElsewhere, and the client has been told nothing.
 	Guessed bool
 }
 
 // ErrElsewhere is what a guess that was wrong ends with.
-var ErrElsewhere = errors.New("what the request is about is on another member")
+var ErrElsewhere = errors.New("what the request is about may be on another member")
 
 // look is how often a waiting request asks whether its member is still alive.
 const look = time.Second
