@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"encoding/hex"
+	"errors"
 	"net"
 	"net/http"
 	"sync"
@@ -21,6 +22,16 @@ const (
 	NotifyTime = 3 * time.Second
 )
 
+// ErrUnreached is what a call ends with that got no connection: nobody was asked anything.
+var ErrUnreached = errors.New("the member was not reached")
+
+// unreached is why; that is what it says.
+type unreached struct{ error }
+
+func (u unreached) Unwrap() error { return u.error }
+
+func (unreached) Is(err error) bool { return err == ErrUnreached }
+
 func clientKey(p Peer) string { return p.Address + " " + p.Fingerprint() }
 
 // Client calls a member: as this member, and sure of the other's certificate. It
@@ -29,7 +40,7 @@ func clientKey(p Peer) string { return p.Address + " " + p.Fingerprint() }
 func (c *Cluster) Client(m Member) *http.Client {
 	p, err := c.peerAt(m.Address)
 	if err != nil {
-		return &http.Client{Transport: failing{err}}
+		return &http.Client{Transport: failing{unreached{err}}}
 	}
 	k := clientKey(p)
 	c.mu.Lock()
@@ -77,13 +88,13 @@ func (c *Cluster) dial(ctx context.Context, p Peer) (net.Conn, error) {
 	var d net.Dialer
 	raw, err := d.DialContext(ctx, "tcp", p.Address)
 	if err != nil {
-		return nil, errs.Wrap(errs.KindUnavailable, err)
+		return nil, errs.Wrap(errs.KindUnavailable, unreached{err})
 	}
 	NoticeSilence(raw)
 	conn := tls.Client(raw, cfg)
 	if err := conn.HandshakeContext(ctx); err != nil {
 		_ = raw.Close()
-		return nil, errs.Wrap(errs.KindUnavailable, err)
+		return nil, errs.Wrap(errs.KindUnavailable, unreached{err})
 	}
 	return conn, nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -185,8 +184,7 @@ func (f *forwarder) try(w http.ResponseWriter, r *rest.Request) (bool, error) {
 	if err != nil {
 		f.forget(r)
 	}
-	dial := (*net.OpError)(nil)
-	if errors.Is(err, relay.ErrElsewhere) || errors.As(err, &dial) && dial.Op == "dial" {
+	if errors.Is(err, relay.ErrElsewhere) || errors.Is(err, cluster.ErrUnreached) {
 		return false, r.ReadBody() // for the next one
 	}
 	return true, err

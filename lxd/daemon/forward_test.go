@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -36,6 +37,9 @@ type trio struct {
 	heard map[string][]string // members that were waited for before they were asked
 	// stopping is the member that takes nothing on any more.
 	stopping string
+	// unknown is the member that has just been removed, dialled the one that is called
+	// over TLS, which nobody here answers.
+	unknown, dialled string
 }
 
 // asMember marks the connections of members in these tests.
@@ -43,10 +47,24 @@ const asMember = "X-Test-Member"
 
 type wire struct{ t *trio }
 
+type noIdentity struct{}
+
+func (noIdentity) Own() (*tls.Certificate, error) { return &tls.Certificate{}, nil }
+
 func (w wire) RoundTrip(r *http.Request) (*http.Response, error) {
 	name, _, _ := strings.Cut(r.URL.Host, ".")
+	at := w.t.by[name].Listener.Addr().String()
+	if w.t.unknown == name || w.t.dialled == name {
+		here := cluster.Alone()
+		here.Set(cluster.Member{ID: 9, Name: "m9", Address: "m9.test:8443"})
+		c := cluster.New(cluster.Options{Here: here, Identity: noIdentity{}})
+		if w.t.dialled == name {
+			c.SetPeers([]cluster.Peer{{Name: name, Address: at}})
+		}
+		return c.Client(cluster.Member{Address: at}).Transport.RoundTrip(r)
+	}
 	r = r.Clone(r.Context())
-	r.URL.Scheme, r.URL.Host = "http", w.t.by[name].Listener.Addr().String()
+	r.URL.Scheme, r.URL.Host = "http", at
 	r.Header.Set(asMember, "yes")
 	return http.DefaultTransport.RoundTrip(r)
 }
@@ -244,14 +262,28 @@ func TestAGuessIsRightOrAskedAgain(t *testing.T) {
 	on("m1")
 	x.exec(t, `UPDATE instances SET node_id = 3 WHERE name = 'c'`)
 	on("m3")
-	// Its member is stopped right after it has moved, and then ends.
+	// Its member is stopped right after it has moved, is removed, and ends.
 	x.exec(t, `UPDATE instances SET node_id = 2 WHERE name = 'c'`)
 	x.stopping = "m3"
 	on("m2")
 	x.stopping = ""
 	x.exec(t, `UPDATE instances SET node_id = 3 WHERE name = 'c'`)
 	on("m3")
+	x.exec(t, `UPDATE instances SET node_id = 2 WHERE name = 'c'`)
+	x.unknown = "m3"
+	on("m2")
+	x.unknown = ""
+	// What listens there by now is not the member.
+	x.exec(t, `UPDATE instances SET node_id = 3 WHERE name = 'c'`)
+	on("m3")
+	x.exec(t, `UPDATE instances SET node_id = 2 WHERE name = 'c'`)
+	x.dialled = "m3"
+	on("m2")
+	x.dialled = ""
+	x.exec(t, `UPDATE instances SET node_id = 3 WHERE name = 'c'`)
+	on("m3")
 	x.by["m3"].Close()
+	x.dialled = "m3"
 	x.exec(t, `UPDATE instances SET node_id = 2 WHERE name = 'c'`)
 	on("m2")
 	// One that is gone is no guess.
