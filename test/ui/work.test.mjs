@@ -157,11 +157,15 @@ describe("work", () => {
     await page.getByRole("button", { name: "Add a key" }).first().click();
     await page.getByLabel("Key", { exact: true }).first().fill("user.note");
     await page.getByLabel("Value: user.note").fill("<b>bold</b>");
+    // What is written while the server takes its time to save, or to tell how it is now, is kept.
+    const slow = new RegExp(`/1\\.0/instances/${c1}(\\?|$)`);
+    await page.route(slow, (route) => setTimeout(() => void route.continue(), 400));
     await page.getByRole("button", { name: "Save the changes" }).click();
+    await page.getByLabel("Value: user.note").fill("mine");
     await page.getByText(`${c1} is changed`).waitFor();
+    await page.unroute(slow);
     assert.equal(await lxc("config", "get", c1, "user.note"), "<b>bold</b>");
 
-    await page.getByLabel("Value: user.note").fill("mine");
     await lxc("config", "set", c1, "user.note", "theirs");
     await page.getByRole("button", { name: "Save the changes" }).click();
     await page.getByText("Somebody else has changed it meanwhile").waitFor();
