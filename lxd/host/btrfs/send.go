@@ -5,7 +5,10 @@ import (
 	"errors"
 	"io"
 	"os"
+	"runtime"
 	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -60,7 +63,7 @@ func (d Dir) Send(ctx context.Context, parent *Dir, w io.Writer) error {
 	a.fd = int64(pw.Fd())
 	sent := make(chan error, 1)
 	go func() {
-		err := d.do("send subvolume", iocSend, unsafe.Pointer(&a))
+		err := undisturbed(func() error { return d.do("send subvolume", iocSend, unsafe.Pointer(&a)) })
 		sent <- errors.Join(err, pw.Close())
 	}()
 	_, err = io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{r}, make([]byte, 256<<10))
@@ -73,4 +76,20 @@ func (d Dir) Send(ctx context.Context, parent *Dir, w io.Writer) error {
 		return err
 	}
 	return serr
+}
+
+// undisturbed runs f on a thread that no signal reaches. The kernel begins a send that was
+// interrupted from its start, behind what it has written already; and Go's runtime, for
+// one, sends signals to its threads.
+func undisturbed(f func() error) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var all, before unix.Sigset_t
+	for i := range all.Val {
+		all.Val[i] = ^all.Val[i]
+	}
+	if err := unix.PthreadSigmask(unix.SIG_SETMASK, &all, &before); err != nil {
+		return err
+	}
+	return errors.Join(f(), unix.PthreadSigmask(unix.SIG_SETMASK, &before, nil))
 }

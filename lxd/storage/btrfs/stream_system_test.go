@@ -9,10 +9,14 @@ import (
 	"errors"
 	"hash/crc32"
 	"io"
+	"math/rand"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -111,6 +115,54 @@ func TestStreamsGoFromPoolToPool(t *testing.T) {
 	must(t, os.WriteFile(filepath.Join(to.Path(b), "new"), nil, 0o600))
 	if checked != 2 {
 		t.Errorf("%d were checked", checked)
+	}
+}
+
+// slowly reads less than is sent, so that the sender waits.
+type slowly struct{ bytes.Buffer }
+
+func (s *slowly) Write(b []byte) (int, error) {
+	time.Sleep(2 * time.Millisecond)
+	return s.Buffer.Write(b)
+}
+
+// TestSignalsDoNotBeginAStreamAnew: the kernel begins an interrupted ioctl again, but what
+// it has sent until then has gone out.
+func TestSignalsDoNotBeginAStreamAnew(t *testing.T) {
+	ctx := t.Context()
+	p := newPool(t, t.TempDir(), map[string]string{"size": "256MiB"})
+	a := driver.Volume{Type: driver.Container, Name: "a"}
+	must(t, p.Create(ctx, a, nil))
+	content := make([]byte, 8<<20)
+	rand.New(rand.NewSource(1)).Read(content)
+	must(t, os.WriteFile(filepath.Join(p.Path(a), "f"), content, 0o600), p.CreateSnapshot(ctx, a.Snapshot("s0"), nil))
+	s := p.(driver.Streamer)
+	var calm bytes.Buffer
+	must(t, s.Send(ctx, p.Path(a.Snapshot("s0")), "", &calm))
+
+	over := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			select {
+			case <-over:
+				return
+			case <-time.After(time.Millisecond):
+			}
+			tasks, _ := os.ReadDir("/proc/self/task")
+			for _, e := range tasks {
+				if tid, err := strconv.Atoi(e.Name()); err == nil {
+					_ = unix.Tgkill(os.Getpid(), tid, unix.SIGURG) // which Go sends itself, to have a thread look up
+				}
+			}
+		}
+	})
+	var disturbed slowly
+	err := s.Send(ctx, p.Path(a.Snapshot("s0")), "", &disturbed)
+	close(over)
+	wg.Wait()
+	if err != nil || !bytes.Equal(disturbed.Bytes(), calm.Bytes()) {
+		t.Errorf("got %d bytes instead of %d, %v", disturbed.Len(), calm.Len(), err)
 	}
 }
 
