@@ -1,7 +1,7 @@
 import { ActionIcon, Alert, Button, Card, Fieldset, Group, MultiSelect, Paper, Stack, Switch, Table, Text, TextInput, Title } from "@mantine/core";
 import { useQueryClient } from "@tanstack/react-query";
 import { Plus, Trash2 } from "lucide-react";
-import { useState } from "react";
+import { useMemo, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { finished } from "../../api/operations.ts";
 import { useProfiles } from "../../api/queries.ts";
@@ -34,7 +34,7 @@ export default function Configuration({ answer }: { answer: Answer<Instance> }) 
   const instance = answer.metadata;
   // While nothing is changed the form follows the server; then it stays on what it began with.
   const base = edit?.base ?? instance;
-  const clean = draftOf(base);
+  const clean = useMemo(() => draftOf(base), [base]); // its rows keep their ids, and so their inputs
   const draft = edit?.draft ?? clean;
   const dirty = edit !== undefined && !same(draft, clean);
   const problem = problemOf(draft);
@@ -50,7 +50,7 @@ export default function Configuration({ answer }: { answer: Answer<Instance> }) 
         etag: edit.etag,
       });
       if (operation !== "") await finished(events, operation);
-      await client.invalidateQueries({ queryKey: ["instances", project, base.name] });
+      await client.invalidateQueries({ queryKey: ["instances", project, base.name], exact: true });
       setEdit(undefined);
       tell.done(t("config.saved", { name: base.name }));
     } catch (e) {
