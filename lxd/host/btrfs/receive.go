@@ -91,12 +91,8 @@ func broken(format string, a ...any) error {
 // calls itself. When it fails, part of the subvolume may be there.
 func Receive(ctx context.Context, dir Dir, name string, r io.Reader, base func(Mark) (string, bool), begun func() error) (Mark, error) {
 	in := bufio.NewReaderSize(r, 256<<10)
-	head := make([]byte, len(streamMagic)+4)
-	if _, err := io.ReadFull(in, head); err != nil || string(head[:len(streamMagic)]) != streamMagic {
-		return Mark{}, broken("it is no btrfs stream")
-	}
-	if v := binary.LittleEndian.Uint32(head[len(streamMagic):]); v != 1 {
-		return Mark{}, errs.NotImplemented("btrfs streams of version %d are not implemented", v)
+	if err := readHead(in); err != nil {
+		return Mark{}, err
 	}
 	rc := &receiver{base: base, begun: begun}
 	defer rc.close()
@@ -123,6 +119,18 @@ func Receive(ctx context.Context, dir Dir, name string, r io.Reader, base func(M
 		return rc.self, errs.NotImplemented("Streams with btrfs subvolumes that were made inside the instance are not implemented")
 	}
 	return rc.self, rc.settle()
+}
+
+// readHead reads what a stream begins with.
+func readHead(in io.Reader) error {
+	head := make([]byte, len(streamMagic)+4)
+	if _, err := io.ReadFull(in, head); err != nil || string(head[:len(streamMagic)]) != streamMagic {
+		return broken("it is no btrfs stream")
+	}
+	if v := binary.LittleEndian.Uint32(head[len(streamMagic):]); v != 1 {
+		return errs.NotImplemented("btrfs streams of version %d are not implemented", v)
+	}
+	return nil
 }
 
 // command is one of a stream.

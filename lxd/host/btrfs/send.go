@@ -1,6 +1,7 @@
 package btrfs
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"io"
@@ -9,6 +10,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"sett/shared/errs"
 )
 
 const (
@@ -66,21 +69,60 @@ func (d Dir) Send(ctx context.Context, parent *Dir, w io.Writer) error {
 		err := undisturbed(func() error { return d.do("send subvolume", iocSend, unsafe.Pointer(&a)) })
 		sent <- errors.Join(err, pw.Close())
 	}()
-	_, err = io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{r}, make([]byte, 256<<10))
+	out := &noted{Writer: w}
+	err = follow(bufio.NewReaderSize(io.TeeReader(r, out), 256<<10))
 	r.Close()
 	serr := <-sent
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
+	case out.err != nil:
+		return out.err
+	case serr != nil && !errors.Is(serr, unix.EPIPE): // which is that nobody read any more
+		return serr
 	case err != nil:
-		return err
+		return errs.Unavailable("The stream of %s did not come in one piece, as when the daemon is stopped meanwhile; try again: %w", d.f.Name(), err)
 	}
 	return serr
 }
 
-// undisturbed runs f on a thread that no signal reaches. The kernel begins a send that was
+// noted keeps what a writer has failed by.
+type noted struct {
+	io.Writer
+	err error
+}
+
+// Write implements io.Writer.
+func (n *noted) Write(b []byte) (int, error) {
+	w, err := n.Writer.Write(b)
+	n.err = err
+	return w, err
+}
+
+// follow reads a stream to its end, and fails where it is not one, and a whole one.
+func follow(in *bufio.Reader) error {
+	if err := readHead(in); err != nil {
+		return err
+	}
+	for {
+		c, err := readCommand(in)
+		if err != nil {
+			return err
+		}
+		if c.cmd == cmdEnd {
+			break
+		}
+	}
+	if _, err := in.ReadByte(); err != io.EOF {
+		return broken("something comes behind its end")
+	}
+	return nil
+}
+
+// undisturbed runs f on a thread that takes no signals. The kernel begins a send that was
 // interrupted from its start, behind what it has written already; and Go's runtime, for
-// one, sends signals to its threads.
+// one, sends signals to its threads. A process that is stopped or frozen is interrupted all
+// the same.
 func undisturbed(f func() error) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()

@@ -122,7 +122,7 @@ func TestStreamsGoFromPoolToPool(t *testing.T) {
 type slowly struct{ bytes.Buffer }
 
 func (s *slowly) Write(b []byte) (int, error) {
-	time.Sleep(2 * time.Millisecond)
+	<-time.After(2 * time.Millisecond)
 	return s.Buffer.Write(b)
 }
 
